@@ -1,0 +1,27 @@
+"""Progressive growing of GANs on a folder of pictures and one GPU.
+
+The public names load on first use, so that `import pggan` and `train.py --help` need no torch.
+"""
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "config",
+    "NetworkConfig": "config",
+    "preset": "presets",
+    "Generator": "networks",
+    "Discriminator": "networks",
+    "UserError": "errors",
+    "Diverged": "errors",
+    "load_generator": "checkpoint",
+    "train": "training",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pggan' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"pggan.{_HOMES[name]}"), name)
