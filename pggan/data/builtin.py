@@ -139,7 +139,7 @@ def rays(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
     """Beams that leave one point, straight or with a twist."""
     centre = rng.uniform(0.15, 0.85, 2) * [canvas.w, canvas.h]
     edges = rng.uniform(0, 2 * np.pi) + 2 * np.pi * cuts(rng, 2 * rng.integers(6, 13), rng.uniform(3, 12))
-    r, twist = np.linspace(0, 1.3 * np.hypot(canvas.w, canvas.h), 10), rng.choice([0.0, rng.normal(0, 0.5)])
+    r, twist = np.linspace(0, 1.3 * np.hypot(canvas.w, canvas.h), 28), rng.choice([0.0, rng.normal(0, 0.5)])
     for start, end, colour in zip(edges[:-1], edges[1:], sequence(rng, colours, len(edges) - 1), strict=True):
         turn = np.concatenate([start + twist * r, end + twist * r[::-1]])
         far = np.concatenate([r, r[::-1]])

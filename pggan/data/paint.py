@@ -99,7 +99,7 @@ def soft_coordinates(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarr
     """x and y [rows, columns] of a coarse grid, bent a little so that no edge is ruled."""
     columns, rows = round(SOFT * canvas.w), round(SOFT * canvas.h)
     x, y = np.meshgrid((np.arange(columns) + 0.5) / SOFT, (np.arange(rows) + 0.5) / SOFT)
-    bends = [Image.fromarray(rng.normal(0, 0.006, (13, 13)).astype(np.float32)) for _ in range(2)]
+    bends = [Image.fromarray(rng.normal(0, 0.0045, (13, 13)).astype(np.float32)) for _ in range(2)]
     dx, dy = (np.asarray(bend.resize((columns, rows), Image.Resampling.BICUBIC)) for bend in bends)
     return x + dx, y + dy
 
