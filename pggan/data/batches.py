@@ -1,0 +1,70 @@
+"""Batches of real pictures by their place in the image stream.
+
+Which picture is image 12,345 of a run, whether it is flipped and where it is cropped, follow from that number alone:
+no earlier batch, no batch size and no restart makes a difference.
+"""
+
+import numpy as np
+import torch
+
+from pggan.data.packing import Pack
+from pggan.randomness import Stream
+
+HELD_FRACTION = 0.5  # of the free memory of a GPU that the pictures of a resolution may take up
+
+
+class Pictures:
+    """The packed pictures of one resolution, ready for training.
+
+    size: (width, height) in pixels. stream: gives the order, flips and crops; a rollback may put another in its place.
+    mirror: half of the images are flipped left to right. random_crop: cut from anywhere in the packed margin, or else
+    from its centre. The whole level is moved to a GPU that has room for it; a CPU maps the file.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        res: int,
+        size: tuple[int, int],
+        stream: Stream,
+        mirror: bool,
+        random_crop: bool,
+        device: torch.device | str,
+    ):
+        self.width, self.height = size
+        self.stream, self.mirror, self.random_crop = stream, mirror, random_crop
+        self.device = torch.device(device)
+        self.pixels = torch.from_numpy(pack.level(res))  # uint8 [N, packed height, packed width, 3]
+        self.room = self.pixels.shape[1] - self.height, self.pixels.shape[2] - self.width  # for the crop
+        if self.device.type == "cuda" and self.pixels.nbytes < HELD_FRACTION * torch.cuda.mem_get_info(self.device)[0]:
+            self.pixels = self.pixels.to(self.device)
+        self.numbers = None if pack.labels is None else np.array(pack.labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, index: int, count: int) -> torch.Tensor:
+        """float32 [count, 3, H, W] in [-1, 1]: the images index .. index + count - 1 of the stream, on the device."""
+        flips = self.stream.uniform("flip", index, count, 1)[:, 0] < 0.5 if self.mirror else np.zeros(count, bool)
+        places = self.stream.uniform("crop", index, count, 2) if self.random_crop else np.full((count, 2), 0.5)
+        corners = (places * (np.array(self.room) + self.random_crop)).astype(np.int64)  # [count, 2]: top, left
+        return self._gather(self.stream.order(index, count, len(self)), corners, flips)
+
+    def labels(self, index: int, count: int) -> torch.Tensor | None:
+        """int64 [count]: the classes of the same images; None when the pictures have none."""
+        if self.numbers is None:
+            return None
+        return torch.from_numpy(self.numbers[self.stream.order(index, count, len(self))]).to(self.device)
+
+    def take(self, numbers: np.ndarray) -> torch.Tensor:
+        """float32 [n, 3, H, W] in [-1, 1]: the pictures of these numbers, unflipped, cropped at the centre."""
+        corners = np.tile(np.array(self.room) // 2, (len(numbers), 1))
+        return self._gather(np.asarray(numbers), corners, np.zeros(len(numbers), bool))
+
+    def _gather(self, numbers: np.ndarray, corners: np.ndarray, flips: np.ndarray) -> torch.Tensor:
+        columns = np.where(flips[:, None], np.arange(self.width)[::-1], np.arange(self.width)) + corners[:, 1:]
+        rows = np.arange(self.height) + corners[:, :1]
+        place = [torch.from_numpy(x).to(self.pixels.device) for x in (numbers, rows, columns)]
+        pixels = self.pixels[place[0][:, None, None], place[1][:, :, None], place[2][:, None, :]]  # [n, H, W, 3]
+        pixels = pixels.to(self.device).permute(0, 3, 1, 2)
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1

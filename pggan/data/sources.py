@@ -1,0 +1,269 @@
+"""Where pictures come from: a folder, a zip, or the project's own drawings.
+
+A source lists its pictures in sorted order, knows their classes, and fetches the bytes of any one. It can be pickled,
+so that worker processes read for themselves. Its fingerprint says what the pictures are, not where they lie: a copy on
+another machine has the same one.
+"""
+
+import json
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pggan.data import reading
+from pggan.data.contents import digest, digests
+from pggan.data.reading import plain
+from pggan.errors import UserError
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+PICTURE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
+NEVER_LISTED = frozenset(["__macosx", "thumbs.db", "desktop.ini"])
+CACHE_NAME = ".pggan-cache"
+DRAWING_VERSION = 1  # raise it when builtin.draw changes any picture
+MAX_MEMBER_BYTES = 2**29  # of one picture in a zip, unpacked
+
+
+@dataclass
+class Source:
+    """Pictures by number.
+
+    names: sorted; relative paths with forward slashes. labels: a class number for each picture, or None.
+    label_names: the name of each class. ignored: other files that lay among the pictures.
+    caches: the folders that packed pictures may go to, the best first.
+    """
+
+    spec: str
+    names: list[str]
+    labels: list[int] | None
+    label_names: list[str]
+    ignored: int
+    caches: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change when a picture or its name changes, and only then."""
+        raise NotImplementedError
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the file of picture `index`."""
+        raise NotImplementedError
+
+    def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
+        """Picture `index` at each (width, height); see `reading.pyramid`."""
+        with reading.guarded(self.names[index]):
+            data = self.read(index)
+            if not data:
+                raise reading.Unreadable("empty file")
+        return reading.pyramid(data, self.names[index], sizes, how)
+
+
+def open_source(spec: str, builtin_pictures: int, cache: Path | None = None) -> Source:
+    """The source that `spec` names: a folder, a zip, or builtin[:SEED] with `builtin_pictures` pictures.
+
+    cache: the folder for packed pictures; left out: beside the data, or the user's cache folder if that is read-only.
+    Raises UserError when there is no such place, it holds no picture, or the zip is damaged or not to be trusted.
+    """
+    if spec == "builtin" or spec.startswith("builtin:"):
+        return _open_builtin(spec, builtin_pictures, cache)
+    path = Path(spec).expanduser()
+    if not os.path.exists(path):
+        raise UserError(f"{plain(spec)}: no such folder or zip file")
+    if path.is_dir():
+        return _open_folder(spec, path.resolve(), cache)
+    if not path.is_file() or not (zipfile.is_zipfile(path) or path.suffix.lower() == ".zip"):
+        raise UserError(f"{plain(spec)} is neither a folder nor a zip file of pictures")
+    try:
+        return _open_zip(spec, path.resolve(), cache)
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): make it again") from None
+
+
+def cache_folder(candidates: tuple[Path, ...]) -> Path:
+    """The first of `candidates` that is a folder, or can be made one, and can be written; a UserError if none."""
+    for folder in candidates:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+        except OSError:
+            continue
+    raise UserError(f"packed pictures cannot be written to {' nor to '.join(map(str, candidates))}: choose --cache")
+
+
+def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
+    """Where packed pictures may go: where the user says, or else beside the data, or else the user's cache folder."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "pggan"
+    return (chosen,) if chosen else (*(folder / CACHE_NAME for folder in beside), user)
+
+
+# ---- a folder
+
+
+@dataclass
+class Folder(Source):
+    root: Path
+
+    def read(self, index: int) -> bytes:
+        return (self.root / self.names[index]).read_bytes()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        try:
+            memory = cache_folder(self.caches) / f"contents-{digest([str(self.root)])[:16]}.json"
+        except UserError:
+            memory = None  # nowhere to write it
+        contents = digests(self.root, self.names, memory)
+        return digest([f"{name} {content}" for name, content in zip(self.names, contents, strict=True)])
+
+
+def _open_folder(spec: str, root: Path, cache: Path | None) -> Folder:
+    files = sorted(_walk(root))
+    names = [name for name in files if is_picture(name)]
+    if not names:
+        raise _no_pictures(spec, len(files))
+    described = (root / "dataset.json").read_bytes() if (root / "dataset.json").is_file() else None
+    ignored = len(files) - len(names) - (described is not None)
+    return Folder(spec, names, *_labels(spec, names, described), ignored, _caches(cache, root), root)
+
+
+def _walk(root: Path):
+    """Relative paths of the regular, visible files below `root`; links are followed, each folder entered once."""
+
+    def refuse(error: OSError):
+        raise UserError(f"{plain(error.filename)} cannot be listed: {error.strerror}")
+
+    entered = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in entered else sorted(name for name in folders if _is_listed(name))
+        if real not in entered:
+            yield from (Path(folder, name).relative_to(root).as_posix() for name in files if _is_listed(name))
+        entered.add(real)
+
+
+# ---- a zip
+
+
+@dataclass
+class Zip(Source):
+    path: Path
+
+    @cached_property
+    def archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self.path)
+
+    def read(self, index: int) -> bytes:
+        member = self.archive.getinfo(self.names[index])
+        if member.file_size > MAX_MEMBER_BYTES:
+            raise UserError(f"{plain(member.filename)} would unpack to {member.file_size:,} bytes: remove it")
+        return self.archive.read(member)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        members = map(self.archive.getinfo, self.names)
+        return digest([f"{member.filename} {member.CRC} {member.file_size}" for member in members])
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "archive"}  # open files do not travel
+
+
+def _open_zip(spec: str, path: Path, cache: Path | None) -> Zip:
+    with zipfile.ZipFile(path) as archive:
+        members = [member.filename for member in archive.infolist() if not member.is_dir()]
+        for name in members:
+            if _climbs(name):
+                raise UserError(f"{plain(spec)} holds the path {plain(name)}, which leads out of the zip: not trusted")
+        described = archive.read("dataset.json") if "dataset.json" in members else None
+    files = {name for name in members if all(map(_is_listed, name.split("/")))}
+    names = sorted(name for name in files if is_picture(name))
+    if not names:
+        raise _no_pictures(spec, len(files))
+    ignored = len(files) - len(names) - (described is not None)
+    return Zip(spec, names, *_labels(spec, names, described), ignored, _caches(cache, path.parent), path)
+
+
+def _climbs(name: str) -> bool:
+    parts = re.split(r"[\\/]", name)
+    return ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name) is not None
+
+
+# ---- the project's own drawings
+
+
+@dataclass
+class Builtin(Source):
+    seed: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest([f"builtin {self.seed} {len(self)} {DRAWING_VERSION}"])
+
+    def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
+        """Drawn at each size: the same picture, with nothing to crop and nothing enlarged."""
+        from pggan.data import builtin
+
+        return [(builtin.draw(self.seed, index, width, height)[0], False) for width, height in sizes]
+
+
+def _open_builtin(spec: str, count: int, cache: Path | None) -> Builtin:
+    from pggan.data import builtin
+
+    seed = spec.partition(":")[2] if ":" in spec else "0"
+    if not seed.isascii() or not seed.isdigit():
+        raise UserError(f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")
+    labels = [builtin.kind_of(int(seed), index) for index in range(count)]
+    names = [f"{index:06d}" for index in range(count)]
+    return Builtin(spec, names, labels, list(builtin.KINDS), 0, _caches(cache), int(seed))
+
+
+# ---- names and classes
+
+
+def is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURE_ENDINGS)
+
+
+def _is_listed(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in NEVER_LISTED
+
+
+def _no_pictures(spec: str, others: int) -> UserError:
+    endings = "jpg, png, webp, bmp, gif, tif and the like"
+    return UserError(f"{plain(spec)} holds no pictures ({endings}), only {others} other files")
+
+
+def _labels(spec: str, names: list[str], described: bytes | None) -> tuple[list[int] | None, list[str]]:
+    """(labels, label names), from dataset.json where there is one, or else from a folder for each class."""
+    classes = _folder_classes(names) if described is None else _described_classes(spec, names, described)
+    if classes is None:
+        return None, []
+    number = {label: place for place, label in enumerate(sorted(set(classes)))}
+    return [number[label] for label in classes], [str(label) for label in number]
+
+
+def _folder_classes(names: list[str]) -> list[str] | None:
+    """The first folder in which the paths differ; None unless every picture lies in one of at least two."""
+    folders = [name.split("/")[:-1] for name in names]
+    levels = list(zip(*folders, strict=False))  # as many as the shallowest picture has folders above it
+    return next((list(level) for level in levels if len(set(level)) > 1), None)
+
+
+def _described_classes(spec: str, names: list[str], described: bytes) -> list | None:
+    """The labels of StyleGAN's dataset.json: {"labels": [[name, label], ...]}, or null for none."""
+    try:
+        content = json.loads(described)
+        labels = content.get("labels") if isinstance(content, dict) else None
+        by_name = {name: label.index(1) if isinstance(label, list) else int(label) for name, label in labels or []}
+        return [by_name[name] for name in names] if by_name else None
+    except KeyError as error:
+        raise UserError(f"dataset.json in {plain(spec)} has no label for {plain(error.args[0])}") from None
+    except (ValueError, TypeError):
+        raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: mend or remove it") from None
