@@ -13,7 +13,7 @@ _HOMES = {
     "Discriminator": "networks",
     "UserError": "errors",
     "Diverged": "errors",
-    "load_generator": "checkpoint",
+    "load_generator": "state",
     "train": "training",
 }
 __all__ = sorted(_HOMES)

@@ -1,0 +1,120 @@
+"""Checkpoint files: written beside and renamed, with a checksum, holding tensors and plain containers only.
+
+A file cut short is never taken for whole: the checksum covers every tensor and value in it. `latest.pt` is replaced in
+a way that leaves the one before it as `previous.pt`.
+"""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import torch
+
+from pggan.errors import UserError
+
+FORMAT = 1
+
+
+def save(values: dict, path: Path) -> None:
+    """Writes `values` (tensors, dicts, lists, str, numbers, None) to `path`, whole or not at all.
+
+    Raises UserError when the disk is full or refuses; what stood at `path` then still stands.
+    """
+    whole = {"format": FORMAT, **values}
+    whole["sha256"] = digest(whole)
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            torch.save(whole, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+        _discard(beside)
+        raise UserError(
+            f"cannot write {path}: {_reason(error, path)}; free some room and start the same command again"
+        ) from error
+
+
+def save_latest(values: dict, folder: Path) -> None:
+    """Replaces latest.pt, and keeps the one before it as previous.pt."""
+    latest, fresh = folder / "latest.pt", folder / "next.pt"
+    save(values, fresh)
+    if latest.exists():
+        os.replace(latest, folder / "previous.pt")
+    os.replace(fresh, latest)
+
+
+def load_latest(folder: Path) -> dict | None:
+    """The newest whole checkpoint of a run, said aloud when it is not latest.pt; None when there is none at all."""
+    found, problems = [path for path in (folder / "latest.pt", folder / "previous.pt") if path.exists()], []
+    for path in found:
+        try:
+            values = load(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            print(f"{problem}; going on from {path.name}, the one before it", flush=True)
+        return values
+    if problems:
+        raise UserError("; ".join(problems))
+    return None
+
+
+def load(path: Path) -> dict:
+    """The values of a checkpoint, on the CPU. Raises UserError when it is missing, cut short, damaged or none."""
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path}/checkpoints/latest.pt") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is cut short, or no checkpoint of this project ({type(error).__name__})") from None
+    if not isinstance(values, dict) or "sha256" not in values:
+        raise UserError(f"{path} is no checkpoint of this project")
+    if values.get("format") != FORMAT:
+        raise UserError(f"{path} has format {values.get('format')}; this version reads format {FORMAT}")
+    if digest({key: value for key, value in values.items() if key != "sha256"}) != values["sha256"]:
+        raise UserError(f"{path} is damaged: its checksum does not match")
+    return values
+
+
+def digest(values: object) -> str:
+    """sha256 over all tensors and plain values, whatever their order in dicts or layout in memory."""
+    total = hashlib.sha256()
+    _feed(total, values)
+    return total.hexdigest()
+
+
+def _feed(total, value: object) -> None:
+    if isinstance(value, dict):
+        total.update(f"dict {len(value)}".encode())
+        for key in sorted(value):
+            _feed(total, key)
+            _feed(total, value[key])
+    elif isinstance(value, (list, tuple)):
+        total.update(f"list {len(value)}".encode())
+        for item in value:
+            _feed(total, item)
+    elif isinstance(value, torch.Tensor):
+        array = value.detach().cpu().contiguous()
+        total.update(f"tensor {array.dtype} {tuple(array.shape)}".encode())
+        total.update(array.flatten().view(torch.uint8).numpy().data)
+    else:
+        total.update(f"{type(value).__name__} {value!r}".encode())
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # it lies on the disk that just failed; the next save writes over it
+
+
+def _reason(error: Exception, path: Path) -> str:
+    full = getattr(error, "errno", None) == 28 or "No space" in str(error)
+    return "the disk is full" if full else str(error).splitlines()[0]

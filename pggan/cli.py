@@ -1,0 +1,78 @@
+"""Command lines from dataclasses, and errors as one plain line. Imports nothing heavy: `--help` must be quick."""
+
+import contextlib
+import difflib
+import errno
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from pggan.errors import Diverged, UserError
+
+Settings = TypeVar("Settings")
+
+
+def parse(kind: type[Settings], argv: list[str], default: Settings | None = None, prog: str | None = None) -> Settings:
+    """`argv` as a `kind`, whose docstrings are the help. Raises UserError with one line, the nearest flag named."""
+    complaint = io.StringIO()
+    more = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(complaint):
+            value, unknown = tyro.cli(
+                kind, args=argv, prog=prog, return_unknown_args=True, config=(tyro.conf.OmitArgPrefixes,), **more
+            )
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise UserError(_one_line(complaint.getvalue())) from None
+    if unknown:
+        raise UserError(_unknown(unknown[0], kind, default, prog))
+    return value
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a command and ends the process with its exit code: 0, 2 bad input, 3 diverged, 128 + n on signal n."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        _end(str(error), 2)
+    except Diverged as error:
+        _end(str(error), 3)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _end(f"the disk is full ({error.filename or 'while writing'}): free some room and start it again", 2)
+        raise
+
+
+def _end(message: str, code: int) -> None:
+    print(f"error: {' '.join(message.split())}" if code != 130 else message, file=sys.stderr)
+    sys.exit(code)
+
+
+def _one_line(box: str) -> str:
+    """The first paragraph of tyro's framed message."""
+    text = re.sub(r"[│╭╮╰╯]", " ", box)
+    body = [line.strip() for line in text.splitlines()]
+    body = [line for line in body if not re.match(r"─+ .* ─+$", line)]  # the frame's title
+    first = next((n for n, line in enumerate(body) if line.startswith("──") or (n and not line)), len(body))
+    return " ".join(body[:first]).strip() + "; --help lists all flags"
+
+
+def _unknown(word: str, kind: type, default: object, prog: str | None) -> str:
+    """What to say of a word that is no flag."""
+    if not word.startswith("-"):
+        return f"'{word}' belongs to no flag; --help lists all flags"
+    page = io.StringIO()
+    more = {} if default is None else {"default": default}
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+        tyro.cli(kind, args=["--help"], prog=prog, config=(tyro.conf.OmitArgPrefixes,), **more)
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", page.getvalue()))
+    nearest = difflib.get_close_matches(word.partition("=")[0].replace("_", "-"), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists all flags"
+    return f"there is no flag {word}{hint}"

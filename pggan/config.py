@@ -1,0 +1,295 @@
+"""Every setting of a run, in one frozen tree. Each field's docstring is its `--help` text. No torch here.
+
+Many settings change with the resolution. Those are written as a ladder: either one value, `16`, or pairs `RES:VALUE`,
+`32:64,128:16`: the value of the largest RES at or below the resolution asked for (below all of them: the smallest's).
+"""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Literal
+
+from pggan.errors import UserError
+
+PresetName = Literal["paintings", "paper", "cpu", "demo", "smoke"]
+HIGHEST_LEVEL = 9  # 4x4 times 2^9 is 2048 px
+
+
+def ladder(text: str) -> dict[int, float]:
+    """`"32:64,128:16"` -> {32: 64.0, 128: 16.0}; `"16"` -> {0: 16.0}. Raises UserError when it is neither."""
+    try:
+        pairs = [part.rpartition(":") for part in text.split(",")]
+        values = {int(res or 0): float(value) for res, _, value in pairs}
+    except ValueError:
+        raise UserError(f"'{text}' is neither a number nor RES:VALUE pairs such as 32:64,128:16") from None
+    if len(values) != len(pairs):
+        raise UserError(f"'{text}' names a resolution twice")
+    if not all(0 <= value < float("inf") for value in values.values()):
+        raise UserError(f"'{text}' has a value that is negative or not finite")
+    return values
+
+
+def at(text: str, res: int) -> float:
+    """The value of a ladder at resolution `res`."""
+    values = ladder(text)
+    return values[max((known for known in values if known <= res), default=min(values))]
+
+
+def faded(text: str, res: int, alpha: float) -> float:
+    """The value of a ladder in a fade: from that of half the resolution to that of `res`, even in ratio."""
+    before, after = at(text, res // 2), at(text, res)
+    return before ** (1 - alpha) * after**alpha if before > 0 and after > 0 else after
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """pictures"""
+
+    data: str = "builtin"
+    """A folder of pictures (searched through; one sub-folder a class if you like), a zip, or builtin[:SEED]: pictures
+    that the project draws itself."""
+    builtin_pictures: int = 2000
+    """How many pictures builtin draws."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How a picture of another shape is made to fit: its centre is cut out, it is put on white, or it is squashed."""
+    random_crop: bool = False
+    """Pack at 1.25 times the size and cut a new place out each time: the cheapest extra data there is."""
+    mirror: bool = True
+    """Flip every other picture left to right. Switch off for writing and the like."""
+    cache: str | None = None
+    """Where the packed pictures are kept. Left out: beside the data, or in your cache folder if that is read-only."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """networks"""
+
+    start_res: int | None = None
+    """Resolution to begin at, in pixels of the shorter side. Left out: the nearest rung at or below 32."""
+    max_res: int | None = None
+    """Resolution to grow to. Left out: the nearest rung at or below 256."""
+    base: str = "4x4"
+    """The grid, WIDTHxHEIGHT, that every size comes from by doubling: 3x3 gives 96 and 192, 4x5 gives 256x320."""
+    fmap_base: int = 4096
+    """Feature maps at level k (4, 8, 16 ... px) are min(fmap_base / 2^(k+1), fmap_max)."""
+    fmap_max: int = 512
+    """The most feature maps of any layer."""
+    latent: int = 256
+    """Length of the latent vector."""
+    stddev_group: int = 4
+    """Pictures over which minibatch-stddev looks for variety."""
+
+    def __post_init__(self):
+        for name in ("fmap_base", "fmap_max", "latent", "stddev_group"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        for name in ("start_res", "max_res"):
+            if getattr(self, name) not in (None, *self.rungs()):
+                flag, some = "--" + name.replace("_", "-"), ", ".join(map(str, self.rungs()))
+                raise UserError(f"{flag} {getattr(self, name)} is not on the ladder of --base {self.base}: {some}")
+        start, top = self.ends()
+        if top < start:
+            raise UserError(f"--max-res {top} is below --start-res {start}: swap them or raise it")
+        if self.fmaps(self.level(top)) < 1:
+            raise UserError(f"--fmap-base {self.fmap_base} leaves no feature maps at {top} px: raise it")
+
+    def ends(self) -> tuple[int, int]:
+        """(start_res, max_res), each filled in when it was left out."""
+        start = self.start_res or max((res for res in self.rungs() if res <= 32), default=self.rungs()[0])
+        return start, self.max_res or max(start, *(res for res in self.rungs() if res <= 256))
+
+    def grid(self) -> tuple[int, int]:
+        """(width, height) of the base grid. Raises UserError when `base` is no such pair."""
+        width, _, height = self.base.partition("x")
+        if not (width.isdecimal() and height.isdecimal() and 2 <= int(width) <= 16 and 2 <= int(height) <= 16):
+            raise UserError(f"--base {self.base} is not WIDTHxHEIGHT with sides from 2 to 16, such as 4x4 or 4x5")
+        return int(width), int(height)
+
+    def rungs(self) -> list[int]:
+        """All resolutions (shorter side, pixels) that the base grid leads to, smallest first."""
+        return [min(self.grid()) << level for level in range(HIGHEST_LEVEL + 1)]
+
+    def level(self, res: int) -> int:
+        """How many doublings lead from the base grid to `res`."""
+        return self.rungs().index(res)
+
+    def size(self, res: int) -> tuple[int, int]:
+        """(width, height) in pixels at resolution `res`."""
+        width, height = self.grid()
+        return width << self.level(res), height << self.level(res)
+
+    def fmaps(self, level: int) -> int:
+        """Feature maps at `level`, section A.1; level -1 is D's last hidden dense layer."""
+        return min(self.fmap_base >> (level + 1), self.fmap_max)
+
+    def stages(self) -> list[int]:
+        """The resolutions trained at, in order."""
+        start, top = self.ends()
+        return [res for res in self.rungs() if start <= res <= top]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """training"""
+
+    loss: Literal["logistic", "wgan-gp"] = "logistic"
+    """logistic: non-saturating with R1 (Mescheder 2018). wgan-gp: the paper's, with gradient penalty and drift."""
+    penalty: str = "32:0.2,64:0.8,128:3,256:10"
+    """Weight of the gradient penalty (ladder): gamma of R1, or lambda of WGAN-GP."""
+    drift: float = 0.0
+    """Weight of the drift term of wgan-gp, which keeps D's output near zero (the paper: 0.001)."""
+    batch: str = "32:64,128:32,256:16"
+    """Pictures a step (ladder)."""
+    lr: str = "0.0015"
+    """Learning rate of Adam for G and D (ladder)."""
+    beta1: float = 0.0
+    """Adam's beta1."""
+    beta2: float = 0.99
+    """Adam's beta2."""
+    adam_at_growth: Literal["carry", "reset"] = "carry"
+    """carry: kept weights keep their moments, new ones warm up. reset: Adam forgets all at both ends of a fade."""
+    warmup_kimg: float = 5.0
+    """Thousands of images over which new weights reach the full learning rate (carry only)."""
+    ema_kimg: str = "10"
+    """Half-life of the moving average of G, in thousands of images (ladder)."""
+    ema_ramp: float = 0.05
+    """The half-life is at most this share of the images shown so far, so that the start is forgotten. 0: off."""
+    seed: int = 0
+    """The run's seed: the same seed and settings give the same run."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """auto: cuda if there is one, else mps, else cpu."""
+    threads: int = 0
+    """CPU threads; 0: as many as torch likes. Stored with the run, for exact resuming."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """schedule"""
+
+    schedule: Literal["fixed"] = "fixed"
+    """fixed: each resolution fades in and then trains for a number of images that is known beforehand."""
+    fade_kimg: str = "40"
+    """Thousands of images over which a new block fades in (ladder). The first stage has no fade."""
+    stable_kimg: str = "32:150,64:160,128:210"
+    """Thousands of images of training after the fade (ladder)."""
+    stage_minutes: str = "0"
+    """End a stage after these minutes if it is not done by then (ladder). 0: no clock."""
+    floor_kimg: float = 1.0
+    """Thousands of images after the fade that the clock of --stage-minutes leaves to every stage."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """run"""
+
+    out: str | None = None
+    """The run's folder. Left out: runs/<data>-<preset>-<max-res>. An unfinished run there is continued."""
+    resume: str | None = None
+    """Start a new run in --out from this checkpoint (of tools/grow.py, say), with its settings."""
+    save_minutes: float = 5.0
+    """Minutes between saves; besides, every stage's end and every signal save."""
+    record_kimg: float = 0.5
+    """Thousands of images between records in metrics.jsonl."""
+    sample_kimg: float = 5.0
+    """Thousands of images between sample grids."""
+    grid: str = "8x6"
+    """Columns x rows of a sample grid."""
+    wandb: Literal["auto", "off", "offline", "online"] = "auto"
+    """auto: online when logged in, else offline. Nothing is sent anywhere unless you are logged in."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Grow a generator and a discriminator, stage by stage, on a folder of pictures."""
+
+    preset: PresetName = "paintings"
+    """The named settings that all others start from."""
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+# What may differ when a run is continued: everything else is what the run is.
+CHANGEABLE = {
+    *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
+    *("record_kimg", "sample_kimg", "grid", "wandb", "device", "threads", "cache"),
+}
+
+
+def flat(config: Config) -> dict[str, object]:
+    """{field name: value} over the whole tree; the names are unique, and are the flags."""
+    out = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        out.update(flat(value) if is_dataclass(value) else {item.name: value})
+    return out
+
+
+def from_dict(values: dict) -> Config:
+    """The Config that `dataclasses.asdict` made `values` of. Raises UserError for fields that do not exist."""
+    parts = {
+        "data": DataConfig,
+        "network": NetworkConfig,
+        "training": TrainingConfig,
+        "schedule": ScheduleConfig,
+        "run": RunConfig,
+    }
+    try:
+        return Config(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
+    except TypeError as error:
+        raise UserError(f"these settings are of another version of the project: {error}") from None
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Lines `--flag: old -> new` for the settings that a continued run may not change."""
+    before, after = flat(old), flat(new)
+    return [
+        f"--{name.replace('_', '-')}: {before.get(name)} -> {value}"
+        for name, value in after.items()
+        if name not in CHANGEABLE and before.get(name) != value
+    ]
+
+
+def grid_shape(text: str) -> tuple[int, int]:
+    """`"8x6"` -> (8, 6). Raises UserError."""
+    columns, _, rows = text.partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and 1 <= int(columns) <= 64 and 1 <= int(rows) <= 64):
+        raise UserError(f"--grid {text} is not COLUMNSxROWS, such as 8x6")
+    return int(columns), int(rows)
+
+
+def validate(config: Config) -> None:
+    """Raises UserError for values that cannot be, or that contradict each other; NetworkConfig has checked its own."""
+    training, schedule, run, network = config.training, config.schedule, config.run, config.network
+    for text in (training.penalty, training.ema_kimg, schedule.fade_kimg, schedule.stable_kimg, schedule.stage_minutes):
+        ladder(text)
+    for res in network.stages():
+        batch, group = at(training.batch, res), network.stddev_group
+        if batch < 1 or batch != int(batch):
+            raise UserError(f"--batch is {batch:g} at {res} px: it must be a whole number of pictures")
+        if batch % min(group, batch):
+            raise UserError(f"--batch {batch:g} at {res} px is not a multiple of --stddev-group {group}")
+        if at(training.lr, res) <= 0:
+            raise UserError(f"--lr must be above 0 at {res} px")
+        if 1000 * at(schedule.stable_kimg, res) < 1:
+            raise UserError(f"--stable-kimg must be above 0 at {res} px")
+    if training.drift and training.loss != "wgan-gp":
+        raise UserError(f"--drift belongs to --loss wgan-gp; --loss {training.loss} would ignore it")
+    if training.adam_at_growth == "reset" and training.warmup_kimg:
+        raise UserError("--warmup-kimg belongs to --adam-at-growth carry; with reset, set it to 0")
+    for name, low, high in (("beta1", 0, 1), ("beta2", 0, 1), ("ema_ramp", 0, 100), ("drift", 0, 1e9)):
+        if not low <= getattr(training, name) < high:
+            raise UserError(f"--{name.replace('_', '-')} must be from {low} to below {high:g}")
+    for name in ("save_minutes", "record_kimg", "sample_kimg"):
+        if not 0 < getattr(run, name) < float("inf"):
+            raise UserError(f"--{name.replace('_', '-')} must be above 0")
+    if training.warmup_kimg < 0 or schedule.floor_kimg < 0 or training.threads < 0 or training.seed < 0:
+        raise UserError("--warmup-kimg, --floor-kimg, --threads and --seed cannot be negative")
+    if config.data.builtin_pictures < 1:
+        raise UserError("--builtin-pictures must be at least 1")
+    grid_shape(run.grid)
+
+
+def to_dict(config: Config) -> dict:
+    """Plain nested dict, for JSON and checkpoints; `from_dict` is its inverse."""
+    return asdict(config)

@@ -1,0 +1,125 @@
+"""The run folder: configuration, records, growth log, sample grids, and checkpoints.
+
+Everything in it except keys under speed/, memory/ and wall/ is the same for a run that was killed and continued as for
+one that was not. Those keys are written at a fixed width, so that metrics.jsonl has the same length in both, and
+can be cut to the length that a checkpoint remembers.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import pggan
+from pggan import checkpoint
+from pggan.config import Config, from_dict, grid_shape, to_dict
+from pggan.errors import UserError
+from pggan.samples import sample, tile
+from pggan.state import TrainState
+
+CLOCK_KEYS = ("speed/", "memory/", "wall/")
+
+
+class RunFolder:
+    """The files of one run. Raises UserError when `path` holds something else."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.samples = path / "samples"
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {path} is a file: name a folder")
+        if path.is_dir() and any(path.iterdir()) and not (path / "config.json").exists():
+            raise UserError(f"--out {path} is not empty and holds no run: name another folder")
+
+    def config(self) -> Config | None:
+        """The configuration of the run that is here, or None."""
+        record = self.record()
+        return from_dict(record["config"]) if record else None
+
+    def record(self) -> dict | None:
+        """What config.json says, or None before the first start."""
+        path = self.path / "config.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError:
+            raise UserError(f"{path} is damaged: restore it, or name another --out") from None
+
+    def write_config(self, config: Config, facts: dict) -> None:
+        """config.json: every setting, the versions, and what is known of the data."""
+        versions = {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
+        versions |= {"pggan": pggan.__version__, "commit": _commit()}
+        whole = {"config": to_dict(config), "versions": versions, **facts}
+        self._replace(self.path / "config.json", json.dumps(whole, indent=2) + "\n")
+
+    def write_growth(self, entries: list[dict]) -> None:
+        """growth.json, always the state's own log."""
+        self._replace(self.path / "growth.json", json.dumps(entries, indent=2) + "\n")
+
+    def cut_metrics(self, size: int) -> None:
+        """Forgets the records after a checkpoint: they will be written again."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.metrics, "ab") as file:
+            file.truncate(size)
+
+    def append(self, nimg: int, values: dict[str, float]) -> int:
+        """One line of metrics.jsonl; returns the file's length in bytes."""
+        items = {"nimg": nimg, "kimg": nimg / 1000, **values}
+        line = ", ".join(f"{json.dumps(key)}: {_number(key, value)}" for key, value in items.items())
+        with open(self.metrics, "ab") as file:
+            file.write(f"{{{line}}}\n".encode())
+            return file.tell()
+
+    def last_record(self) -> dict:
+        """The last line of metrics.jsonl, {} when there is none."""
+        lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
+        return json.loads(lines[-1]) if lines else {}
+
+    def save(self, state: TrainState, end_of_stage: bool = False) -> None:
+        """latest.pt, and first the stage's own checkpoint when it is over."""
+        values = state.to_dict()
+        if end_of_stage:
+            checkpoint.save(values, self.checkpoints / f"res-{state.res:04d}.pt")
+        else:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            checkpoint.save_latest(values, self.checkpoints)
+
+    def draw(self, state: TrainState, alpha: float) -> Path:
+        """The sample grid RES-NIMG.png: the moving average of G, the same latents every time."""
+        columns, rows = grid_shape(state.config.run.grid)
+        images = sample(state, columns * rows, alpha)
+        path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
+        self.samples.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".tmp")
+        tile(images, columns).save(beside, format="PNG")
+        os.replace(beside, path)
+        return path
+
+    def _replace(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".tmp")
+        beside.write_text(text)
+        os.replace(beside, path)
+
+
+def _number(key: str, value: float) -> str:
+    if key.startswith(CLOCK_KEYS):
+        return f"{value:.6e}"  # a fixed width, for values of up to 99 digits
+    return json.dumps(value)
+
+
+def _commit() -> str | None:
+    """The commit of the project's checkout; None outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        run = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return None
+    return run.stdout.strip() or None

@@ -1,0 +1,83 @@
+"""The layers of a progressively grown GAN, from Karras et al. 2018 (arXiv 1710.10196).
+
+Shapes: N pictures, C channels, H x W pixels; images and features are [N, C, H, W].
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.2  # slope of the leaky ReLU below zero, appendix A
+GAIN = 2**0.5  # He et al. 2015, for layers that a leaky ReLU follows
+
+
+class EqualizedConv2d(nn.Module):
+    """A "same" convolution with equalized learning rate (section 4.1).
+
+    The weights are drawn from N(0, 1) and multiplied by gain / sqrt(fan_in) at run time, so Adam moves all layers at
+    the same relative speed. The bias is not scaled.
+    """
+
+    def __init__(self, fan: int, out: int, kernel: int, gain: float = GAIN, rng: torch.Generator | None = None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out, fan, kernel, kernel, generator=rng))
+        self.bias = nn.Parameter(torch.zeros(out))
+        self.scale = gain / (fan * kernel**2) ** 0.5
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, fan, H, W] -> [N, out, H, W]"""
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+class EqualizedLinear(nn.Module):
+    """A dense layer with equalized learning rate; `bias=False` leaves the bias to whoever reshapes the output."""
+
+    def __init__(
+        self, fan: int, out: int, gain: float = GAIN, bias: bool = True, rng: torch.Generator | None = None
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out, fan, generator=rng))
+        self.bias = nn.Parameter(torch.zeros(out)) if bias else None
+        self.scale = gain / fan**0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, fan] -> [N, out]"""
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, LEAK)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """x / sqrt(mean over channels of x^2 + eps) at each pixel (section 4.2); also for [N, C] latents."""
+    eps = 1e-4 if x.dtype == torch.float16 else 1e-8  # 1e-8 vanishes in half precision
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + eps)
+
+
+def minibatch_stddev(x: Tensor, group: int) -> Tensor:
+    """Appends one map that says how much the pictures of a group differ (section 3). [N, C, H, W] -> [N, C+1, H, W].
+
+    Groups are strided, picture i with i + N/group, i + 2 N/group ...; the variance is the biased one.
+    Raises ValueError when N is no multiple of min(group, N).
+    """
+    n, c, h, w = x.shape
+    group = min(group, n)
+    if n % group:
+        raise ValueError(f"a batch of {n} does not divide into groups of {group} for minibatch stddev")
+    y = x.reshape(group, n // group, c, h, w)  # [G, M, C, H, W]
+    y = (y - y.mean(dim=0)).square().mean(dim=0)  # [M, C, H, W]: variance over the group
+    y = (y + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [M]
+    y = y.repeat(group).reshape(n, 1, 1, 1).expand(n, 1, h, w)  # picture i belongs to group i mod M
+    return torch.cat([x, y], dim=1)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Nearest neighbour x2. [N, C, H, W] -> [N, C, 2H, 2W]"""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Mean of each 2x2. [N, C, H, W] -> [N, C, H/2, W/2]"""
+    return F.avg_pool2d(x, 2)

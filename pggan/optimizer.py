@@ -1,0 +1,46 @@
+"""Adam as a growing network needs it: moments kept by parameter name, new weights warmed up by a group of their own."""
+
+import torch
+from torch import nn
+
+from pggan.config import TrainingConfig
+from pggan.networks import Growing
+
+Moments = dict[str, dict[str, torch.Tensor]]
+ADAM_EPS = 1e-8
+
+
+def adam(network: Growing, config: TrainingConfig, kept: Moments | None = None) -> torch.optim.Adam:
+    """Adam over two groups, the parameters of the last growth and all others.
+
+    kept: moments by parameter name, as `moments` gives them; parameters not named start afresh.
+    """
+    newest = network.newest()
+    named = dict(network.named_parameters())
+    groups = [
+        {"params": [p for name, p in named.items() if name not in newest]},
+        {"params": [p for name, p in named.items() if name in newest]},
+    ]
+    betas = (float(config.beta1), float(config.beta2))  # torch refuses a pair of int and float
+    optimizer = torch.optim.Adam(groups, lr=0.0, betas=betas, eps=ADAM_EPS, fused=True)
+    for name, values in (kept or {}).items():
+        if name in named:
+            optimizer.state[named[name]] = {key: _like(value, named[name]) for key, value in values.items()}
+    return optimizer
+
+
+def moments(optimizer: torch.optim.Adam, network: nn.Module) -> Moments:
+    """{parameter name: {"step", "exp_avg", "exp_avg_sq"}} for every parameter that has been stepped."""
+    return {name: dict(optimizer.state[p]) for name, p in network.named_parameters() if p in optimizer.state}
+
+
+def set_lr(optimizer: torch.optim.Adam, lr: float, warmth: float) -> None:
+    """The rate of the two groups; warmth in [0, 1] scales that of the newest parameters."""
+    kept, newest = optimizer.param_groups
+    kept["lr"], newest["lr"] = lr, lr * warmth
+
+
+def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    if value.ndim == 0:  # Adam's step count
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)  # in the parameter's memory format

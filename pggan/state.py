@@ -1,0 +1,182 @@
+"""Everything a run is, at one moment: what a checkpoint holds, and what the loop changes."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from pggan import checkpoint, ema
+from pggan.config import Config, at, from_dict, to_dict
+from pggan.errors import UserError
+from pggan.networks import Discriminator, Generator, Growing
+from pggan.optimizer import adam, moments
+from pggan.randomness import Stream
+from pggan.schedule import Stage, stage_of
+
+PLACES = ("out", "resume", "cache")  # where things lie on one machine is no part of a run's state
+
+
+@dataclass
+class TrainState:
+    """The networks, their optimizers, the position in the schedule and in the records.
+
+    nimg: real images shown; stage_start: nimg at which this resolution began; stage_seconds: spent in this stage, kept
+    only where a stage has a clock; lr_factor: halved by each rollback; growth: the entries of growth.json;
+    sums, steps: the losses since the last record; metrics_bytes: length of metrics.jsonl; data: fingerprint.
+    """
+
+    config: Config
+    G: Generator
+    D: Discriminator
+    average: Generator
+    adam_g: torch.optim.Adam
+    adam_d: torch.optim.Adam
+    nimg: int = 0
+    attempt: int = 0
+    stage_start: int = 0
+    stage_seconds: float = 0.0
+    lr_factor: float = 1.0
+    growth: list[dict] = field(default_factory=list)
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    steps: int = 0
+    metrics_bytes: int = 0
+    data: str = ""
+    threads: int = 0
+
+    @property
+    def res(self) -> int:
+        return self.G.res
+
+    @property
+    def stream(self) -> Stream:
+        return Stream(self.config.training.seed, self.attempt)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.G.parameters()).device
+
+    def stage(self) -> Stage:
+        first = self.res == self.config.network.stages()[0]
+        return stage_of(self.config.schedule, self.res, self.stage_start, first)
+
+    def batch(self) -> int:
+        return int(at(self.config.training.batch, self.res))
+
+    def log(self, action: str, to_res: int, reason: str, numbers: dict[str, float]) -> None:
+        """One entry of growth.json."""
+        entry = {"nimg": self.nimg, "action": action, "from_res": self.res, "to_res": to_res}
+        self.growth.append({**entry, "reason": reason, "numbers": numbers})
+
+    def grow(self) -> None:
+        """The growth step: one block for each network, moments and average carried over, a new stage begun."""
+        self.G.grow(_rng(self.stream, f"init G {2 * self.res}"))
+        self.D.grow(_rng(self.stream, f"init D {2 * self.res}"))
+        ema.grow(self.average, self.G)
+        for network in (self.G, self.D, self.average):
+            network.to(memory_format=torch.channels_last)
+        self.renew_adam(carry=self.config.training.adam_at_growth == "carry")
+        self.stage_start, self.stage_seconds = self.nimg, 0.0
+
+    def renew_adam(self, carry: bool) -> None:
+        """Adam over the networks as they now are, with the moments it had or with none."""
+        for name, network in (("adam_g", self.G), ("adam_d", self.D)):
+            kept = moments(getattr(self, name), network) if carry else None
+            setattr(self, name, adam(network, self.config.training, kept))
+
+    def add(self, stats: dict[str, torch.Tensor]) -> None:
+        """Adds a step's stats (0-d tensors) to the sums since the last record."""
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in stats.items()}
+        self.steps += 1
+
+    def finite(self) -> bool:
+        """Whether all weights and sums are numbers."""
+        tensors = [*self.G.parameters(), *self.D.parameters(), *self.average.parameters(), *self.sums.values()]
+        return bool(torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all())
+
+    def to_dict(self) -> dict:
+        """Tensors and plain containers only."""
+        settings = to_dict(self.config)
+        for part in settings.values():
+            if isinstance(part, dict):
+                part.update({name: None for name in PLACES if name in part})
+        plain = ("nimg", "attempt", "stage_start", "stage_seconds", "lr_factor", "growth", "steps", "metrics_bytes")
+        return {
+            "config": settings,
+            "res": self.res,
+            "G": self.G.state_dict(),
+            "D": self.D.state_dict(),
+            "average": self.average.state_dict(),
+            "moments_g": moments(self.adam_g, self.G),
+            "moments_d": moments(self.adam_d, self.D),
+            "sums": dict(self.sums),
+            **{name: getattr(self, name) for name in (*plain, "data", "threads")},
+            "torch": str(torch.__version__),
+        }
+
+
+def new_state(config: Config, device: torch.device, attempt: int = 0) -> TrainState:
+    """The state before the first step."""
+    stream = Stream(config.training.seed, attempt)
+    G = _place(Generator(config.network, _rng(stream, "init G")), device)
+    D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
+    average = _place(Generator(config.network), device)
+    average.load_state_dict(G.state_dict())
+    return TrainState(
+        config=config,
+        G=G,
+        D=D,
+        average=average.requires_grad_(False),
+        adam_g=adam(G, config.training),
+        adam_d=adam(D, config.training),
+        attempt=attempt,
+    )
+
+
+def state_from(values: dict, device: torch.device, config: Config | None = None) -> TrainState:
+    """The state that `TrainState.to_dict` made `values` of, on any device; config: settings to go on with.
+
+    Raises UserError when the tensors are not those of these networks.
+    """
+    try:
+        config = config or from_dict(values["config"])
+        state = new_state(config, device, values["attempt"])
+        for network, name in ((state.G, "G"), (state.D, "D"), (state.average, "average")):
+            _grow_to(network, values["res"])
+            _place(network, device).load_state_dict(values[name])
+        state.average.requires_grad_(False)
+        state.adam_g = adam(state.G, config.training, values["moments_g"])
+        state.adam_d = adam(state.D, config.training, values["moments_d"])
+        state.sums = {name: value.to(device) for name, value in values["sums"].items()}
+        for name in ("nimg", "stage_start", "stage_seconds", "lr_factor", "growth", "steps", "metrics_bytes"):
+            setattr(state, name, values[name])
+        state.data, state.threads = values["data"], values["threads"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"this checkpoint has another shape than its settings say: {error}") from error
+    return state
+
+
+def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[Generator, float]:
+    """(the moving average of G, alpha) of a checkpoint, for sampling: `G(z, alpha)`. Raises UserError."""
+    state = state_from(checkpoint.load(Path(path)), torch.device(device))
+    return state.average.eval(), state.stage().alpha(state.nimg)
+
+
+def with_room_for(config: Config, res: int) -> Config:
+    """`config` with max_res raised to `res` if it lies below."""
+    start, top = config.network.ends()
+    return replace(config, network=replace(config.network, start_res=start, max_res=max(top, res)))
+
+
+def _grow_to(network: Growing, res: int) -> None:
+    if res not in network.config.rungs():
+        raise ValueError(f"{res} px is not on the ladder")
+    while network.res < res:
+        network.grow()
+
+
+def _place(network: Growing, device: torch.device) -> Growing:
+    return network.to(device=device, memory_format=torch.channels_last)
+
+
+def _rng(stream: Stream, purpose: str) -> torch.Generator:
+    return torch.Generator().manual_seed(stream.integer(purpose))

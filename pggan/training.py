@@ -1,0 +1,229 @@
+"""The loop: steps, stages, and what happens at their ends."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pggan import checkpoint, ema
+from pggan.config import Config, at, differences, faded, validate
+from pggan.data.batches import Pictures
+from pggan.data.packing import Pack, pack
+from pggan.data.sources import open_source
+from pggan.errors import Diverged, UserError
+from pggan.folder import RunFolder
+from pggan.losses import LOSSES
+from pggan.networks import fade_reals
+from pggan.optimizer import set_lr
+from pggan.run import Interrupted, NonFiniteError, Run, Signals, newest_grid, wall_clock
+from pggan.schedule import Stage, finished, planned_images
+from pggan.state import TrainState, new_state, state_from, with_room_for
+
+MOST_ROLLBACKS = 3
+CROP_MARGIN = 1.25  # how much larger pictures are packed for random crops
+
+
+def train(config: Config, clock: Callable[[], float] = wall_clock) -> Path:
+    """Runs `config`, or goes on with the unfinished run in its folder; returns the folder.
+
+    Raises UserError for what the user can mend, Diverged, and Interrupted after a signal, when all is saved.
+    """
+    config = with_room_for(config, 0)
+    validate(config)
+    folder = RunFolder(Path(config.run.out or default_folder(config)))
+    state = begin(config, folder)
+    if over(state):
+        print(f"{folder.path} is finished: {state.res} px at {state.nimg / 1000:.2f} kimg; raise --max-res to go on")
+        return folder.path
+    pictures = load_pictures(config, state, folder)
+    folder.cut_metrics(state.metrics_bytes)
+    folder.write_growth(state.growth)
+    later = [res for res in config.network.stages() if res > state.res]
+    run = Run(folder, state, state.stage().end + planned_images(config.schedule, later, first=False), clock)
+    with Signals() as signals:
+        try:
+            run_stages(run, state, pictures, signals)
+        except Interrupted as interrupted:
+            run.progress.say(f"saved at {state.nimg / 1000:.2f} kimg; the same command goes on from there")
+            raise interrupted from None
+        finally:
+            run.close()
+    return folder.path
+
+
+def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> None:
+    """All stages that are left, from wherever `state` is."""
+    run.save(state)  # something to roll back to, and a disk that cannot be written is found out now
+    while True:
+        stage = state.stage()
+        pictures = pictures_at(pack, state)
+        try:
+            while not (decision := finished(stage, state.nimg, state.stage_seconds)):
+                with run.watch("step"):
+                    step(run, state, stage, pictures)
+                before, state.nimg = state.nimg, state.nimg + state.batch()
+                if before < stage.fade_end <= state.nimg and state.config.training.adam_at_growth == "reset":
+                    state.renew_adam(carry=False)
+                run.after_step(state, stage, before, signals)
+            run.end_stage(state, decision)
+        except NonFiniteError as error:
+            state = roll_back(run, state, error)
+            continue
+        last = state.res == state.config.network.stages()[-1]
+        state.log("stop" if last else "grow", state.res if last else 2 * state.res, decision.reason, decision.numbers)
+        if not last:
+            state.grow()
+        run.folder.write_growth(state.growth)
+        run.save(state)
+        if last:
+            return
+
+
+def step(run: Run, state: TrainState, stage: Stage, pictures: Pictures) -> None:
+    """One step of D, one of G, one of the average, on the images state.nimg .. state.nimg + batch - 1."""
+    settings, batch, nimg, stream = state.config.training, state.batch(), state.nimg, state.stream
+    G, D, loss, alpha = state.G, state.D, LOSSES[state.config.training.loss], stage.alpha(state.nimg)
+    critic = partial(D, alpha=alpha)
+
+    with run.watch("data"):
+        reals = pictures.batch(nimg, batch)
+    reals = fade_reals(reals, alpha)
+    latents = {
+        player: torch.from_numpy(stream.normal(f"latents {player}", nimg, batch, G.config.latent)).to(state.device)
+        for player in "DG"
+    }
+    mix = torch.from_numpy(stream.uniform("mix", nimg, batch, 1)[:, 0]).to(reals)
+    warmth = 1.0
+    if stage.fade and settings.warmup_kimg:
+        warmth = min(1.0, (nimg - stage.start + batch) / (1000 * settings.warmup_kimg))
+    for optimizer in (state.adam_d, state.adam_g):
+        set_lr(optimizer, at(settings.lr, state.res) * state.lr_factor, warmth)
+
+    with torch.no_grad():
+        fakes = G(latents["D"], alpha)
+    weight = faded(settings.penalty, state.res, alpha) if stage.fade else at(settings.penalty, state.res)
+    d_loss, d_stats = loss.discriminator(critic, reals, fakes, mix, weight, settings.drift)
+    state.adam_d.zero_grad()
+    d_loss.backward()
+    state.adam_d.step()
+
+    D.requires_grad_(False)
+    g_loss, g_stats = loss.generator(critic, G(latents["G"], alpha))
+    state.adam_g.zero_grad()
+    g_loss.backward()
+    state.adam_g.step()
+    D.requires_grad_(True)
+
+    half_life = 1000 * at(settings.ema_kimg, state.res)
+    if settings.ema_ramp:
+        half_life = min(half_life, settings.ema_ramp * (nimg + batch))
+    ema.update(state.average, G, ema.decay(batch, half_life))
+    state.add({**d_stats, **g_stats})
+
+
+def begin(config: Config, folder: RunFolder) -> TrainState:
+    """The state to start from: the folder's own, else that of --resume, else a new one. Raises UserError."""
+    device = pick_device(config.training.device)
+    known = folder.config()
+    if known and (changed := differences(with_room_for(known, 0), config)):
+        raise UserError(f"{folder.path} holds another run ({'; '.join(changed)}): take its settings, or another --out")
+    values = checkpoint.load_latest(folder.checkpoints)
+    if values is None and config.run.resume:
+        values = {**checkpoint.load(Path(config.run.resume)), "metrics_bytes": 0, "data": ""}
+    threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
+    torch.set_num_threads(threads)
+    state = state_from(values, device, config) if values else new_state(config, device)
+    state.threads = threads
+    if state.res > config.network.ends()[1]:
+        raise UserError(f"the run is at {state.res} px already: --max-res {config.network.ends()[1]} is below that")
+    if values and values["torch"] != torch.__version__:
+        print(f"begun with torch {values['torch']}, going on with {torch.__version__}: not bit for bit the same")
+    return state
+
+
+def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
+    """The packed pictures of all stages left, checked to be this run's. Writes config.json. Raises UserError."""
+    source = open_source(config.data.data, config.data.builtin_pictures)
+    known = folder.record()
+    before = state.data or (known["data"]["fingerprint"] if known else "")
+    if before and before != source.fingerprint:
+        raise UserError(f"the pictures in {config.data.data} are not those of {folder.path}: name another --out")
+    stages = [res for res in config.network.stages() if res >= state.res]
+    packed = pack(
+        source,
+        [(res, *config.network.size(res)) for res in stages],
+        fit=config.data.fit,
+        crop_margin=CROP_MARGIN if config.data.random_crop else 1.0,
+        cache=Path(config.data.cache) if config.data.cache else None,
+    )
+    largest = max(int(at(config.training.batch, res)) for res in stages)
+    if len(packed) < largest:
+        raise UserError(
+            f"{config.data.data} has {len(packed)} pictures, fewer than a batch of {largest}: lower --batch"
+        )
+    state.data = source.fingerprint
+    facts = {"fingerprint": source.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
+    folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
+    return packed
+
+
+def pictures_at(pack: Pack, state: TrainState) -> Pictures:
+    settings = state.config.data
+    return Pictures(
+        pack,
+        state.res,
+        state.config.network.size(state.res),
+        state.stream,
+        mirror=settings.mirror,
+        random_crop=settings.random_crop,
+        device=state.device,
+    )
+
+
+def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState:
+    """The last good state, with other random numbers and half the learning rate. Raises Diverged after too many."""
+    attempt = failed.attempt + 1
+    if attempt > MOST_ROLLBACKS:
+        raise Diverged(f"{error} at {failed.nimg / 1000:.2f} kimg, after {MOST_ROLLBACKS} rollbacks: lower --lr")
+    state = state_from(checkpoint.load_latest(run.folder.checkpoints), failed.device, failed.config)
+    state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
+    state.metrics_bytes = run.folder.metrics.stat().st_size
+    state.log("rollback", state.res, str(error), {"failed_nimg": failed.nimg, "lr_factor": state.lr_factor})
+    run.progress.say(
+        f"{error} at {failed.nimg / 1000:.2f} kimg: back to {state.nimg / 1000:.2f} kimg "
+        f"with half the learning rate, attempt {attempt}"
+    )
+    run.folder.write_growth(state.growth)
+    run.save(state)
+    return state
+
+
+def over(state: TrainState) -> bool:
+    """Whether the run has stopped and its settings ask for no more."""
+    stopped = bool(state.growth) and state.growth[-1]["action"] == "stop"
+    last = state.res == state.config.network.stages()[-1]
+    return stopped and last and finished(state.stage(), state.nimg, state.stage_seconds) is not None
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`: cuda, else mps, else cpu. Raises UserError when the one asked for is not here."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, here in have.items() if here)
+    if not have[name]:
+        raise UserError(f"--device {name} is not available here: use --device auto")
+    return torch.device(name)
+
+
+def default_folder(config: Config) -> str:
+    """runs/<data>-<preset>-<max-res>: the same command finds the same folder again."""
+    data = config.data.data
+    name = data.replace(":", "-") if data.partition(":")[0] == "builtin" else Path(data).resolve().stem
+    return f"runs/{name}-{config.preset}-{config.network.ends()[1]}"
+
+
+def summary(folder: Path) -> str:
+    """What a finished run leaves to look at."""
+    grid = newest_grid(RunFolder(folder))
+    return f"samples: {grid}\ncheckpoints: {folder / 'checkpoints'}"

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Grow a generator on a folder of pictures: `python train.py --data DIR --start-res 32 --max-res 256`."""
+
+import sys
+from pathlib import Path
+
+from pggan import cli
+from pggan.config import Config
+from pggan.presets import NAMES, preset
+
+
+def main(argv: list[str]) -> None:
+    from pggan.errors import UserError
+
+    name, resume = flag(argv, "--preset"), flag(argv, "--resume")
+    if name and name not in NAMES:
+        raise UserError(f"--preset {name} is none of {', '.join(NAMES)}")
+    asks_for_help = "-h" in argv or "--help" in argv
+    default = of_checkpoint(resume) if resume and not name and not asks_for_help else preset(name or "paintings")
+    config = cli.parse(Config, argv, default, prog="train.py")
+
+    from pggan.run import Interrupted
+    from pggan.training import summary, train
+
+    try:
+        print(summary(train(config)))
+    except Interrupted as interrupted:
+        sys.exit(128 + interrupted.number)
+
+
+def flag(argv: list[str], name: str) -> str | None:
+    """The value of a flag that decides what the others start from; None when it is not given."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == name:
+            return following
+        if word.startswith(name + "="):
+            return word.partition("=")[2]
+    return None
+
+
+def of_checkpoint(path: str) -> Config:
+    """The settings that a checkpoint was made with."""
+    from pggan import checkpoint
+    from pggan.config import from_dict
+
+    return from_dict(checkpoint.load(Path(path))["config"])
+
+
+if __name__ == "__main__":
+    cli.run(main)
