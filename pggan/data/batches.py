@@ -62,9 +62,11 @@ class Pictures:
         return self._gather(np.asarray(numbers), corners, np.zeros(len(numbers), bool))
 
     def _gather(self, numbers: np.ndarray, corners: np.ndarray, flips: np.ndarray) -> torch.Tensor:
-        columns = np.where(flips[:, None], np.arange(self.width)[::-1], np.arange(self.width)) + corners[:, 1:]
-        rows = np.arange(self.height) + corners[:, :1]
-        place = [torch.from_numpy(x).to(self.pixels.device) for x in (numbers, rows, columns)]
-        pixels = self.pixels[place[0][:, None, None], place[1][:, :, None], place[2][:, None, :]]  # [n, H, W, 3]
-        pixels = pixels.to(self.device).permute(0, 3, 1, 2)
-        return pixels.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+        places = zip(numbers.tolist(), *corners.T.tolist(), flips.tolist(), strict=True)
+        views = [self._view(*place) for place in places]
+        pixels = torch.stack(views).to(self.device).permute(0, 3, 1, 2)  # [count, 3, H, W], in one copy
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+
+    def _view(self, number: int, top: int, left: int, flip: bool) -> torch.Tensor:
+        view = self.pixels[number, top : top + self.height, left : left + self.width]  # [H, W, 3]
+        return view.flip(1) if flip else view

@@ -66,10 +66,12 @@ class Pack:
             lines.append(f"{self.ignored:,} other files are no pictures")
         if self.unreadable:
             lines.append(f"{len(self.unreadable):,} cannot be read and are left out: {_named(self.unreadable)}")
-        for res, count in sorted(self.enlarged.items()):
-            if count:
-                size = round(res * self.crop_margin)
-                lines.append(f"{count:,} of {len(self):,} pictures are smaller than {size} px and were enlarged")
+        res = max(self.enlarged)
+        if self.enlarged[res]:
+            which = (
+                f"{self.enlarged[res]:,} of {len(self):,} pictures are smaller than {round(res * self.crop_margin)} px"
+            )
+            lines.append(f"{which} and were enlarged")
         return lines
 
 

@@ -126,6 +126,7 @@ def is_enlarged(size: tuple[int, int], width: int, height: int, how: str) -> boo
 def _open(file, name: str) -> Image.Image:
     image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
+        image.close()
         raise bomb(name)
     return image
 
