@@ -1,0 +1,1 @@
+"""What is measured: quality, diversity, and whether the pictures are copies."""

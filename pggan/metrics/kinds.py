@@ -1,0 +1,134 @@
+"""Which kinds of built-in picture a set of samples still holds.
+
+The built-in pictures come in kinds that are known, so the collapse of a generator trained on them can be counted
+outright: a small convolutional network reads the kind of each sample, and a kind that is no longer read is a kind that
+is no longer made. An eleventh answer, "none", is there for what is no picture of any kind: noise, flat colour, a blur,
+two pictures in one. The recipe of the weights is experiments/kinds-classifier/train.py.
+
+Shapes here: N pictures, K kinds; images are [N, 3, H, W] in [-1, 1].
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pggan.data.builtin import KINDS
+from pggan.errors import UserError
+
+WEIGHTS = Path(__file__).with_name("kinds.safetensors")
+WEIGHTS_SHA256 = "18664b7697b4f0c4b4bf25a7fcff8438902d100e2d41e5111a1a483b13c7a1d0"
+NONE = len(KINDS)  # the answer "no picture of any kind"
+SIDE = 32  # the shorter side in pixels at which pictures are read
+SMALLEST = 16  # below this the kinds cannot be told apart
+CONFIDENCE = 0.5  # a sample is read as a kind when the network gives that kind at least this probability
+SHARE = 0.01  # a kind is still made when at least this part of the samples is read as it
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class KindCounts:
+    """How many samples were read as each kind. Counts of two batches can be added."""
+
+    counts: dict[str, int]
+    """Samples read as each kind with enough confidence, in the order of KINDS."""
+    unread: int
+    """Samples read as none of the kinds, or without enough confidence."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values()) + self.unread
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The kinds still made: read in at least 1 % of the samples, and in one at least.
+
+        With ten kinds that is a tenth of an even share: a kind so rare is as good as lost. It is also several times the
+        rate at which the network takes one kind for another, so a lost kind is not kept alive by misreadings.
+        """
+        least = max(1, math.ceil(SHARE * self.total))
+        return tuple(kind for kind, count in self.counts.items() if count >= least)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(kind for kind in self.counts if kind not in self.made)
+
+    def __add__(self, other: "KindCounts") -> "KindCounts":
+        return KindCounts({kind: self.counts[kind] + other.counts[kind] for kind in KINDS}, self.unread + other.unread)
+
+
+class KindNet(nn.Sequential):
+    """Four convolutions and an average over the picture: [N, 3, H, W] in [-1, 1] to logits [N, K + 1]."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *_block(3, 24, stride=1),  # (N, 24, 32, 32)
+            *_block(24, 48, stride=2),  # (N, 48, 16, 16)
+            *_block(48, 64, stride=2),  # (N, 64, 8, 8)
+            *_block(64, 96, stride=1),  # (N, 96, 8, 8)
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),  # (N, 96)
+            nn.Linear(96, len(KINDS) + 1),
+        )
+
+
+def count_kinds(images: Tensor, confidence: float = CONFIDENCE) -> KindCounts:
+    """How many of images [N, 3, H, W] in [-1, 1] show each kind, at any size from 16 pixels up, on their own device."""
+    kinds, probabilities = read_kinds(images)
+    kinds = torch.where(probabilities >= confidence, kinds, NONE)
+    *counts, unread = torch.bincount(kinds, minlength=len(KINDS) + 1).tolist()
+    return KindCounts(dict(zip(KINDS, counts, strict=True)), unread)
+
+
+@torch.no_grad()
+def read_kinds(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable kind of each picture, int64 [N], NONE among them, and its probability, float32 [N].
+
+    Raises ValueError when the pictures are smaller than 16 pixels, or not [N, 3, H, W].
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < SMALLEST:
+        raise ValueError(f"kinds are read from [N, 3, H, W] of at least {SMALLEST} pixels, not {list(images.shape)}")
+    net = classifier(images.device)
+    with torch.autocast(images.device.type, enabled=False):  # whatever the caller's precision is
+        logits = [net(at_reading_size(batch)) for batch in images.split(BATCH)]
+    probabilities, kinds = torch.cat(logits).softmax(dim=1).max(dim=1)
+    return kinds, probabilities
+
+
+def at_reading_size(images: Tensor) -> Tensor:
+    """[N, 3, H, W] resized to a shorter side of 32 pixels with its proportions kept, float32 within [-1, 1]."""
+    short = min(images.shape[2:])
+    size = [round(SIDE * side / short) for side in images.shape[2:]]
+    return F.interpolate(images.float(), size, mode="bilinear", antialias=True).clamp(-1, 1)
+
+
+@lru_cache(maxsize=4)
+def classifier(device: torch.device) -> KindNet:
+    """The trained network on `device`. It draws no random numbers, so it can be loaded in the middle of a run."""
+    return load_classifier(WEIGHTS).to(device)
+
+
+def load_classifier(path: Path) -> KindNet:
+    """The network with the weights in `path`. Raises UserError unless they are the very bytes that are pinned here."""
+    content = path.read_bytes() if path.is_file() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != WEIGHTS_SHA256:
+        raise UserError(
+            f"{path} is missing or damaged (its sha256 starts {found[:12]}, not {WEIGHTS_SHA256[:12]}): "
+            "restore it from the repository, or reinstall pggan"
+        )
+    with torch.device("meta"):
+        net = KindNet()
+    net.load_state_dict(load(content), assign=True)
+    return net.eval().requires_grad_(False)
+
+
+def _block(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
