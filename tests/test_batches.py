@@ -1,0 +1,124 @@
+"""Batches by position: what image 12,345 is depends on that number alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from pggan.data.batches import Pictures
+from pggan.data.packing import Pack
+from pggan.randomness import Stream
+
+COUNT, WIDTH, HEIGHT = 23, 16, 20
+
+
+def packed(tmp_path, crop_margin=1.0, labels=None) -> Pack:
+    """A pack written by hand: noise, so that every picture and every crop of one is known again."""
+    shape = COUNT, round(HEIGHT * crop_margin), round(WIDTH * crop_margin), 3
+    np.save(tmp_path / "0016.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    names = [str(number) for number in range(COUNT)]
+    return Pack(tmp_path, "print", names, labels, [], [], 0, {16: 0}, crop_margin)
+
+
+def pictures(pack, mirror=False, random_crop=False, stream=Stream(5), device="cpu") -> Pictures:  # noqa: B008
+    return Pictures(pack, 16, (WIDTH, HEIGHT), stream, mirror, random_crop, device)
+
+
+def as_floats(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32)) / 127.5 - 1
+
+
+def test_a_batch_is_the_packed_pictures_between_minus_1_and_1(tmp_path):
+    pack = packed(tmp_path)
+    batch = pictures(pack).batch(7, 30)
+    assert batch.dtype == torch.float32 and batch.shape == (30, 3, HEIGHT, WIDTH) and batch.is_contiguous()
+    assert batch.min() == -1 and batch.max() == 1
+    assert torch.equal(batch, as_floats(pack.level(16)[Stream(5).order(7, 30, COUNT)]))
+
+
+def test_each_pass_visits_every_picture_once_in_a_new_order(tmp_path):
+    pack = packed(tmp_path, labels=list(range(COUNT)))
+    passes = [pictures(pack).labels(start * COUNT, COUNT).tolist() for start in range(3)]
+    assert all(sorted(each) == list(range(COUNT)) for each in passes)
+    assert passes[0] != passes[1] != passes[2]
+
+
+@pytest.mark.parametrize("margin", [1.0, 1.25])
+@pytest.mark.parametrize("split", [1, 16, 7])
+def test_batch_splits_agree(tmp_path, split, margin):
+    images = pictures(packed(tmp_path, margin, list(range(COUNT))), mirror=True, random_crop=margin > 1)
+    starts = range(0, 64, split)
+    parts = [images.batch(100 + start, min(split, 64 - start)) for start in starts]
+    assert torch.equal(torch.cat(parts), images.batch(100, 64))
+    labels = [images.labels(100 + start, min(split, 64 - start)) for start in starts]
+    assert torch.equal(torch.cat(labels), images.labels(100, 64))
+
+
+def test_mirroring_flips_about_half_of_the_images_exactly(tmp_path):
+    pack = packed(tmp_path)
+    straight, mirrored = pictures(pack).batch(0, 400), pictures(pack, mirror=True).batch(0, 400)
+    same = (straight == mirrored).flatten(1).all(1)
+    flipped = (straight.flip(3) == mirrored).flatten(1).all(1)
+    assert (same ^ flipped).all() and 150 < flipped.sum() < 250
+
+
+def test_random_crops_come_from_anywhere_in_the_margin(tmp_path):
+    pack = packed(tmp_path, 1.25)
+    batch = pictures(pack, random_crop=True).batch(0, 300)
+    whole = as_floats(pack.level(16)[Stream(5).order(0, 300, COUNT)])
+    seen = set()
+    for image, full in zip(batch, whole, strict=True):
+        corners = [(top, left) for top in range(6) for left in range(5)]
+        places = [(t, x) for t, x in corners if torch.equal(image, full[:, t : t + HEIGHT, x : x + WIDTH])]
+        assert len(places) == 1
+        seen.update(places)
+    assert len(seen) == 30  # a margin of 5 rows and 4 columns has 6 x 5 places
+
+
+def test_without_random_crops_the_centre_is_taken(tmp_path):
+    pack = packed(tmp_path, 1.25)
+    whole = as_floats(pack.level(16)[Stream(5).order(0, 9, COUNT)])
+    assert torch.equal(pictures(pack).batch(0, 9), whole[:, :, 2 : 2 + HEIGHT, 2 : 2 + WIDTH])
+
+
+def test_take_gives_pictures_by_number_unflipped_from_the_centre(tmp_path):
+    pack = packed(tmp_path, 1.25)
+    taken = pictures(pack, mirror=True, random_crop=True).take([4, 4, 0])
+    assert torch.equal(taken, as_floats(pack.level(16)[[4, 4, 0], 2 : 2 + HEIGHT, 2 : 2 + WIDTH]))
+
+
+def test_another_attempt_sees_another_order_and_the_stream_can_be_replaced(tmp_path):
+    images = pictures(packed(tmp_path))
+    first = images.batch(0, COUNT)
+    images.stream = Stream(5, attempt=1)
+    assert not torch.equal(images.batch(0, COUNT), first)
+    images.stream = Stream(5)
+    assert torch.equal(images.batch(0, COUNT), first)
+
+
+def test_labels_are_those_of_the_images_or_none(tmp_path):
+    assert pictures(packed(tmp_path)).labels(0, 4) is None
+    labels = [number % 3 for number in range(COUNT)]
+    images = pictures(packed(tmp_path, labels=labels))
+    assert images.labels(9, 40).tolist() == [labels[n] for n in Stream(5).order(9, 40, COUNT)]
+    assert images.labels(9, 40).dtype == torch.int64 and len(images) == COUNT
+
+
+def test_training_cannot_change_the_packed_file(tmp_path):
+    pack = packed(tmp_path)
+    before = (tmp_path / "0016.npy").read_bytes()
+    images = pictures(pack)
+    images.pixels.zero_()
+    images.batch(0, 4).zero_()
+    assert (tmp_path / "0016.npy").read_bytes() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("room", [0.5, 0.0])
+def test_a_gpu_gives_the_same_images_whether_it_holds_the_pictures_or_not(tmp_path, monkeypatch, room):
+    monkeypatch.setattr("pggan.data.batches.HELD_FRACTION", room)
+    pack = packed(tmp_path, 1.25, list(range(COUNT)))
+    here = pictures(pack, True, True)
+    there = pictures(pack, True, True, device="cuda")
+    assert there.pixels.is_cuda == (room > 0) and there.batch(3, 50).is_cuda
+    assert torch.allclose(there.batch(3, 50).cpu(), here.batch(3, 50), atol=1e-6)
+    assert torch.equal(there.labels(3, 50).cpu(), here.labels(3, 50))
