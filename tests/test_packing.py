@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pggan.data import packing, reading, sources, working
+from pggan.data import levels, packing, reading, sources, working
 from pggan.data.packing import pack
 from pggan.errors import UserError
 
@@ -259,7 +259,7 @@ def test_a_damaged_level_is_packed_again(folder, damage):
 
 def test_what_a_killed_packing_left_is_removed_after_a_day(folder):
     where = packed(folder, SIZES[:1]).folder
-    for name, age in [("old.tmp", 2 * packing.STALE_SECONDS), ("new.tmp", 60)]:
+    for name, age in [("old.tmp", 2 * levels.STALE_SECONDS), ("new.tmp", 60)]:
         (where / name).write_bytes(b"x")
         os.utime(where / name, (time.time() - age,) * 2)
     packed(folder)
@@ -306,7 +306,7 @@ def test_processes_import_neither_torch_nor_the_program(many, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(
         "import torch, sys\nassert __name__ == '__main__', 'imported by a worker'\n"
-        "from pggan.data import packing, sources\n"
+        "from pggan.data import levels, packing, sources\n"
         f"packing.pack(sources.open_source({str(many)!r}, 0), [(8, 8, 8)], cache={str(tmp_path)!r}, workers=2)\n"
     )
     root = Path(packing.__file__).parents[2]

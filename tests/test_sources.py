@@ -248,6 +248,11 @@ def test_changing_moving_adding_or_removing_a_picture_changes_the_fingerprint(fo
     assert len(seen) == 5
 
 
+def test_changed_labels_change_the_fingerprint(tmp_path, png):
+    first = described(tmp_path, png, {"labels": [["00000/a.png", 0], ["00001/b.png", 1]]}).fingerprint
+    assert described(tmp_path, png, {"labels": [["00000/a.png", 1], ["00001/b.png", 0]]}).fingerprint != first
+
+
 def test_a_second_start_reads_no_file_and_sees_a_touched_one(folder, monkeypatch):
     for path in folder.rglob("*.*"):
         os.utime(path, (10**9, 10**9))

@@ -49,7 +49,11 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that change when a picture or its name changes, and only then."""
+        """64 hexadecimal digits that change when a picture, its name or its label changes, and only then."""
+        return digest([*self.contents(), json.dumps([self.labels, self.label_names])])
+
+    def contents(self) -> list[str]:
+        """A line for each picture that says what it is."""
         raise NotImplementedError
 
     def read(self, index: int) -> bytes:
@@ -65,12 +69,13 @@ class Source:
         return reading.pyramid(data, self.names[index], sizes, how)
 
 
-def open_source(spec: str, builtin_pictures: int, cache: Path | None = None) -> Source:
+def open_source(spec: str, builtin_pictures: int, cache: Path | str | None = None) -> Source:
     """The source that `spec` names: a folder, a zip, or builtin[:SEED] with `builtin_pictures` pictures.
 
     cache: the folder for packed pictures; left out: beside the data, or the user's cache folder if that is read-only.
     Raises UserError when there is no such place, it holds no picture, or the zip is damaged or not to be trusted.
     """
+    cache = Path(cache).expanduser() if cache else None
     if spec == "builtin" or spec.startswith("builtin:"):
         return _open_builtin(spec, builtin_pictures, cache)
     path = Path(spec).expanduser()
@@ -114,14 +119,13 @@ class Folder(Source):
     def read(self, index: int) -> bytes:
         return (self.root / self.names[index]).read_bytes()
 
-    @cached_property
-    def fingerprint(self) -> str:
+    def contents(self) -> list[str]:
         try:
             memory = cache_folder(self.caches) / f"contents-{digest([str(self.root)])[:16]}.json"
         except UserError:
             memory = None  # nowhere to write it
         contents = digests(self.root, self.names, memory)
-        return digest([f"{name} {content}" for name, content in zip(self.names, contents, strict=True)])
+        return [f"{name} {content}" for name, content in zip(self.names, contents, strict=True)]
 
 
 def _open_folder(spec: str, root: Path, cache: Path | None) -> Folder:
@@ -166,10 +170,9 @@ class Zip(Source):
             raise UserError(f"{plain(member.filename)} would unpack to {member.file_size:,} bytes: remove it")
         return self.archive.read(member)
 
-    @cached_property
-    def fingerprint(self) -> str:
+    def contents(self) -> list[str]:
         members = map(self.archive.getinfo, self.names)
-        return digest([f"{member.filename} {member.CRC} {member.file_size}" for member in members])
+        return [f"{member.filename} {member.CRC} {member.file_size}" for member in members]
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "archive"}  # open files do not travel
@@ -202,9 +205,8 @@ def _climbs(name: str) -> bool:
 class Builtin(Source):
     seed: int
 
-    @cached_property
-    def fingerprint(self) -> str:
-        return digest([f"builtin {self.seed} {len(self)} {DRAWING_VERSION}"])
+    def contents(self) -> list[str]:
+        return [f"builtin {self.seed} {len(self)} {DRAWING_VERSION}"]
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
         """Drawn at each size: the same picture, with nothing to crop and nothing enlarged."""

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +56,15 @@ def run(job: Job, rows: list[tuple[int, int]], workers: int | None, progress: bo
     Raises UserError for a decompression bomb or a process that died, OSError when a file cannot be written.
     """
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    workers = min(workers or len(os.sched_getaffinity(0)), len(chunks))
+    workers = min(workers or _cores(), len(chunks))
     few = len(rows) < FEW or workers == 1
     done = (_do(job, chunk) for chunk in chunks) if few else _in_processes(job, chunks, workers)
-    return sorted(reading for readings in _shown(done, len(rows), progress) for reading in readings)
+    with closing(done):  # an interrupt ends the processes now, not when the traceback is forgotten
+        return sorted(reading for readings in _shown(done, len(rows), progress) for reading in readings)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _do(job: Job, chunk: list[tuple[int, int]]) -> list[Reading]:
