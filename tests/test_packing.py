@@ -257,6 +257,13 @@ def test_a_damaged_level_is_packed_again(folder, damage):
     assert np.array_equal(packed(folder).level(16), expected)
 
 
+def test_a_cache_emptied_during_the_run_is_one_plain_line(folder):
+    result = packed(folder)
+    shutil.rmtree(result.folder)
+    with pytest.raises(UserError, match="start again to pack them"):
+        result.level(16)
+
+
 def test_what_a_killed_packing_left_is_removed_after_a_day(folder):
     where = packed(folder, SIZES[:1]).folder
     for name, age in [("old.tmp", 2 * levels.STALE_SECONDS), ("new.tmp", 60)]:

@@ -47,8 +47,14 @@ class Pack:
         return len(self.names)
 
     def level(self, res: int) -> np.ndarray:
-        """uint8 [N, H, W, 3], mapped into memory; writing to it changes no file (torch warns of read-only arrays)."""
-        return np.load(levels.level_file(self.folder, res), mmap_mode="c")
+        """uint8 [N, H, W, 3], mapped into memory; writing to it changes no file (torch warns of read-only arrays).
+
+        Raises UserError when the cache was emptied since.
+        """
+        try:
+            return np.load(levels.level_file(self.folder, res), mmap_mode="c")
+        except OSError as error:
+            raise UserError(f"packed pictures are gone ({plain(error)}): start again to pack them") from None
 
     def notes(self) -> list[str]:
         """What the user should know about the pictures, in plain lines."""

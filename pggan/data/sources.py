@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pggan.data import reading
+from pggan.data import classes, reading
 from pggan.data.contents import digest, digests
 from pggan.data.reading import plain
 from pggan.errors import UserError
@@ -135,7 +135,7 @@ def _open_folder(spec: str, root: Path, cache: Path | None) -> Folder:
         raise _no_pictures(spec, len(files))
     described = (root / "dataset.json").read_bytes() if (root / "dataset.json").is_file() else None
     ignored = len(files) - len(names) - (described is not None)
-    return Folder(spec, names, *_labels(spec, names, described), ignored, _caches(cache, root), root)
+    return Folder(spec, names, *classes.labels(spec, names, described), ignored, _caches(cache, root), root)
 
 
 def _walk(root: Path):
@@ -190,7 +190,7 @@ def _open_zip(spec: str, path: Path, cache: Path | None) -> Zip:
     if not names:
         raise _no_pictures(spec, len(files))
     ignored = len(files) - len(names) - (described is not None)
-    return Zip(spec, names, *_labels(spec, names, described), ignored, _caches(cache, path.parent), path)
+    return Zip(spec, names, *classes.labels(spec, names, described), ignored, _caches(cache, path.parent), path)
 
 
 def _climbs(name: str) -> bool:
@@ -226,7 +226,7 @@ def _open_builtin(spec: str, count: int, cache: Path | None) -> Builtin:
     return Builtin(spec, names, labels, list(builtin.KINDS), 0, _caches(cache), int(seed))
 
 
-# ---- names and classes
+# ---- names
 
 
 def is_picture(name: str) -> bool:
@@ -240,32 +240,3 @@ def _is_listed(name: str) -> bool:
 def _no_pictures(spec: str, others: int) -> UserError:
     endings = "jpg, png, webp, bmp, gif, tif and the like"
     return UserError(f"{plain(spec)} holds no pictures ({endings}), only {others} other files")
-
-
-def _labels(spec: str, names: list[str], described: bytes | None) -> tuple[list[int] | None, list[str]]:
-    """(labels, label names), from dataset.json where there is one, or else from a folder for each class."""
-    classes = _folder_classes(names) if described is None else _described_classes(spec, names, described)
-    if classes is None:
-        return None, []
-    number = {label: place for place, label in enumerate(sorted(set(classes)))}
-    return [number[label] for label in classes], [str(label) for label in number]
-
-
-def _folder_classes(names: list[str]) -> list[str] | None:
-    """The first folder in which the paths differ; None unless every picture lies in one of at least two."""
-    folders = [name.split("/")[:-1] for name in names]
-    levels = list(zip(*folders, strict=False))  # as many as the shallowest picture has folders above it
-    return next((list(level) for level in levels if len(set(level)) > 1), None)
-
-
-def _described_classes(spec: str, names: list[str], described: bytes) -> list | None:
-    """The labels of StyleGAN's dataset.json: {"labels": [[name, label], ...]}, or null for none."""
-    try:
-        content = json.loads(described)
-        labels = content.get("labels") if isinstance(content, dict) else None
-        by_name = {name: label.index(1) if isinstance(label, list) else int(label) for name, label in labels or []}
-        return [by_name[name] for name in names] if by_name else None
-    except KeyError as error:
-        raise UserError(f"dataset.json in {plain(spec)} has no label for {plain(error.args[0])}") from None
-    except (ValueError, TypeError):
-        raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: mend or remove it") from None

@@ -1,0 +1,39 @@
+"""Which class each picture belongs to: by its folder, or by the dataset.json that StyleGAN's tools write."""
+
+import json
+
+from pggan.data.reading import plain
+from pggan.errors import UserError
+
+
+def labels(spec: str, names: list[str], described: bytes | None) -> tuple[list[int] | None, list[str]]:
+    """(labels, label names): a class number for each picture, or None, and what the classes are called.
+
+    names: relative paths, which say the classes unless `described`, the text of dataset.json, is there.
+    Raises UserError when dataset.json is malformed or lacks a picture.
+    """
+    classes = _folder_classes(names) if described is None else _described_classes(spec, names, described)
+    if classes is None:
+        return None, []
+    number = {label: place for place, label in enumerate(sorted(set(classes)))}
+    return [number[label] for label in classes], [str(label) for label in number]
+
+
+def _folder_classes(names: list[str]) -> list[str] | None:
+    """The first folder in which the paths differ; None unless every picture lies in one of at least two."""
+    folders = [name.split("/")[:-1] for name in names]
+    levels = list(zip(*folders, strict=False))  # as many as the shallowest picture has folders above it
+    return next((list(level) for level in levels if len(set(level)) > 1), None)
+
+
+def _described_classes(spec: str, names: list[str], described: bytes) -> list | None:
+    """The labels of StyleGAN's dataset.json: {"labels": [[name, label], ...]}, or null for none."""
+    try:
+        content = json.loads(described)
+        pairs = content.get("labels") if isinstance(content, dict) else None
+        by_name = {name: label.index(1) if isinstance(label, list) else int(label) for name, label in pairs or []}
+        return [by_name[name] for name in names] if by_name else None
+    except KeyError as error:
+        raise UserError(f"dataset.json in {plain(spec)} has no label for {plain(error.args[0])}") from None
+    except (ValueError, TypeError):
+        raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: mend or remove it") from None
