@@ -18,7 +18,7 @@ import pggan
 from pggan import checkpoint
 from pggan.config import Config, from_dict, grid_shape, to_dict
 from pggan.errors import UserError
-from pggan.samples import sample, tile
+from pggan.samples import draw, tile
 from pggan.state import TrainState
 
 CLOCK_KEYS = ("speed/", "memory/", "wall/")
@@ -94,7 +94,7 @@ class RunFolder:
     def draw(self, state: TrainState, alpha: float) -> Path:
         """The sample grid RES-NIMG.png: the moving average of G, the same latents every time."""
         columns, rows = grid_shape(state.config.run.grid)
-        images = sample(state, columns * rows, alpha)
+        images = draw(state.average, alpha, state.config.training.seed, columns * rows, batch=state.batch())
         path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
         self.samples.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".tmp")

@@ -33,9 +33,7 @@ class EqualizedConv2d(nn.Module):
 class EqualizedLinear(nn.Module):
     """A dense layer with equalized learning rate; `bias=False` leaves the bias to whoever reshapes the output."""
 
-    def __init__(
-        self, fan: int, out: int, gain: float = GAIN, bias: bool = True, rng: torch.Generator | None = None
-    ):
+    def __init__(self, fan: int, out: int, gain: float = GAIN, bias: bool = True, rng: torch.Generator | None = None):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out, fan, generator=rng))
         self.bias = nn.Parameter(torch.zeros(out)) if bias else None

@@ -37,9 +37,9 @@ def wgan_gp_generator(critic: Critic, fakes: Tensor) -> Result:
 def logistic_discriminator(
     critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, weight: float, drift: float = 0.0
 ) -> Result:
-    """mean(softplus(D(fake)) + softplus(-D(real))) + weight/2 * R1: Goodfellow et al. 2014; Mescheder et al. 2018, eq. 9.
+    """mean(softplus(D(fake)) + softplus(-D(real))) + weight/2 * R1; mix and drift have no part in it.
 
-    mix and drift have no part in it.
+    Goodfellow et al. 2014; the penalty: Mescheder et al. 2018, equation 9.
     """
     reals = reals.detach().requires_grad_()
     real_logits, fake_logits = critic(reals), critic(fakes)

@@ -1,19 +1,33 @@
-"""Pictures to look at: samples of a state, and the sheet they are shown on."""
+"""Pictures to look at: samples of a generator, and the sheet they are shown on."""
 
 import numpy as np
 import torch
 from PIL import Image
 
+from pggan.networks import Generator
 from pggan.randomness import Stream
-from pggan.state import TrainState
+
+MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken over
 
 
 @torch.no_grad()
-def sample(state: TrainState, count: int, alpha: float) -> np.ndarray:
-    """uint8 [count, H, W, 3] from the moving average and the run's fixed grid latents, a batch at a time."""
-    fixed = Stream(state.config.training.seed)  # the same pictures after a rollback, too
-    latents = torch.from_numpy(fixed.normal("grid", 0, count, state.config.network.latent)).to(state.device)
-    return torch.cat([to_uint8(state.average(z, alpha)) for z in latents.split(state.batch())]).numpy()
+def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16) -> np.ndarray:
+    """uint8 [count, H, W, 3]; picture i depends on (seed, i) alone.
+
+    psi pulls samples towards the mean, at the latent dense layer's output and before its pixelnorm: scaling a latent
+    that is then normalised would do nothing (truncation: Karras et al. 2019, appendix B, in its own place).
+    """
+    device = next(generator.parameters()).device
+    stream, width = Stream(seed), generator.config.latent
+    latents = torch.from_numpy(stream.normal("samples", 0, count, width)).to(device)
+    mean = None
+    if psi != 1:
+        mean = generator.project(torch.from_numpy(stream.normal("mean", 0, MEAN_OF, width)).to(device)).mean(0)
+    images = []
+    for z in latents.split(batch):
+        h = generator.project(z)
+        images.append(to_uint8(generator.synthesize(h if mean is None else mean + psi * (h - mean), alpha)))
+    return torch.cat(images).numpy()
 
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Everything a run is, at one moment: what a checkpoint holds, and what the loop changes."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -159,12 +159,6 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
     """(the moving average of G, alpha) of a checkpoint, for sampling: `G(z, alpha)`. Raises UserError."""
     state = state_from(checkpoint.load(Path(path)), torch.device(device))
     return state.average.eval(), state.stage().alpha(state.nimg)
-
-
-def with_room_for(config: Config, res: int) -> Config:
-    """`config` with max_res raised to `res` if it lies below."""
-    start, top = config.network.ends()
-    return replace(config, network=replace(config.network, start_res=start, max_res=max(top, res)))
 
 
 def _grow_to(network: Growing, res: int) -> None:

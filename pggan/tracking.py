@@ -63,7 +63,6 @@ class Tracker:
     def _start(self):
         import wandb
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(
             init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, silent=True, console="off"
         )
@@ -106,8 +105,9 @@ def logged_in() -> bool:
 
 def run_id(folder: Path) -> str:
     """The same id every time this folder's run goes on; kept in the folder."""
-    path = folder / "wandb-id.txt"
+    path = folder / "wandb" / "id.txt"
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(os.urandom(8).hex())
     return path.read_text().strip()
 

@@ -13,12 +13,13 @@ from pggan.data.packing import Pack, pack
 from pggan.data.sources import open_source
 from pggan.errors import Diverged, UserError
 from pggan.folder import RunFolder
+from pggan.growth import with_room_for
 from pggan.losses import LOSSES
 from pggan.networks import fade_reals
 from pggan.optimizer import set_lr
 from pggan.run import Interrupted, NonFiniteError, Run, Signals, newest_grid, wall_clock
 from pggan.schedule import Stage, finished, planned_images
-from pggan.state import TrainState, new_state, state_from, with_room_for
+from pggan.state import TrainState, new_state, state_from
 
 MOST_ROLLBACKS = 3
 CROP_MARGIN = 1.25  # how much larger pictures are packed for random crops

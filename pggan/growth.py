@@ -1,0 +1,69 @@
+"""Growing a saved state outside the loop, and the proof that growth changed nothing yet."""
+
+from dataclasses import replace
+
+import torch
+
+from pggan.config import Config
+from pggan.errors import UserError
+from pggan.layers import downsample, upsample
+from pggan.state import TrainState
+
+PROBES = 4  # latents and pictures that the invariant is checked on
+
+
+class Probe:
+    """What the networks of a state compute, to be compared with what they compute after growth, at alpha 0.
+
+    The invariant, bit for bit in float32: G grown equals G upsampled, so does its average, and D grown on a picture
+    equals D on the downsampled picture.
+    """
+
+    @torch.no_grad()
+    def __init__(self, state: TrainState):
+        self.res = state.res
+        width, height = state.config.network.size(state.res)
+        latent = state.config.network.latent
+        self.latents = torch.from_numpy(state.stream.normal("probe latents", 0, PROBES, latent)).to(state.device)
+        noise = state.stream.normal("probe pictures", 0, PROBES, 3 * 4 * height * width)
+        self.pictures = torch.from_numpy(noise).reshape(PROBES, 3, 2 * height, 2 * width).to(state.device)
+        self.images = upsample(state.G(self.latents))
+        self.average = upsample(state.average(self.latents))
+        self.logits = state.D(downsample(self.pictures))
+
+    @torch.no_grad()
+    def check(self, grown: TrainState) -> None:
+        """Raises RuntimeError, which means a defect, when the grown state computes anything else."""
+        same = {
+            "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
+            "average": torch.equal(grown.average(self.latents, 0.0), self.average),
+            "discriminator": torch.equal(grown.D(self.pictures, 0.0), self.logits),
+        }
+        if changed := [name for name, equal in same.items() if not equal]:
+            raise RuntimeError(f"growth from {self.res} to {grown.res} px changed the {' and the '.join(changed)}")
+
+
+def grow_state(state: TrainState, reason: str) -> None:
+    """Grows `state` one resolution, as the loop does at the end of a stage.
+
+    Raises UserError when its fade is not over, or the ladder is at its end.
+    """
+    stage = state.stage()
+    if stage.alpha(state.nimg) < 1:
+        left = (stage.fade_end - state.nimg) / 1000
+        raise UserError(f"the fade at {state.res} px is not over: {left:.2f} kimg are left; train on, then grow")
+    network = state.config.network
+    level = network.level(state.res) + 1
+    if level >= len(network.rungs()) or network.fmaps(level) < 1:
+        raise UserError(f"{state.res} px is as far as these networks go")
+    state.config = with_room_for(state.config, network.rungs()[level])
+    for part in (state.G, state.D, state.average):
+        part.config = state.config.network
+    state.log("grow", network.rungs()[level], reason, {"stage_nimg": state.nimg - state.stage_start})
+    state.grow()
+
+
+def with_room_for(config: Config, res: int) -> Config:
+    """`config` with both ends of its ladder filled in, and max_res raised to `res` if it lies below."""
+    start, top = config.network.ends()
+    return replace(config, network=replace(config.network, start_res=start, max_res=max(top, res)))

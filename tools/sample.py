@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Pictures from a checkpoint: `python tools/sample.py CKPT --num 64 --seed 1 --out DIR`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import _root  # noqa: F401  (the project on the path)
+import tyro
+
+from pggan import cli
+from pggan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Args:
+    """Draw PNGs, and a grid of them, from the moving average of a checkpoint's generator."""
+
+    ckpt: Annotated[str, tyro.conf.Positional]
+    """A checkpoint, such as runs/NAME/checkpoints/latest.pt."""
+    num: int = 64
+    """How many pictures."""
+    seed: int = 0
+    """Picture i of a seed is always the same, however many are drawn."""
+    psi: float = 1.0
+    """Below 1 samples are pulled towards the mean: cleaner and less varied. 0: the mean itself."""
+    out: str = "samples"
+    """The folder that grid.png and SEED-00000.png ... go to."""
+    columns: int = 8
+    """Pictures in a row of the grid."""
+    device: str = "cpu"
+    """cpu, cuda or mps."""
+    batch: int = 16
+    """Pictures at a time."""
+
+
+def main(argv: list[str]) -> None:
+    args = cli.parse(Args, argv, prog="sample.py")
+    for name in ("num", "columns", "batch"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1")
+    if args.seed < 0 or not 0 <= args.psi <= 10:
+        raise UserError("--seed cannot be negative, and --psi must be from 0 to 10")
+    from PIL import Image
+
+    from pggan.samples import draw, tile
+    from pggan.state import load_generator
+    from pggan.training import pick_device
+
+    generator, alpha = load_generator(args.ckpt, pick_device(args.device))
+    images = draw(generator, alpha, args.seed, args.num, args.psi, args.batch)
+    out = Path(args.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--out {out} is a file: name a folder") from None
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(out / f"{args.seed:04d}-{number:05d}.png")
+    tile(images, min(args.columns, args.num)).save(out / "grid.png")
+    print(f"{args.num} pictures of {images.shape[2]}x{images.shape[1]} px and grid.png in {out}{os.sep}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
