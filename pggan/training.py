@@ -145,7 +145,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
 
 def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
     """The packed pictures of all stages left, checked to be this run's. Writes config.json. Raises UserError."""
-    source = open_source(config.data.data, config.data.builtin_pictures)
+    source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
     if before and before != source.fingerprint:
@@ -156,8 +156,9 @@ def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
         [(res, *config.network.size(res)) for res in stages],
         fit=config.data.fit,
         crop_margin=CROP_MARGIN if config.data.random_crop else 1.0,
-        cache=Path(config.data.cache) if config.data.cache else None,
+        cache=config.data.cache,
     )
+    print("\n".join(packed.notes()), flush=True)
     largest = max(int(at(config.training.batch, res)) for res in stages)
     if len(packed) < largest:
         raise UserError(

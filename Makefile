@@ -1,0 +1,42 @@
+# Two commands: `make demo` and `make test`. Both make .venv first, from requirements.txt (with uv if it is there).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test quick lint format bench clean
+
+demo: .venv/ready
+	$(BIN)/python train.py --preset demo
+
+test: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m slow
+
+quick: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready
+	$(BIN)/python tools/bench.py limits
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 2; }
+	@if command -v uv >/dev/null; then \
+	    uv venv --quiet --clear --python $(PYTHON) .venv \
+	    && uv pip install --quiet --python $(BIN)/python -r requirements.txt -e .; \
+	else \
+	    $(PYTHON) -m venv --clear .venv && $(BIN)/pip install --quiet -r requirements.txt -e .; \
+	fi
+	@touch $@
+
+clean:
+	rm -rf .venv *.egg-info .pytest_cache .ruff_cache .hypothesis
