@@ -78,6 +78,6 @@ def _unknown(word: str, kind: type, default: object, prog: str | None) -> str:
     with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
         tyro.cli(kind, args=["--help"], prog=prog, config=(tyro.conf.OmitArgPrefixes,), **more)
     known = set(re.findall(r"--[a-z][a-z0-9-]*", page.getvalue()))
-    nearest = difflib.get_close_matches(word.partition("=")[0].replace("_", "-"), known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(word.partition("=")[0].replace("_", "-"), known, n=1, cutoff=0.6)
     hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists all flags"
     return f"there is no flag {word}{hint}"

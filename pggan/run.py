@@ -109,7 +109,11 @@ class Run:
         state.metrics_bytes = self.folder.append(state.nimg, values)
         self.tracker.log(state.nimg, values)
         state.sums, state.steps = {}, 0
-        self.recorded, self.recorded_nimg, self.spent = now, state.nimg, {"step": 0.0, "data": 0.0}
+        self.measure_from(state)
+
+    def measure_from(self, state: TrainState) -> None:
+        """Begins the next record's measurements here: after a record, and after a rollback."""
+        self.recorded, self.recorded_nimg, self.spent = self.clock(), state.nimg, {"step": 0.0, "data": 0.0}
 
     def draw(self, state: TrainState, alpha: float) -> None:
         self.tracker.log_grid(state.nimg, self.folder.draw(state, alpha))

@@ -151,7 +151,8 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
             setattr(state, name, values[name])
         state.data, state.threads = values["data"], values["threads"]
     except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"this checkpoint has another shape than its settings say: {error}") from error
+        what = str(error).strip().splitlines()[0]
+        raise UserError(f"this checkpoint has another shape than its settings say ({what})") from error
     return state
 
 

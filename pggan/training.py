@@ -1,13 +1,14 @@
 """The loop: steps, stages, and what happens at their ends."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from pggan import checkpoint, ema
-from pggan.config import Config, at, differences, faded, validate
+from pggan.config import Config, at, differences, faded, from_dict, validate
 from pggan.data.batches import Pictures
 from pggan.data.packing import Pack, pack
 from pggan.data.sources import open_source
@@ -129,9 +130,11 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
     known = folder.config()
     if known and (changed := differences(with_room_for(known, 0), config)):
         raise UserError(f"{folder.path} holds another run ({'; '.join(changed)}): take its settings, or another --out")
+    if known and config.run.resume and known.run.resume != config.run.resume:
+        raise UserError(f"{folder.path} holds another run: name another --out for what --resume begins")
     values = checkpoint.load_latest(folder.checkpoints)
     if values is None and config.run.resume:
-        values = {**checkpoint.load(Path(config.run.resume)), "metrics_bytes": 0, "data": ""}
+        values = begun_elsewhere(config)
     threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
     torch.set_num_threads(threads)
     state = state_from(values, device, config) if values else new_state(config, device)
@@ -143,6 +146,17 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
     return state
 
 
+def begun_elsewhere(config: Config) -> dict:
+    """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
+    path = Path(config.run.resume)
+    values = checkpoint.load(path)
+    was, now = (asdict(part.network) for part in (from_dict(values["config"]), config))
+    other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
+    if other:
+        raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
+    return {**values, "metrics_bytes": 0, "data": ""}
+
+
 def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
     """The packed pictures of all stages left, checked to be this run's. Writes config.json. Raises UserError."""
     source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
@@ -151,6 +165,8 @@ def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
     if before and before != source.fingerprint:
         raise UserError(f"the pictures in {config.data.data} are not those of {folder.path}: name another --out")
     stages = [res for res in config.network.stages() if res >= state.res]
+    largest = max(int(at(config.training.batch, res)) for res in stages)
+    check_enough(config, len(source), largest)
     packed = pack(
         source,
         [(res, *config.network.size(res)) for res in stages],
@@ -159,15 +175,16 @@ def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
         cache=config.data.cache,
     )
     print("\n".join(packed.notes()), flush=True)
-    largest = max(int(at(config.training.batch, res)) for res in stages)
-    if len(packed) < largest:
-        raise UserError(
-            f"{config.data.data} has {len(packed)} pictures, fewer than a batch of {largest}: lower --batch"
-        )
+    check_enough(config, len(packed), largest)
     state.data = source.fingerprint
     facts = {"fingerprint": source.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
     folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
     return packed
+
+
+def check_enough(config: Config, count: int, batch: int) -> None:
+    if count < batch:
+        raise UserError(f"{config.data.data} has {count} pictures, fewer than a batch of {batch}: lower --batch")
 
 
 def pictures_at(pack: Pack, state: TrainState) -> Pictures:
@@ -197,6 +214,7 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
         f"with half the learning rate, attempt {attempt}"
     )
     run.folder.write_growth(state.growth)
+    run.measure_from(state)
     run.save(state)
     return state
 

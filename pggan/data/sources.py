@@ -149,7 +149,8 @@ def _walk(root: Path):
         real = os.path.realpath(folder)
         folders[:] = [] if real in entered else sorted(name for name in folders if _is_listed(name))
         if real not in entered:
-            yield from (Path(folder, name).relative_to(root).as_posix() for name in files if _is_listed(name))
+            kept = [Path(folder, name) for name in files if _is_listed(name)]
+            yield from (path.relative_to(root).as_posix() for path in kept if path.is_file())  # no pipe, no socket
         entered.add(real)
 
 
