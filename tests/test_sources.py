@@ -348,3 +348,9 @@ def test_no_writable_folder_at_all_is_one_plain_line(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="cannot be written to"):
         sources.cache_folder(opened(folder).caches)
+
+
+def test_a_pipe_named_like_a_picture_is_not_waited_on(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert sources.open_source(str(tmp_path), 0).names == ["a.png"]

@@ -150,8 +150,13 @@ def _walk(root: Path):
         folders[:] = [] if real in entered else sorted(name for name in folders if _is_listed(name))
         if real not in entered:
             kept = [Path(folder, name) for name in files if _is_listed(name)]
-            yield from (path.relative_to(root).as_posix() for path in kept if path.is_file())  # no pipe, no socket
+            yield from (path.relative_to(root).as_posix() for path in kept if not _is_special(path))
         entered.add(real)
+
+
+def _is_special(path: Path) -> bool:
+    """A pipe, a socket, a device: reading it might never end. A broken link is none: it is named as unreadable."""
+    return path.exists() and not path.is_file()
 
 
 # ---- a zip
