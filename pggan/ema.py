@@ -24,6 +24,7 @@ def update(average: nn.Module, model: nn.Module, factor: float) -> None:
 def grow(average: nn.Module, model: nn.Module, rng: torch.Generator | None = None) -> None:
     """Grows the average beside the grown model: what was averaged stays, the new weights start as the model's."""
     average.grow(rng)
+    average.requires_grad_(False)
     mine, theirs = dict(average.named_parameters()), dict(model.named_parameters())
     for name in model.newest():
         mine[name].copy_(theirs[name])

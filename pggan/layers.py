@@ -64,10 +64,11 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     group = min(group, n)
     if n % group:
         raise ValueError(f"a batch of {n} does not divide into groups of {group} for minibatch stddev")
-    y = x.reshape(group, n // group, c, h, w)  # [G, M, C, H, W]
+    y = x.to(torch.promote_types(x.dtype, torch.float32))  # 1e-8 vanishes in half precision, and with it the gradient
+    y = y.reshape(group, n // group, c, h, w)  # [G, M, C, H, W]
     y = (y - y.mean(dim=0)).square().mean(dim=0)  # [M, C, H, W]: variance over the group
     y = (y + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [M]
-    y = y.repeat(group).reshape(n, 1, 1, 1).expand(n, 1, h, w)  # picture i belongs to group i mod M
+    y = y.to(x.dtype).repeat(group).reshape(n, 1, 1, 1).expand(n, 1, h, w)  # picture i belongs to group i mod M
     return torch.cat([x, y], dim=1)
 
 

@@ -1,0 +1,103 @@
+"""The moving average: its half-life in images, and what it keeps at a growth."""
+
+import copy
+
+import pytest
+import torch
+
+from pggan import ema
+from pggan.config import NetworkConfig, at
+from pggan.layers import upsample
+from pggan.networks import Generator
+from pggan.presets import preset
+
+PAPER_BATCH = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
+
+
+def generator(seed: int) -> Generator:
+    config = NetworkConfig(start_res=8, max_res=32, fmap_base=64, fmap_max=6, latent=5)
+    return Generator(config, torch.Generator().manual_seed(seed))
+
+
+def average_and_model() -> tuple[Generator, Generator]:
+    """Two generators with different weights, as they are in the middle of a stage."""
+    return generator(1).requires_grad_(False), generator(2)
+
+
+@pytest.mark.parametrize(("res", "batch"), PAPER_BATCH.items())
+def test_the_papers_half_life_is_a_decay_of_0_999_at_every_batch(res, batch):
+    training = preset("paper").training
+    assert int(at(training.batch, res)) == batch
+    assert ema.decay(batch, 1000 * at(training.ema_kimg, res)) == pytest.approx(0.999, abs=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16, 50, 100])
+def test_after_the_half_life_a_weights_share_is_a_half_whatever_the_batch(batch):
+    average, model = torch.nn.Linear(1, 1, bias=False).double(), torch.nn.Linear(1, 1, bias=False).double()
+    average.weight.data.fill_(1.0)
+    model.weight.data.fill_(0.0)
+    for _ in range(400 // batch):
+        ema.update(average, model, ema.decay(batch, 400.0))
+    assert average.weight.item() == pytest.approx(0.5, rel=1e-12)
+
+
+def test_half_life_zero_means_no_averaging():
+    average, model = average_and_model()
+    ema.update(average, model, ema.decay(16, 0.0))
+    assert all(torch.equal(a, m) for a, m in zip(average.parameters(), model.parameters(), strict=True))
+
+
+def test_update_moves_every_parameter_and_leaves_the_model():
+    average, model = average_and_model()
+    before, kept = copy.deepcopy(average), copy.deepcopy(model)
+    ema.update(average, model, 0.9)
+    for (name, new), old, target in zip(
+        average.named_parameters(), before.parameters(), model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(new, 0.9 * old + 0.1 * target, msg=name)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), kept.parameters(), strict=True))
+
+
+def test_growth_carries_the_average_and_starts_new_weights_as_the_models():
+    average, model = average_and_model()
+    before = dict(copy.deepcopy(average).named_parameters())
+    model.grow()
+    ema.grow(average, model)
+    theirs = dict(model.named_parameters())
+    for name, value in average.named_parameters():
+        assert torch.equal(value, theirs[name] if name in model.newest() else before[name]), name
+        assert value.data_ptr() != theirs[name].data_ptr(), name
+    assert any(not torch.equal(value, theirs[name]) for name, value in average.named_parameters())
+
+
+@torch.no_grad()
+def test_the_grown_average_draws_what_it_drew_before():
+    average, model = average_and_model()
+    z = torch.randn(4, 5)
+    for _ in range(2):
+        before = average(z)
+        model.grow()
+        ema.grow(average, model)
+        assert torch.equal(average(z, 0.0), upsample(before))
+
+
+def test_the_average_never_asks_for_gradients_grown_or_not():
+    average, model = average_and_model()
+    model.grow()
+    ema.grow(average, model)
+    assert not any(value.requires_grad for value in average.parameters())
+    assert all(value.requires_grad for value in model.parameters())
+
+
+def test_the_average_goes_on_after_growth():
+    average, model = average_and_model()
+    model.grow()
+    ema.grow(average, model)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(1.0)
+    ema.update(average, model, 0.5)
+    newest = model.newest()
+    for (name, mine), theirs in zip(average.named_parameters(), model.parameters(), strict=True):
+        if name in newest:
+            torch.testing.assert_close(mine, theirs - 0.5)
