@@ -67,7 +67,7 @@ class RunFolder:
         """Forgets the records after a checkpoint: they will be written again."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.metrics, "ab") as file:
-            file.truncate(size)
+            file.truncate(min(size, file.tell()))  # of a file that was shortened by hand, what is left
 
     def append(self, nimg: int, values: dict[str, float]) -> int:
         """One line of metrics.jsonl; returns the file's length in bytes."""

@@ -95,7 +95,7 @@ def step(run: Run, state: TrainState, stage: Stage, pictures: Pictures) -> None:
         player: torch.from_numpy(stream.normal(f"latents {player}", nimg, batch, G.config.latent)).to(state.device)
         for player in "DG"
     }
-    mix = torch.from_numpy(stream.uniform("mix", nimg, batch, 1)[:, 0]).to(reals)
+    mix = torch.from_numpy(stream.uniform("mix", nimg, batch, 1)[:, 0]).float().to(state.device)
     warmth = 1.0
     if stage.fade and settings.warmup_kimg:
         warmth = min(1.0, (nimg - stage.start + batch) / (1000 * settings.warmup_kimg))
@@ -244,6 +244,10 @@ def default_folder(config: Config) -> str:
 
 
 def summary(folder: Path) -> str:
-    """What a finished run leaves to look at."""
-    grid = newest_grid(RunFolder(folder))
-    return f"samples: {grid}\ncheckpoints: {folder / 'checkpoints'}"
+    """What a finished run leaves to look at, and what to type next."""
+    checkpoints = folder / "checkpoints"
+    return (
+        f"samples      {newest_grid(RunFolder(folder))}\n"
+        f"checkpoints  {', '.join(str(path) for path in sorted(checkpoints.glob('res-*.pt')))}\n"
+        f"more of them: python tools/sample.py {checkpoints / 'latest.pt'} --num 64 --out samples"
+    )
