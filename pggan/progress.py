@@ -16,7 +16,8 @@ class Progress:
     """How far the run is: a tqdm bar on a terminal, a plain line now and then elsewhere."""
 
     def __init__(self, planned: int, done: int):
-        self.bar = tqdm(total=planned, initial=done, disable=None, unit="img", unit_scale=True, dynamic_ncols=True)
+        look = "{percentage:3.0f}% |{bar}| {desc}"
+        self.bar = tqdm(total=planned, initial=done, disable=None, dynamic_ncols=True, bar_format=look)
         self.printed = -float("inf")
 
     def show(self, state: TrainState, alpha: float, images_per_s: float, memory: float, seconds_left: float) -> None:
@@ -26,7 +27,6 @@ class Progress:
             f"{memory / 2**30:5.2f} GiB  about {duration(seconds_left)} left"
         )
         if not self.bar.disable:
-            self.bar.bar_format = "{percentage:3.0f}% |{bar}| {desc}"
             self.bar.set_description_str(text, refresh=False)
             self.bar.n = min(state.nimg, self.bar.total)
             self.bar.refresh()
