@@ -6,7 +6,6 @@ a way that leaves the one before it as `previous.pt`.
 
 import hashlib
 import os
-import pickle
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ import torch
 from pggan.errors import UserError
 
 FORMAT = 1
+NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left where a kill fell between two renames
 
 
 def save(values: dict, path: Path) -> None:
@@ -49,7 +49,7 @@ def save_latest(values: dict, folder: Path) -> None:
 
 def load_latest(folder: Path) -> dict | None:
     """The newest whole checkpoint of a run, said aloud when it is not latest.pt; None when there is none at all."""
-    found, problems = [path for path in (folder / "latest.pt", folder / "previous.pt") if path.exists()], []
+    found, problems = [path for path in (folder / name for name in NEWEST_FIRST) if path.exists()], []
     for path in found:
         try:
             values = load(path)
@@ -57,7 +57,7 @@ def load_latest(folder: Path) -> dict | None:
             problems.append(str(error))
             continue
         for problem in problems:
-            print(f"{problem}; going on from {path.name}, the one before it", flush=True)
+            print(f"{problem}; going on from {path.name}", flush=True)
         return values
     if problems:
         raise UserError("; ".join(problems))
@@ -72,19 +72,26 @@ def load(path: Path) -> dict:
         raise UserError(f"there is no checkpoint {path}") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path}/checkpoints/latest.pt") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged bytes make the unpickler stumble over anything
         raise UserError(f"{path} is cut short, or no checkpoint of this project ({type(error).__name__})") from None
     if not isinstance(values, dict) or "sha256" not in values:
         raise UserError(f"{path} is no checkpoint of this project")
     if values.get("format") != FORMAT:
         raise UserError(f"{path} has format {values.get('format')}; this version reads format {FORMAT}")
-    if digest({key: value for key, value in values.items() if key != "sha256"}) != values["sha256"]:
+    try:
+        whole = digest({key: value for key, value in values.items() if key != "sha256"}) == values["sha256"]
+    except TypeError:
+        whole = False
+    if not whole:
         raise UserError(f"{path} is damaged: its checksum does not match")
     return values
 
 
 def digest(values: object) -> str:
-    """sha256 over all tensors and plain values, whatever their order in dicts or layout in memory."""
+    """sha256 over all tensors and plain values, whatever their order in dicts or layout in memory.
+
+    Raises TypeError for anything else, which load could not read back.
+    """
     total = hashlib.sha256()
     _feed(total, values)
     return total.hexdigest()
@@ -104,8 +111,10 @@ def _feed(total, value: object) -> None:
         array = value.detach().cpu().contiguous()
         total.update(f"tensor {array.dtype} {tuple(array.shape)}".encode())
         total.update(array.flatten().view(torch.uint8).numpy().data)
-    else:
+    elif type(value) in (str, int, float, bool, type(None)):  # no class derived from them, such as np.float64
         total.update(f"{type(value).__name__} {value!r}".encode())
+    else:
+        raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
 
 
 def _discard(path: Path) -> None:

@@ -52,7 +52,9 @@ def run(main: Callable[[list[str]], None]) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _end(f"the disk is full ({error.filename or 'while writing'}): free some room and start it again", 2)
-        raise
+        if error.filename is None:  # no file was to blame
+            raise
+        _end(f"{error.filename}: {error.strerror}; see that the place is there and may be read and written", 2)
 
 
 def _end(message: str, code: int) -> None:
@@ -61,12 +63,9 @@ def _end(message: str, code: int) -> None:
 
 
 def _one_line(box: str) -> str:
-    """The first paragraph of tyro's framed message."""
-    text = re.sub(r"[│╭╮╰╯]", " ", box)
-    body = [line.strip() for line in text.splitlines()]
-    body = [line for line in body if not re.match(r"─+ .* ─+$", line)]  # the frame's title
-    first = next((n for n, line in enumerate(body) if line.startswith("──") or (n and not line)), len(body))
-    return " ".join(body[:first]).strip() + "; --help lists all flags"
+    """What stands between the first two rules of tyro's framed message; where the output is ASCII they are hyphens."""
+    parts = re.split(r"^\s*(?:─|-{4}).*$", re.sub(r"[│╭╮╰╯]", " ", box), flags=re.MULTILINE)
+    return " ".join(parts[min(1, len(parts) - 1)].split()).rstrip(".") + "; --help lists all flags"
 
 
 def _unknown(word: str, kind: type, default: object, prog: str | None) -> str:

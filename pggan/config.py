@@ -215,6 +215,8 @@ CHANGEABLE = {
     *("record_kimg", "sample_kimg", "grid", "wandb", "device", "threads", "cache"),
 }
 
+LADDERS = ("penalty", "batch", "lr", "ema_kimg", "fade_kimg", "stable_kimg", "stage_minutes")
+
 
 def flat(config: Config) -> dict[str, object]:
     """{field name: value} over the whole tree; the names are unique, and are the flags."""
@@ -261,8 +263,17 @@ def grid_shape(text: str) -> tuple[int, int]:
 def validate(config: Config) -> None:
     """Raises UserError for values that cannot be, or that contradict each other; NetworkConfig has checked its own."""
     training, schedule, run, network = config.training, config.schedule, config.run, config.network
-    for text in (training.penalty, training.ema_kimg, schedule.fade_kimg, schedule.stable_kimg, schedule.stage_minutes):
-        ladder(text)
+    for name, value in flat(config).items():
+        flag = "--" + name.replace("_", "-")
+        if value == "":
+            raise UserError(f"{flag} is empty: give it a value or leave it out")
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise UserError(f"{flag} {value} is no finite number")
+        if name in LADDERS:
+            try:
+                ladder(value)
+            except UserError as error:
+                raise UserError(f"{flag}: {error}") from None
     for res in network.stages():
         batch, group = at(training.batch, res), network.stddev_group
         if batch < 1 or batch != int(batch):
@@ -283,8 +294,9 @@ def validate(config: Config) -> None:
     for name in ("save_minutes", "record_kimg", "sample_kimg"):
         if not 0 < getattr(run, name) < float("inf"):
             raise UserError(f"--{name.replace('_', '-')} must be above 0")
-    if training.warmup_kimg < 0 or schedule.floor_kimg < 0 or training.threads < 0 or training.seed < 0:
-        raise UserError("--warmup-kimg, --floor-kimg, --threads and --seed cannot be negative")
+    numbers = (training.warmup_kimg, schedule.floor_kimg, training.threads, training.seed)
+    if not all(0 <= number < float("inf") for number in numbers):
+        raise UserError("--warmup-kimg, --floor-kimg, --threads and --seed must be finite and cannot be negative")
     if config.data.builtin_pictures < 1:
         raise UserError("--builtin-pictures must be at least 1")
     grid_shape(run.grid)

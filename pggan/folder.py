@@ -48,8 +48,9 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
-        except ValueError:
+            record = json.loads(path.read_text())
+            return {**record, "config": {**record["config"]}, "data": {**record["data"]}}
+        except (ValueError, KeyError, TypeError):
             raise UserError(f"{path} is damaged: restore it, or name another --out") from None
 
     def write_config(self, config: Config, facts: dict) -> None:

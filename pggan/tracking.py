@@ -1,5 +1,6 @@
 """wandb, in a thread of its own: it can neither stop nor block the training. metrics.jsonl is the source of truth."""
 
+import contextlib
 import netrc
 import os
 import queue
@@ -34,7 +35,8 @@ class Tracker:
         """Hands over what is waiting, for a minute at most."""
         if self.thread is None:
             return
-        self._put(None)
+        with contextlib.suppress(queue.Full):
+            self.waiting.put(None, timeout=SECONDS_TO_FINISH)
         self.thread.join(SECONDS_TO_FINISH + SECONDS_TO_START)
         if self.dropped:
             self.say(f"wandb was too slow for {self.dropped} records; metrics.jsonl has them all")
