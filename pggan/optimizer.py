@@ -42,5 +42,5 @@ def set_lr(optimizer: torch.optim.Adam, lr: float, warmth: float) -> None:
 
 def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     if value.ndim == 0:  # Adam's step count
-        return value.to(parameter.device)
+        return value.to(parameter.device, copy=True)
     return torch.empty_like(parameter, requires_grad=False).copy_(value)  # in the parameter's memory format

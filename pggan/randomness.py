@@ -42,7 +42,7 @@ class Stream:
         radius = np.sqrt(-2 * np.log(((words >> np.uint64(32)) + 1.0) * 2.0**-32))  # the uniform is in (0, 1]
         angle = 2 * np.pi * ((words & np.uint64(0xFFFFFFFF)) * 2.0**-32)
         both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-        return both.reshape(count, -1)[:, :width].astype(np.float32)
+        return both.reshape(count, 2 * words.shape[1])[:, :width].astype(np.float32)
 
     def order(self, index: int, count: int, total: int) -> np.ndarray:
         """int64 [count]: which of `total` pictures the images index .. index + count - 1 are.
