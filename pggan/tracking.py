@@ -17,7 +17,7 @@ class Tracker:
     """Records and grids on their way to wandb. mode: off, offline, online, or auto (online when logged in)."""
 
     def __init__(self, mode: str, folder: Path, name: str, settings: dict, say: Callable[[str], None]):
-        self.mode = ("online" if logged_in() else "offline") if mode == "auto" else mode
+        self.mode = automatic() if mode == "auto" else mode
         self.folder, self.name, self.settings, self.say = folder, name, settings, say
         self.waiting: queue.Queue = queue.Queue(WAITING_AT_MOST)
         self.thread: threading.Thread | None = None
@@ -92,6 +92,14 @@ class Tracker:
             with Image.open(grid) as picture:
                 record["samples"] = wandb.Image(picture.convert("RGB"), file_type="jpg")
         run.log(record)
+
+
+def automatic() -> str:
+    """off, offline or online: what wandb's own WANDB_MODE says, else online when logged in, else offline."""
+    said = os.environ.get("WANDB_MODE", "")
+    if said in ("offline", "online", "disabled"):
+        return said.replace("disabled", "off")
+    return "online" if logged_in() else "offline"
 
 
 def logged_in() -> bool:

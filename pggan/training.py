@@ -97,14 +97,14 @@ def step(run: Run, state: TrainState, stage: Stage, pictures: Pictures) -> None:
     }
     mix = torch.from_numpy(stream.uniform("mix", nimg, batch, 1)[:, 0]).float().to(state.device)
     warmth = 1.0
-    if stage.fade and settings.warmup_kimg:
+    if len(G.rgb) == 2 and settings.warmup_kimg:  # it has grown
         warmth = min(1.0, (nimg - stage.start + batch) / (1000 * settings.warmup_kimg))
     for optimizer in (state.adam_d, state.adam_g):
         set_lr(optimizer, at(settings.lr, state.res) * state.lr_factor, warmth)
 
     with torch.no_grad():
         fakes = G(latents["D"], alpha)
-    weight = faded(settings.penalty, state.res, alpha) if stage.fade else at(settings.penalty, state.res)
+    weight = faded(settings.penalty, state.res, alpha)
     d_loss, d_stats = loss.discriminator(critic, reals, fakes, mix, weight, settings.drift)
     state.adam_d.zero_grad()
     d_loss.backward()
