@@ -294,8 +294,9 @@ def validate(config: Config) -> None:
     for name in ("save_minutes", "record_kimg", "sample_kimg"):
         if not 0 < getattr(run, name) < float("inf"):
             raise UserError(f"--{name.replace('_', '-')} must be above 0")
-    if training.warmup_kimg < 0 or schedule.floor_kimg < 0 or training.threads < 0 or training.seed < 0:
-        raise UserError("--warmup-kimg, --floor-kimg, --threads and --seed cannot be negative")
+    numbers = (training.warmup_kimg, schedule.floor_kimg, training.threads, training.seed)
+    if not all(0 <= number < float("inf") for number in numbers):
+        raise UserError("--warmup-kimg, --floor-kimg, --threads and --seed must be finite and cannot be negative")
     if config.data.builtin_pictures < 1:
         raise UserError("--builtin-pictures must be at least 1")
     grid_shape(run.grid)
