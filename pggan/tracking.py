@@ -65,6 +65,7 @@ class Tracker:
     def _start(self):
         import wandb
 
+        os.environ.setdefault("WANDB_CACHE_DIR", str(self.folder.resolve() / "wandb"))  # its service keeps a log there
         settings = wandb.Settings(
             init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, silent=True, console="off"
         )
@@ -108,7 +109,7 @@ def logged_in() -> bool:
         return True
     try:
         hosts = netrc.netrc().hosts
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
         return False
     return any("wandb" in host or "coreweave" in host for host in hosts)
 

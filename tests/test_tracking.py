@@ -1,0 +1,305 @@
+"""wandb neither stops nor delays a run, whatever it does, and gets what metrics.jsonl has when it works."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from runs import ROOT, TINY, finish
+
+from pggan import cli, tracking
+from pggan.config import Config
+from pggan.presets import preset
+from pggan.tracking import Tracker, logged_in, run_id
+from pggan.training import train
+
+
+class Service:
+    """A wandb module that does as it is told, and remembers. Its init and log wait for an event each."""
+
+    def __init__(self):
+        self.inits, self.logged, self.metrics, self.finished = [], [], [], 0
+        self.go_init, self.go_log = threading.Event(), threading.Event()
+        self.begun = threading.Event()
+        self.go_init.set()
+        self.go_log.set()
+        self.bad_modes, self.bad_log = set(), False
+        self.Settings = lambda **settings: settings
+        self.Image = lambda picture, file_type: ("image", picture.size, file_type)
+
+    def init(self, **options):
+        self.inits.append(options)
+        self.begun.set()
+        self.go_init.wait(60)
+        if options["mode"] in self.bad_modes:
+            raise RuntimeError("no route to host\nsecond line")
+        return SimpleNamespace(
+            log=self.log, finish=self.finish, define_metric=lambda *names, **more: self.metrics.append((names, more))
+        )
+
+    def log(self, record):
+        self.go_log.wait(60)
+        if self.bad_log:
+            raise OSError("broken pipe")
+        self.logged.append(record)
+
+    def finish(self):
+        self.finished += 1
+
+
+@pytest.fixture
+def service(monkeypatch):
+    fake = Service()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setenv("WANDB_CACHE_DIR", "unused")
+    yield fake
+    fake.go_init.set()
+    fake.go_log.set()
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def tracker(tmp_path, said):
+    return Tracker("offline", tmp_path, "a run", {"lr": "0.1"}, said.append)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(tracking, "SECONDS_TO_START", 0.05)
+    monkeypatch.setattr(tracking, "SECONDS_TO_FINISH", 0.05)
+
+
+# ---- when it works
+
+
+def test_records_arrive_in_order_over_kimg_and_the_run_is_finished(service, tracker, said):
+    for nimg in range(0, 5000, 500):
+        tracker.log(nimg, {"loss/d": nimg / 7})
+    tracker.close()
+    assert service.logged == [{"kimg": nimg / 1000, "loss/d": nimg / 7} for nimg in range(0, 5000, 500)]
+    assert service.metrics == [(("kimg",), {}), (("*",), {"step_metric": "kimg"})]
+    assert (service.finished, said) == (1, [])
+    (options,) = service.inits
+    assert options["config"] == {"lr": "0.1"} and options["name"] == "a run"
+
+
+def test_grids_arrive_as_pictures(service, tracker, tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "grid.png")
+    tracker.log_grid(1500, tmp_path / "grid.png")
+    tracker.close()
+    assert service.logged == [{"kimg": 1.5, "samples": ("image", (6, 4), "jpg")}]
+
+
+def test_a_run_sends_what_metrics_jsonl_has(service, tmp_path):
+    flags = ["--max-res", "4", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    config = cli.parse(Config, [*TINY, *flags, "--wandb", "offline"], preset("smoke"))
+    train(config)
+    names = [record for record in service.logged if "samples" not in record]
+    assert [record["kimg"] for record in names] == [0.056, 0.104, 0.152, 0.2]
+    assert all("loss/d" in record and "speed/images_per_s" in record for record in names)
+    assert sum("samples" in record for record in service.logged) == 3  # two on the way, one at the end of the stage
+
+
+def test_the_same_id_when_a_run_goes_on(service, tmp_path, said):
+    for folder in ("one", "one", "two"):
+        tracker = Tracker("offline", tmp_path / folder, folder, {}, said.append)
+        tracker.log(8, {})
+        tracker.close()
+    first, again, other = (options["id"] for options in service.inits)
+    assert first == again == run_id(tmp_path / "one") != other
+    assert all(options["resume"] == "allow" for options in service.inits)
+    assert all(
+        options["dir"] == tmp_path / name for options, name in zip(service.inits, ("one", "one", "two"), strict=True)
+    )
+
+
+# ---- when it does not
+
+
+def test_log_returns_at_once_while_init_hangs(service, tracker, impatient, said):
+    service.go_init.clear()
+    for nimg in range(50):
+        tracker.log(nimg, {})
+    assert service.begun.wait(10)
+    assert tracker.waiting.qsize() == 50 and service.logged == []
+    service.go_init.set()
+    tracker.thread.join(0.01)
+    tracker.close()
+
+
+def test_close_gives_a_hanging_init_up_after_its_time(service, tracker, impatient):
+    service.go_init.clear()
+    tracker.log(8, {})
+    tracker.close()
+    assert tracker.thread.is_alive() and tracker.thread.daemon  # left behind, and no reason to stay
+    assert service.finished == 0
+
+
+def test_close_gives_a_hanging_service_up_after_its_time_even_with_a_full_queue(
+    service, tmp_path, monkeypatch, impatient, said
+):
+    monkeypatch.setattr(tracking, "WAITING_AT_MOST", 3)
+    tracker = Tracker("offline", tmp_path, "", {}, said.append)
+    service.go_log.clear()
+    for nimg in range(20):
+        tracker.log(nimg, {})
+    tracker.close()
+    assert tracker.thread.is_alive()
+    assert len(said) == 1 and f"too slow for {tracker.dropped} records" in said[0]
+    assert 20 - 3 - 1 <= tracker.dropped <= 20 - 3
+
+
+def test_a_full_queue_is_still_handed_over_at_the_end(service, tmp_path, monkeypatch, said):
+    monkeypatch.setattr(tracking, "WAITING_AT_MOST", 3)
+    tracker = Tracker("offline", tmp_path, "", {}, said.append)
+    service.go_log.clear()
+    for nimg in range(20):
+        tracker.log(nimg, {})
+    service.go_log.set()
+    tracker.close()
+    assert len(service.logged) == 20 - tracker.dropped and service.finished == 1
+    assert not tracker.thread.is_alive()
+
+
+@pytest.mark.parametrize("where", ["init", "log"])
+def test_an_error_switches_it_off_with_one_plain_line(service, tracker, said, where):
+    service.bad_modes, service.bad_log = ({"offline"}, False) if where == "init" else (set(), True)
+    tracker.log(8, {})
+    tracker.thread.join(10)
+    for nimg in range(5):
+        tracker.log(nimg, {})
+    tracker.close()
+    assert len(said) == 1 and "metrics.jsonl has all records" in said[0] and "\n" not in said[0]
+    assert service.logged == [] and tracker.waiting.qsize() <= 1  # the word to stop, that nobody waits for
+
+
+def test_a_wandb_that_cannot_be_imported_switches_it_off_with_one_plain_line(monkeypatch, tracker, said):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    tracker.log(8, {})
+    tracker.close()
+    assert len(said) == 1 and "wandb is off" in said[0]
+
+
+def test_after_an_online_init_that_fails_it_records_offline_with_one_line(service, tmp_path, said):
+    service.bad_modes = {"online"}
+    tracker = Tracker("online", tmp_path, "", {}, said.append)
+    tracker.log(8, {"loss/d": 1.0})
+    tracker.close()
+    assert [options["mode"] for options in service.inits] == ["online", "offline"]
+    assert service.inits[0]["id"] == service.inits[1]["id"]
+    assert service.logged == [{"kimg": 0.008, "loss/d": 1.0}] and service.finished == 1
+    assert said == [
+        "wandb cannot be reached (no route to host): recording offline; `wandb sync` sends it later",
+    ]
+
+
+@pytest.mark.parametrize("trouble", ["hanging init", "failing init", "failing log"])
+def test_training_ends_as_ever_whatever_the_service_does(service, impatient, tmp_path, trouble):
+    if trouble == "hanging init":
+        service.go_init.clear()
+    service.bad_modes = {"offline"} if trouble == "failing init" else set()
+    service.bad_log = trouble == "failing log"
+    flags = ["--max-res", "4", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    run = train(cli.parse(Config, [*TINY, *flags, "--wandb", "offline"], preset("smoke")))
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
+    assert (run / "checkpoints" / "res-0004.pt").exists()
+
+
+# ---- which mode
+
+
+@pytest.fixture
+def stranger(monkeypatch, tmp_path):
+    """A machine without a wandb key."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def mode(asked: str) -> str:
+    return Tracker(asked, Path(), "", {}, print).mode
+
+
+def test_auto_is_offline_without_a_key(stranger):
+    assert not logged_in() and mode("auto") == "offline"
+
+
+def test_auto_is_online_with_a_key_in_the_environment(stranger, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    assert mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert mode("auto") == "online"
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"), [("api.wandb.ai", "online"), ("wandb.example.org", "online"), ("github.com", "offline")]
+)
+def test_auto_is_online_with_a_key_of_wandb_in_netrc(stranger, host, wanted):
+    (stranger / ".netrc").write_text(f"machine {host}\n  login user\n  password {'k' * 40}\n")
+    (stranger / ".netrc").chmod(0o600)
+    assert mode("auto") == wanted
+
+
+@pytest.mark.parametrize("damage", [b"machine", b"\xff\xfe\x00nonsense \x81"])
+def test_a_damaged_netrc_is_no_key(stranger, damage):
+    (stranger / ".netrc").write_bytes(damage)
+    assert mode("auto") == "offline"
+
+
+@pytest.mark.parametrize("asked", ["off", "offline", "online"])
+def test_what_is_asked_for_is_done_with_or_without_a_key(stranger, monkeypatch, asked):
+    assert mode(asked) == asked
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert mode(asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("disabled", "off"), ("offline", "offline"), ("online", "online"), ("shared", "offline")]
+)
+def test_auto_follows_wandb_s_own_mode_and_a_flag_goes_over_it(stranger, monkeypatch, said, wanted):
+    monkeypatch.setenv("WANDB_MODE", said)
+    assert mode("auto") == wanted
+    assert mode("off") == "off" and mode("online") == "online"
+
+
+def test_off_starts_nothing_and_writes_nothing(tmp_path, said):
+    tracker = Tracker("off", tmp_path, "", {}, said.append)
+    tracker.log(8, {})
+    tracker.log_grid(8, tmp_path / "none.png")
+    tracker.close()
+    assert tracker.thread is None and not list(tmp_path.iterdir()) and said == []
+
+
+def test_wandb_is_not_imported_for_a_run_with_it_off(tmp_path):
+    code = "import sys, train; train.main(sys.argv[1:]); assert 'wandb' not in sys.modules"
+    flags = [*TINY, "--max-res", "4", "--cache", tmp_path / "cache", "--out", tmp_path / "run"]
+    subprocess.run([sys.executable, "-c", code, *map(str, flags)], cwd=ROOT, check=True, capture_output=True)
+    assert not (tmp_path / "run" / "wandb").exists()
+
+
+# ---- the real one
+
+
+@pytest.mark.slow
+def test_a_real_offline_run_stays_in_the_run_s_folder_and_goes_on_under_one_id(tmp_path):
+    home, cwd, run = (tmp_path / name for name in ("home", "cwd", "run"))
+    home.mkdir()
+    cwd.mkdir()
+    env = {"HOME": str(home), "WANDB_API_KEY": "", "WANDB_MODE": "", "XDG_CACHE_HOME": str(home / "cache")}
+    common = [*TINY, "--cache", tmp_path / "pictures", "--out", run, "--wandb", "auto"]
+    for top in (4, 8):
+        code, out, err = finish(*common, "--max-res", top, cwd=cwd, **env)
+        assert code == 0 and "wandb" not in out, (out, err)
+    folders = list((run / "wandb").glob("offline-run-*"))
+    assert {folder.name.rpartition("-")[2] for folder in folders} == {run_id(run)} and len(folders) == 2
+    assert all(os.path.getsize(next(folder.glob("*.wandb"))) > 1000 for folder in folders)
+    assert not [path for path in (*home.rglob("*"), *cwd.rglob("*")) if path.is_file()]
