@@ -35,8 +35,9 @@ class Tracker:
         """Hands over what is waiting, for a minute at most."""
         if self.thread is None:
             return
-        with contextlib.suppress(queue.Full):
-            self.waiting.put(None, timeout=SECONDS_TO_FINISH)
+        if self.thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self.waiting.put(None, timeout=SECONDS_TO_FINISH)
         self.thread.join(SECONDS_TO_FINISH + SECONDS_TO_START)
         if self.dropped:
             self.say(f"wandb was too slow for {self.dropped} records; metrics.jsonl has them all")

@@ -94,7 +94,7 @@ def test_any_other_file_is_refused(tmp_path, junk):
 @pytest.mark.parametrize("values", [[1], {}, {"model": torch.zeros(1)}, {"sha256": "0", "format": 1, 3: "mixed"}])
 def test_a_checkpoint_of_another_program_is_refused(tmp_path, values):
     torch.save(values, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="other.pt"):
+    with pytest.raises(UserError, match=r"other\.pt"):
         checkpoint.load(tmp_path / "other.pt")
 
 

@@ -178,7 +178,21 @@ def test_an_error_switches_it_off_with_one_plain_line(service, tracker, said, wh
         tracker.log(nimg, {})
     tracker.close()
     assert len(said) == 1 and "metrics.jsonl has all records" in said[0] and "\n" not in said[0]
-    assert service.logged == [] and tracker.waiting.qsize() <= 1  # the word to stop, that nobody waits for
+    assert service.logged == [] and tracker.waiting.qsize() <= 1  # nothing is kept after the failure
+
+
+def test_close_does_not_wait_for_a_thread_that_has_failed_with_a_full_queue(service, tmp_path, monkeypatch, said):
+    monkeypatch.setattr(tracking, "WAITING_AT_MOST", 2)
+    tracker = Tracker("offline", tmp_path, "", {}, said.append)
+    service.go_init.clear()
+    service.bad_modes = {"offline"}
+    for nimg in range(3):
+        tracker.log(nimg, {})
+    service.go_init.set()
+    tracker.thread.join(10)
+    monkeypatch.setattr(tracker.waiting, "put", None)  # a call would fail
+    tracker.close()
+    assert len(said) == 2 and "too slow for 1 records" in said[1]
 
 
 def test_a_wandb_that_cannot_be_imported_switches_it_off_with_one_plain_line(monkeypatch, tracker, said):
