@@ -6,17 +6,20 @@ import pytest
 import torch
 
 from pggan import ema
-from pggan.config import NetworkConfig, at
-from pggan.layers import upsample
+from pggan.config import Config, NetworkConfig, at
+from pggan.layers import downsample, upsample
 from pggan.networks import Generator
 from pggan.presets import preset
+from pggan.state import new_state
 
 PAPER_BATCH = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
 
 
+NETWORK = NetworkConfig(start_res=8, max_res=32, fmap_base=64, fmap_max=6, latent=5)
+
+
 def generator(seed: int) -> Generator:
-    config = NetworkConfig(start_res=8, max_res=32, fmap_base=64, fmap_max=6, latent=5)
-    return Generator(config, torch.Generator().manual_seed(seed))
+    return Generator(NETWORK, torch.Generator().manual_seed(seed))
 
 
 def average_and_model() -> tuple[Generator, Generator]:
@@ -79,6 +82,18 @@ def test_the_grown_average_draws_what_it_drew_before():
         model.grow()
         ema.grow(average, model)
         assert torch.equal(average(z, 0.0), upsample(before))
+
+
+@torch.no_grad()
+def test_the_growth_step_of_a_run_changes_nothing_at_alpha_0_and_keeps_the_average():
+    state = new_state(Config(network=NETWORK), torch.device("cpu"))
+    state.average.load_state_dict(generator(7).state_dict())  # by now it is no copy of G
+    z, image = torch.randn(4, 5), torch.randn(4, 3, 16, 16)
+    before = upsample(state.G(z)), upsample(state.average(z)), state.D(downsample(image))
+    state.grow()
+    assert torch.equal(state.G(z, 0.0), before[0])
+    assert torch.equal(state.average(z, 0.0), before[1]) and not torch.equal(before[0], before[1])
+    assert torch.equal(state.D(image, 0.0), before[2])
 
 
 def test_the_average_never_asks_for_gradients_grown_or_not():

@@ -92,6 +92,12 @@ def test_paper_base_blocks_have_the_published_shapes():
     assert D.output.dense0.weight.shape == (512, 512 * 16) and D.output.dense1.weight.shape == (1, 512)
 
 
+def test_the_hidden_dense_layer_of_the_discriminator_is_one_step_up_the_formula_for_channels():
+    network = NetworkConfig(start_res=4, max_res=8, fmap_base=24, fmap_max=512, latent=4)
+    output = Discriminator(network).output  # 24 / 2 maps at 4 px, and 24 / 1 hidden units
+    assert output.dense0.weight.shape == (24, 12 * 16) and output.dense1.weight.shape == (1, 24)
+
+
 @pytest.mark.parametrize("res", CHANNELS)
 def test_paper_parameter_counts_equal_those_of_the_table(res):
     assert count(paper_network(Generator, res)) == reference.generator_count(res)
