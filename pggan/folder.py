@@ -5,10 +5,12 @@ one that was not. Those keys are written at a fixed width, so that metrics.jsonl
 can be cut to the length that a checkpoint remembers.
 """
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,21 @@ class RunFolder:
             raise UserError(f"--out {path} is a file: name a folder")
         if path.is_dir() and any(path.iterdir()) and not (path / "config.json").exists():
             raise UserError(f"--out {path} is not empty and holds no run: name another folder")
+
+    @contextmanager
+    def alone(self):
+        """Holds the folder for this process; the system lets go of it however the process ends. Raises UserError."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is training in {self.path}: wait for it, or name another --out"
+                ) from None
+            except OSError as error:  # some network drives know no locks
+                print(f"{self.path} cannot be locked ({error.strerror}): start no second process there", flush=True)
+            yield
 
     def config(self) -> Config | None:
         """The configuration of the run that is here, or None."""

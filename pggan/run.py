@@ -22,11 +22,11 @@ class NonFiniteError(Exception):
 
 
 class Interrupted(Exception):
-    """A signal asked the run to leave, and it has saved. number: the signal's."""
+    """A signal asked the run to leave, and it has saved. number: the signal's; nimg: where it left."""
 
-    def __init__(self, number: int):
-        super().__init__(f"signal {number}")
-        self.number = number
+    def __init__(self, number: int, nimg: int):
+        super().__init__(f"signal {number} at image {nimg}")
+        self.number, self.nimg = number, nimg
 
 
 class Signals:
@@ -83,7 +83,7 @@ class Run:
         if now - self.saved >= 60 * settings.save_minutes or signals.caught:
             self.save(state)
         if signals.caught:
-            raise Interrupted(signals.caught)
+            raise Interrupted(signals.caught, state.nimg)
 
     def record(self, state: TrainState, alpha: float) -> None:
         """A line of metrics.jsonl: the means since the last one. Raises NonFiniteError when one is no number."""

@@ -39,6 +39,15 @@ def train(config: Config, clock: Callable[[], float] = wall_clock) -> Path:
         print(f"{folder.path} is finished: {state.res} px at {state.nimg / 1000:.2f} kimg; raise --max-res to go on")
         return folder.path
     pictures = load_pictures(config, state, folder)
+    with folder.alone():
+        go_on(config, folder, state, pictures, clock)
+    return folder.path
+
+
+def go_on(
+    config: Config, folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[[], float] = wall_clock
+) -> None:
+    """All that is left of a run, from `state` on; the folder's records are cut to it. Raises as `train` does."""
     folder.cut_metrics(state.metrics_bytes)
     folder.write_growth(state.growth)
     later = [res for res in config.network.stages() if res > state.res]
@@ -47,11 +56,10 @@ def train(config: Config, clock: Callable[[], float] = wall_clock) -> Path:
         try:
             run_stages(run, state, pictures, signals)
         except Interrupted as interrupted:
-            run.progress.say(f"saved at {state.nimg / 1000:.2f} kimg; the same command goes on from there")
+            run.progress.say(f"saved at {interrupted.nimg / 1000:.2f} kimg; the same command goes on from there")
             raise interrupted from None
         finally:
             run.close()
-    return folder.path
 
 
 def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> None:

@@ -139,3 +139,16 @@ def test_the_average_and_the_grids_do_not_disturb_the_run(whole, cache, tmp_path
 )
 def test_another_run_s_folder_is_refused_with_the_difference(whole, cache, flags, named):
     assert named in refused(*TINY, "--cache", cache, "--out", whole, *flags)
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_harms_nothing(whole, cache, tmp_path):
+    out = tmp_path / "run"
+    first = start(*TINY, "--cache", cache, "--out", out)
+    while not bytes_of(out / "metrics.jsonl"):
+        time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)  # holds the folder for as long as the test wants
+    said = refused(*TINY, "--cache", cache, "--out", out)
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=600)
+    assert "another process" in said
+    assert_same_run(whole, out)
