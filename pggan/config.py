@@ -22,6 +22,8 @@ def ladder(text: str) -> dict[int, float]:
         raise UserError(f"'{text}' is neither a number nor RES:VALUE pairs such as 32:64,128:16") from None
     if len(values) != len(pairs):
         raise UserError(f"'{text}' names a resolution twice")
+    if min(values) < 0:
+        raise UserError(f"'{text}' names a negative resolution")
     if not all(0 <= value < float("inf") for value in values.values()):
         raise UserError(f"'{text}' has a value that is negative or not finite")
     return values
@@ -93,7 +95,8 @@ class NetworkConfig:
 
     def ends(self) -> tuple[int, int]:
         """(start_res, max_res), each filled in when it was left out."""
-        start = self.start_res or max((res for res in self.rungs() if res <= 32), default=self.rungs()[0])
+        usual = min(32, self.max_res or 32)
+        start = self.start_res or max((res for res in self.rungs() if res <= usual), default=self.rungs()[0])
         return start, self.max_res or max(start, *(res for res in self.rungs() if res <= 256))
 
     def grid(self) -> tuple[int, int]:

@@ -110,11 +110,11 @@ class Growing(nn.Module):
         rungs, level = self.config.rungs(), self.config.level(self.res) + 1
         if level == len(rungs) or self.config.fmaps(level) < 1:
             raise ValueError(f"{self.res} px is as far as these networks go")
-        device = next(self.parameters()).device
+        like = next(self.parameters())  # device and dtype
         self.rgb = nn.ModuleDict({str(self.res): self.rgb[str(self.res)]})  # older ones can never be seen again
         self.res = rungs[level]
-        self.blocks[str(self.res)] = self.new_block(self.res, rng).to(device)
-        self.rgb[str(self.res)] = self.new_rgb(self.res, rng).to(device)
+        self.blocks[str(self.res)] = self.new_block(self.res, rng).to(like)
+        self.rgb[str(self.res)] = self.new_rgb(self.res, rng).to(like)
 
     def newest(self) -> set[str]:
         """Names of the parameters that the last grow() added; all, if it never grew."""

@@ -76,7 +76,7 @@ def due(before: int, after: int, every_kimg: float) -> bool:
 
 
 def planned_images(config: ScheduleConfig, stages: list[int], start: int = 0, first: bool = True) -> int:
-    """Images that the stages at these resolutions take in all, for the time left; a fixed schedule's exact count."""
+    """Images that the stages at these resolutions take in all, give or take a batch each."""
     total = start
     for number, res in enumerate(stages):
         total = stage_of(config, res, total, first and number == 0).end

@@ -129,11 +129,13 @@ def test_a_resolution_off_the_ladder_is_refused_and_the_ladder_named(name, res):
     assert f"--{name.replace('_', '-')} {res}" in message and "4, 8, 16, 32, 64" in message
 
 
-@pytest.mark.parametrize(
-    "settings", [{"start_res": 128, "max_res": 64}, {"max_res": 16}, {"base": "3x3", "max_res": 6}]
-)
-def test_a_ladder_that_goes_down_is_refused(settings):
-    assert "below --start-res" in refusal(lambda: NetworkConfig(**settings))
+def test_a_ladder_that_goes_down_is_refused():
+    assert "below --start-res" in refusal(lambda: NetworkConfig(start_res=128, max_res=64))
+
+
+@pytest.mark.parametrize(("base", "top"), [("4x4", 16), ("3x3", 6)])
+def test_a_start_left_out_is_never_above_the_top(base, top):
+    assert NetworkConfig(base=base, max_res=top).stages() == [top]
 
 
 @pytest.mark.parametrize("base", ["", "4", "4x", "x4", "4x4x4", "1x4", "17x4", "0x4", "-4x4", "4.5x4", "4 x 4", "axb"])

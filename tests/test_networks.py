@@ -18,15 +18,6 @@ CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64, 512: 3
 NETWORKS = [Generator, Discriminator]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are a hundred times slower on two threads than on one, when another process is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def small(start: int = 4, top: int = 256, base: str = "4x4", fmap_base: int = 256) -> NetworkConfig:
     """Widths that keep a network of seven blocks in milliseconds, and still narrow towards the top."""
     return NetworkConfig(start_res=start, max_res=top, base=base, fmap_base=fmap_base, fmap_max=6, latent=5)

@@ -20,15 +20,6 @@ NETWORK = NetworkConfig(start_res=8, max_res=32, fmap_base=64, fmap_max=4, laten
 LR = 0.01
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are a hundred times slower on two threads than on one, when another process is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def discriminator(growths: int = 0) -> Discriminator:
     network = Discriminator(NETWORK, torch.Generator().manual_seed(0))
     for _ in range(growths):

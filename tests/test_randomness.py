@@ -22,15 +22,6 @@ WIDTHS = st.integers(1, 11)
 FEW = settings(max_examples=40, deadline=None)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are a hundred times slower on two threads than on one, when another process is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def numbers(stream: Stream, kind: str, index: int, count: int, width: int, purpose: str = "p") -> np.ndarray:
     return getattr(stream, kind)(purpose, index, count, width)
 
