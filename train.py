@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
 
 def flag(argv: list[str], name: str) -> str | None:
     """The value of a flag that decides what the others start from; None when it is not given."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
         if word == name:
             return following
         if word.startswith(name + "="):

@@ -12,14 +12,15 @@ MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken ove
 
 @torch.no_grad()
 def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16) -> np.ndarray:
-    """uint8 [count, H, W, 3]; picture i depends on (seed, i) alone.
+    """uint8 [count, H, W, 3]; picture i depends on (seed, i) alone, and on `batch` in its last bit.
 
     psi pulls samples towards the mean, at the latent dense layer's output and before its pixelnorm: scaling a latent
     that is then normalised would do nothing (truncation: Karras et al. 2019, appendix B, in its own place).
     """
     device = next(generator.parameters()).device
     stream, width = Stream(seed), generator.config.latent
-    latents = torch.from_numpy(stream.normal("samples", 0, count, width)).to(device)
+    whole = -(-count // batch) * batch  # the last batch is full too: a convolution's last bit depends on its size
+    latents = torch.from_numpy(stream.normal("samples", 0, whole, width)).to(device)
     mean = None
     if psi != 1:
         mean = generator.project(torch.from_numpy(stream.normal("mean", 0, MEAN_OF, width)).to(device)).mean(0)
@@ -27,7 +28,7 @@ def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float =
     for z in latents.split(batch):
         h = generator.project(z)
         images.append(to_uint8(generator.synthesize(h if mean is None else mean + psi * (h - mean), alpha)))
-    return torch.cat(images).numpy()
+    return torch.cat(images).numpy()[:count]
 
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:

@@ -195,7 +195,7 @@ def test_a_folder_of_something_else_and_a_file_are_refused_an_empty_folder_is_no
 
 def test_nothing_half_written_is_left_in_the_folder(run):
     names = {path.relative_to(run).parts[0] for path in run.rglob("*")}
-    assert names == {"config.json", "metrics.jsonl", "growth.json", "checkpoints", "samples"}
+    assert names == {"config.json", "metrics.jsonl", "growth.json", "checkpoints", "samples", ".lock"}
     assert not list(run.rglob("*.tmp"))
     checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert checkpoints == ["latest.pt", "previous.pt", "res-0004.pt", "res-0008.pt", "res-0016.pt"]

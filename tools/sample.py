@@ -4,7 +4,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import _root  # noqa: F401  (the project on the path)
 import tyro
@@ -29,19 +29,19 @@ class Args:
     """The folder that grid.png and SEED-00000.png ... go to."""
     columns: int = 8
     """Pictures in a row of the grid."""
-    device: str = "cpu"
-    """cpu, cuda or mps."""
-    batch: int = 16
-    """Pictures at a time."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "cpu"
+    """Where to draw them. Another kind of device may change a colour by 1 in 255."""
 
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="sample.py")
-    for name in ("num", "columns", "batch"):
+    for name in ("num", "columns"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1")
     if args.seed < 0 or not 0 <= args.psi <= 10:
         raise UserError("--seed cannot be negative, and --psi must be from 0 to 10")
+    if not args.out:
+        raise UserError("--out is empty: name a folder")
     from PIL import Image
 
     from pggan.samples import draw, tile
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     from pggan.training import pick_device
 
     generator, alpha = load_generator(args.ckpt, pick_device(args.device))
-    images = draw(generator, alpha, args.seed, args.num, args.psi, args.batch)
+    images = draw(generator, alpha, args.seed, args.num, args.psi)
     out = Path(args.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
