@@ -24,6 +24,7 @@ from pggan.samples import draw, tile
 from pggan.state import TrainState
 
 CLOCK_KEYS = ("speed/", "memory/", "wall/")
+FIRST = {".lock", "config.json.tmp"}  # all that a run has written if it was killed at its very start
 
 
 class RunFolder:
@@ -36,7 +37,8 @@ class RunFolder:
         self.samples = path / "samples"
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path} is a file: name a folder")
-        if path.is_dir() and any(path.iterdir()) and not (path / "config.json").exists():
+        held = {item.name for item in path.iterdir()} if path.is_dir() else set()
+        if held - FIRST and "config.json" not in held:
             raise UserError(f"--out {path} is not empty and holds no run: name another folder")
 
     @contextmanager

@@ -35,12 +35,15 @@ def train(config: Config, clock: Callable[[], float] = wall_clock) -> Path:
     validate(config)
     folder = RunFolder(Path(config.run.out or default_folder(config)))
     state = begin(config, folder)
-    if over(state):
-        print(f"{folder.path} is finished: {state.res} px at {state.nimg / 1000:.2f} kimg; raise --max-res to go on")
-        return folder.path
-    pictures = load_pictures(config, state, folder)
-    with folder.alone():
-        go_on(config, folder, state, pictures, clock)
+    if not over(state):
+        pictures = load_pictures(config, state, folder)
+        with folder.alone():
+            state = begin(config, folder)  # again: another process may have trained here while this one packed
+            if not over(state):
+                write_down(config, state, pictures, folder)
+                go_on(config, folder, state, pictures, clock)
+                return folder.path
+    print(f"{folder.path} is finished: {state.res} px at {state.nimg / 1000:.2f} kimg; raise --max-res to go on")
     return folder.path
 
 
@@ -166,7 +169,7 @@ def begun_elsewhere(config: Config) -> dict:
 
 
 def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
-    """The packed pictures of all stages left, checked to be this run's. Writes config.json. Raises UserError."""
+    """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
     source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
@@ -184,10 +187,14 @@ def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
     )
     print("\n".join(packed.notes()), flush=True)
     check_enough(config, len(packed), largest)
-    state.data = source.fingerprint
-    facts = {"fingerprint": source.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
-    folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
     return packed
+
+
+def write_down(config: Config, state: TrainState, packed: Pack, folder: RunFolder) -> None:
+    """config.json, and in the state which pictures it is trained on."""
+    state.data = packed.fingerprint
+    facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
+    folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
 
 
 def check_enough(config: Config, count: int, batch: int) -> None:

@@ -193,6 +193,13 @@ def test_a_folder_of_something_else_and_a_file_are_refused_an_empty_folder_is_no
         RunFolder(tmp_path / "letter.txt")
 
 
+def test_a_folder_in_which_a_run_was_killed_at_its_very_start_is_taken(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / "config.json.tmp").write_text('{"conf')
+    assert RunFolder(tmp_path).config() is None
+    assert "stop" in (train(settings(tmp_path / "up", "--max-res", 4, "--out", tmp_path)) / "growth.json").read_text()
+
+
 def test_nothing_half_written_is_left_in_the_folder(run):
     names = {path.relative_to(run).parts[0] for path in run.rglob("*")}
     assert names == {"config.json", "metrics.jsonl", "growth.json", "checkpoints", "samples", ".lock"}

@@ -293,6 +293,7 @@ def test_off_starts_nothing_and_writes_nothing(tmp_path, said):
     assert tracker.thread is None and not list(tmp_path.iterdir()) and said == []
 
 
+@pytest.mark.slow
 def test_wandb_is_not_imported_for_a_run_with_it_off(tmp_path):
     code = "import sys, train; train.main(sys.argv[1:]); assert 'wandb' not in sys.modules"
     flags = [*TINY, "--max-res", "4", "--cache", tmp_path / "cache", "--out", tmp_path / "run"]
