@@ -135,7 +135,7 @@ class TrainingConfig:
 
     loss: Literal["logistic", "wgan-gp"] = "logistic"
     """logistic: non-saturating with R1 (Mescheder 2018). wgan-gp: the paper's, with gradient penalty and drift."""
-    penalty: str = "32:0.2,64:0.8,128:3,256:10"
+    penalty: str = "32:0.3,64:1,128:3,256:10"
     """Weight of the gradient penalty (ladder): gamma of R1, or lambda of WGAN-GP."""
     drift: float = 0.0
     """Weight of the drift term of wgan-gp, which keeps D's output near zero (the paper: 0.001)."""
