@@ -26,7 +26,7 @@ TABLE = {
     "ema_kimg":          (PAPER_EMA,            "5",                   "1",              "0.2"),
     "ema_ramp":          (0.0,                  None,                  None,             None),
     "fade_kimg":         ("600",                "5",                   "1",              "0.3"),
-    "stable_kimg":       ("600",                "32:60,64:40,128:15",  "100",            "0.7,32:1"),
+    "stable_kimg":       ("600",                "32:60,64:40,128:15",  "32:32,64:14",    "0.7,32:1"),
     "stage_minutes":     (None,                 None,                  "32:2.7,64:2.1",  None),
     "floor_kimg":        (None,                 None,                  4.0,              None),
     "builtin_pictures":  (None,                 None,                  1000,             256),

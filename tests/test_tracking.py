@@ -305,11 +305,12 @@ def test_wandb_is_not_imported_for_a_run_with_it_off(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_offline_run_stays_in_the_run_s_folder_and_goes_on_under_one_id(tmp_path):
+def test_a_real_offline_run_stays_in_the_run_s_folder_and_goes_on_under_one_id(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     home, cwd, run = (tmp_path / name for name in ("home", "cwd", "run"))
     home.mkdir()
     cwd.mkdir()
-    env = {"HOME": str(home), "WANDB_API_KEY": "", "WANDB_MODE": "", "XDG_CACHE_HOME": str(home / "cache")}
+    env = {"HOME": str(home), "WANDB_API_KEY": "", "XDG_CACHE_HOME": str(home / "cache")}
     common = [*TINY, "--cache", tmp_path / "pictures", "--out", run, "--wandb", "auto"]
     for top in (4, 8):
         code, out, err = finish(*common, "--max-res", top, cwd=cwd, **env)
