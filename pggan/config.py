@@ -212,15 +212,6 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
 
-# What may differ when a run is continued: everything else is what the run is.
-CHANGEABLE = {
-    *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
-    *("record_kimg", "sample_kimg", "grid", "wandb", "device", "threads", "cache"),
-}
-
-LADDERS = ("penalty", "batch", "lr", "ema_kimg", "fade_kimg", "stable_kimg", "stage_minutes")
-
-
 def flat(config: Config) -> dict[str, object]:
     """{field name: value} over the whole tree; the names are unique, and are the flags."""
     out = {}
@@ -245,64 +236,12 @@ def from_dict(values: dict) -> Config:
         raise UserError(f"these settings are of another version of the project: {error}") from None
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """Lines `--flag: old -> new` for the settings that a continued run may not change."""
-    before, after = flat(old), flat(new)
-    return [
-        f"--{name.replace('_', '-')}: {before.get(name)} -> {value}"
-        for name, value in after.items()
-        if name not in CHANGEABLE and before.get(name) != value
-    ]
-
-
 def grid_shape(text: str) -> tuple[int, int]:
     """`"8x6"` -> (8, 6). Raises UserError."""
     columns, _, rows = text.partition("x")
     if not (columns.isdecimal() and rows.isdecimal() and 1 <= int(columns) <= 64 and 1 <= int(rows) <= 64):
         raise UserError(f"--grid {text} is not COLUMNSxROWS, such as 8x6")
     return int(columns), int(rows)
-
-
-def validate(config: Config) -> None:
-    """Raises UserError for values that cannot be, or that contradict each other; NetworkConfig has checked its own."""
-    training, schedule, run, network = config.training, config.schedule, config.run, config.network
-    for name, value in flat(config).items():
-        flag = "--" + name.replace("_", "-")
-        if value == "":
-            raise UserError(f"{flag} is empty: give it a value or leave it out")
-        if isinstance(value, float) and not abs(value) < float("inf"):
-            raise UserError(f"{flag} {value} is no finite number")
-        if name in LADDERS:
-            try:
-                ladder(value)
-            except UserError as error:
-                raise UserError(f"{flag}: {error}") from None
-    for res in network.stages():
-        batch, group = at(training.batch, res), network.stddev_group
-        if batch < 1 or batch != int(batch):
-            raise UserError(f"--batch is {batch:g} at {res} px: it must be a whole number of pictures")
-        if batch % min(group, batch):
-            raise UserError(f"--batch {batch:g} at {res} px is not a multiple of --stddev-group {group}")
-        if at(training.lr, res) <= 0:
-            raise UserError(f"--lr must be above 0 at {res} px")
-        if 1000 * at(schedule.stable_kimg, res) < 1:
-            raise UserError(f"--stable-kimg must be above 0 at {res} px")
-    if training.drift and training.loss != "wgan-gp":
-        raise UserError(f"--drift belongs to --loss wgan-gp; --loss {training.loss} would ignore it")
-    if training.adam_at_growth == "reset" and training.warmup_kimg:
-        raise UserError("--warmup-kimg belongs to --adam-at-growth carry; with reset, set it to 0")
-    for name, low, high in (("beta1", 0, 1), ("beta2", 0, 1), ("ema_ramp", 0, 100), ("drift", 0, 1e9)):
-        if not low <= getattr(training, name) < high:
-            raise UserError(f"--{name.replace('_', '-')} must be from {low} to below {high:g}")
-    for name in ("save_minutes", "record_kimg", "sample_kimg"):
-        if not 0 < getattr(run, name) < float("inf"):
-            raise UserError(f"--{name.replace('_', '-')} must be above 0")
-    numbers = (training.warmup_kimg, schedule.floor_kimg, training.threads, training.seed)
-    if not all(0 <= number < float("inf") for number in numbers):
-        raise UserError("--warmup-kimg, --floor-kimg, --threads and --seed must be finite and cannot be negative")
-    if config.data.builtin_pictures < 1:
-        raise UserError("--builtin-pictures must be at least 1")
-    grid_shape(run.grid)
 
 
 def to_dict(config: Config) -> dict:

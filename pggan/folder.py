@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,20 +40,34 @@ class RunFolder:
         if held - FIRST and "config.json" not in held:
             raise UserError(f"--out {path} is not empty and holds no run: name another folder")
 
-    @contextmanager
-    def alone(self):
-        """Holds the folder for this process; the system lets go of it however the process ends. Raises UserError."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another process is training in {self.path}: wait for it, or name another --out"
-                ) from None
-            except OSError as error:  # some network drives know no locks
-                print(f"{self.path} cannot be locked ({error.strerror}): start no second process there", flush=True)
-            yield
+    def __enter__(self):
+        """Holds the folder for this process, if there is a run in it already. Raises UserError."""
+        self.lock = None
+        if (self.path / "config.json").exists():
+            self._hold()
+        return self
+
+    def __exit__(self, *_):
+        if self.lock:
+            self.lock.close()  # the system does so too, however the process ends
+
+    def make_mine(self) -> None:
+        """Makes the folder of a new run, and holds it. Raises UserError when another process was quicker."""
+        if self.lock is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._hold()
+            if (self.path / "config.json").exists():
+                raise UserError(f"another process has begun a run in {self.path}: start the same command again")
+
+    def _hold(self) -> None:
+        self.lock = open(self.path / ".lock", "w")  # noqa: SIM115  (closed in __exit__)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.lock.close()
+            raise UserError(f"another process is training in {self.path}: wait for it, or name another --out") from None
+        except OSError as error:  # some network drives know no locks
+            print(f"{self.path} cannot be locked ({error.strerror}): start no second process there", flush=True)
 
     def config(self) -> Config | None:
         """The configuration of the run that is here, or None."""

@@ -135,9 +135,9 @@ class Run:
         self.saved = self.clock()
 
     def end_stage(self, state: TrainState, decision: Decision) -> None:
-        """The grid and the checkpoint that every resolution leaves behind."""
-        self.draw(state, 1.0)
+        """The checkpoint and the grid that every resolution leaves behind."""
         self.save(state, end_of_stage=True)
+        self.draw(state, 1.0)
         minutes = (self.clock() - self.started) / 60
         self.progress.say(
             f"{state.res} px is done at {state.nimg / 1000:.2f} kimg, {minutes:.1f} min: {decision.reason}"

@@ -11,22 +11,20 @@ from hypothesis import strategies as st
 
 from pggan import config as module
 from pggan.config import (
-    CHANGEABLE,
     Config,
     NetworkConfig,
     PresetName,
     at,
-    differences,
     faded,
     flat,
     from_dict,
     grid_shape,
     ladder,
     to_dict,
-    validate,
 )
 from pggan.errors import UserError
 from pggan.presets import COLUMNS, NAMES, TABLE, preset, with_settings
+from pggan.validation import CHANGEABLE, differences, validate
 
 PARTS = [item.name for item in fields(Config) if is_dataclass(getattr(Config(), item.name))]
 VALUES = st.floats(0, 1e9, allow_nan=False)

@@ -11,12 +11,12 @@ from runs import ROOT
 RANKS = {
     **dict.fromkeys(("errors", "randomness"), 0),
     **dict.fromkeys(("config", "cli"), 1),
-    **dict.fromkeys(("presets", "schedule", "layers", "losses", "checkpoint"), 2),
+    **dict.fromkeys(("presets", "schedule", "validation", "layers", "losses", "checkpoint"), 2),
     **dict.fromkeys(("networks", "data", "tracking"), 3),
     **dict.fromkeys(("ema", "optimizer", "samples", "metrics"), 4),
     "state": 5,
     **dict.fromkeys(("growth", "folder", "progress"), 6),
-    "run": 7,
+    **dict.fromkeys(("run", "starting"), 7),
     "training": 8,
 }
 

@@ -17,7 +17,7 @@ from PIL import Image
 from runs import TINY, assert_same, assert_same_run, content, records
 
 import train as command
-from pggan import checkpoint, cli, training
+from pggan import checkpoint, cli, starting, training
 from pggan.config import Config, at
 from pggan.data.packing import Pack
 from pggan.errors import Diverged, UserError
@@ -709,13 +709,13 @@ def test_a_second_process_in_a_run_s_folder_is_refused_and_changes_nothing(setti
     out = Path(settings().run.out)
     shutil.copytree(started, out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with RunFolder(out).alone(), pytest.raises(UserError, match="another process is training"):
+    with RunFolder(out), pytest.raises(UserError, match="another process is training"):
         train(settings("--grid", "3x3"))
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_a_process_that_waited_for_pictures_goes_on_from_what_stands_then(settings, monkeypatch):
-    """While the second process packs, the first one trains to its end: the second must not go back."""
+def test_a_process_whose_new_folder_was_taken_while_it_packed_stops_and_does_not_go_back(settings, monkeypatch):
+    """While the second process packs, the first one trains to its end."""
     real, ran = training.load_pictures, []
 
     def load(config, state, folder):
@@ -728,10 +728,8 @@ def test_a_process_that_waited_for_pictures_goes_on_from_what_stands_then(settin
     monkeypatch.setattr(training, "load_pictures", load)
     steps = []
     watch_steps(monkeypatch, after=lambda state, *_: steps.append(state.nimg))
-    try:
+    with pytest.raises(UserError, match="another process has begun a run"):
         train(settings())
-    except UserError as error:
-        assert "another process is training" in str(error)
     assert len(steps) == 38 and steps == sorted(set(steps))
 
 
@@ -740,16 +738,16 @@ def test_a_process_that_waited_for_pictures_goes_on_from_what_stands_then(settin
 
 def test_the_default_folder_is_named_by_data_preset_and_size_never_by_the_time():
     config = Config()
-    assert training.default_folder(config) == "runs/builtin-paintings-256"
+    assert starting.default_folder(config) == "runs/builtin-paintings-256"
     for data, name in (("builtin:7", "builtin-7"), ("some/birds.zip", "birds"), ("some/birds/", "birds")):
         named = replace(config, data=replace(config.data, data=data))
-        assert training.default_folder(named) == f"runs/{name}-paintings-256"
+        assert starting.default_folder(named) == f"runs/{name}-paintings-256"
 
 
 def test_a_device_that_is_not_here_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="--device cuda is not available"):
-        training.pick_device("cuda")
+        starting.pick_device("cuda")
 
 
 def test_threads_are_stored_with_the_run_and_taken_up_again(settings, monkeypatch):

@@ -45,8 +45,8 @@ def main(argv: list[str]) -> None:
     from PIL import Image
 
     from pggan.samples import draw, tile
+    from pggan.starting import pick_device
     from pggan.state import load_generator
-    from pggan.training import pick_device
 
     generator, alpha = load_generator(args.ckpt, pick_device(args.device))
     images = draw(generator, alpha, args.seed, args.num, args.psi)

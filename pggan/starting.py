@@ -1,0 +1,112 @@
+"""How a run begins, or goes on: its state, its pictures, its folder, checked before anything is written."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from pggan import checkpoint
+from pggan.config import Config, at, from_dict
+from pggan.data.packing import Pack, pack
+from pggan.data.sources import open_source
+from pggan.errors import UserError
+from pggan.folder import RunFolder
+from pggan.growth import with_room_for
+from pggan.schedule import finished
+from pggan.state import TrainState, new_state, state_from
+from pggan.validation import differences
+
+CROP_MARGIN = 1.25  # how much larger pictures are packed for random crops
+
+
+def begin(config: Config, folder: RunFolder) -> TrainState:
+    """The state to start from: the folder's own, else that of --resume, else a new one. Raises UserError."""
+    device = pick_device(config.training.device)
+    known = folder.config()
+    if known and (changed := differences(with_room_for(known, 0), config)):
+        raise UserError(f"{folder.path} holds another run ({'; '.join(changed)}): take its settings, or another --out")
+    if known and config.run.resume and known.run.resume != config.run.resume:
+        raise UserError(f"{folder.path} holds another run: name another --out for what --resume begins")
+    values = checkpoint.load_latest(folder.checkpoints)
+    if values is None and config.run.resume:
+        values = begun_elsewhere(config)
+    threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
+    torch.set_num_threads(threads)
+    state = state_from(values, device, config) if values else new_state(config, device)
+    state.threads = threads
+    if not known and over(state):
+        raise UserError(f"{config.run.resume} is the end of its run: raise --max-res or --stable-kimg to go on from it")
+    if state.res > config.network.ends()[1]:
+        raise UserError(f"the run is at {state.res} px already: --max-res {config.network.ends()[1]} is below that")
+    if values and values["torch"] != torch.__version__:
+        print(f"begun with torch {values['torch']}, going on with {torch.__version__}: not bit for bit the same")
+    return state
+
+
+def begun_elsewhere(config: Config) -> dict:
+    """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
+    path = Path(config.run.resume)
+    values = checkpoint.load(path)
+    was, now = (asdict(part.network) for part in (from_dict(values["config"]), config))
+    other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
+    if other:
+        raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
+    return {**values, "metrics_bytes": 0, "data": ""}
+
+
+def over(state: TrainState) -> bool:
+    """Whether the run has stopped and its settings ask for no more."""
+    stopped = bool(state.growth) and state.growth[-1]["action"] == "stop"
+    last = state.res == state.config.network.stages()[-1]
+    return stopped and last and finished(state.stage(), state.nimg, state.stage_seconds) is not None
+
+
+def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
+    """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
+    source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
+    known = folder.record()
+    before = state.data or (known["data"]["fingerprint"] if known else "")
+    if before and before != source.fingerprint:
+        raise UserError(f"the pictures in {config.data.data} are not those of {folder.path}: name another --out")
+    stages = [res for res in config.network.stages() if res >= state.res]
+    largest = max(int(at(config.training.batch, res)) for res in stages)
+    check_enough(config, len(source), largest)
+    packed = pack(
+        source,
+        [(res, *config.network.size(res)) for res in stages],
+        fit=config.data.fit,
+        crop_margin=CROP_MARGIN if config.data.random_crop else 1.0,
+        cache=config.data.cache,
+    )
+    print("\n".join(packed.notes()), flush=True)
+    check_enough(config, len(packed), largest)
+    return packed
+
+
+def write_down(config: Config, state: TrainState, packed: Pack, folder: RunFolder) -> None:
+    """config.json, and in the state which pictures it is trained on."""
+    state.data = packed.fingerprint
+    facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
+    folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
+
+
+def check_enough(config: Config, count: int, batch: int) -> None:
+    if count < batch:
+        raise UserError(f"{config.data.data} has {count} pictures, fewer than a batch of {batch}: lower --batch")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`: cuda, else mps, else cpu. Raises UserError when the one asked for is not here."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, here in have.items() if here)
+    if not have[name]:
+        raise UserError(f"--device {name} is not available here: use --device auto")
+    return torch.device(name)
+
+
+def default_folder(config: Config) -> str:
+    """runs/<data>-<preset>-<max-res>: the same command finds the same folder again."""
+    data = config.data.data
+    name = data.replace(":", "-") if data.partition(":")[0] == "builtin" else Path(data).resolve().stem
+    return f"runs/{name}-{config.preset}-{config.network.ends()[1]}"
