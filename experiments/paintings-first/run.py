@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMON = ["--start-res", "32", "--max-res", "256", "--stable-kimg", "1000"]
 CPU = [
     *("--preset", "cpu", "--stage-minutes", "32:26,64:36,128:6,256:8", "--fade-kimg", "32:5,64:4,128:1,256:0.6"),
-    *("--floor-kimg", "0.3", "--penalty", "32:0.3,64:1,128:3,256:10", "--sample-kimg", "2"),
+    *("--floor-kimg", "0.3", "--sample-kimg", "2"),
 ]
 GPU = ["--preset", "paintings", "--stage-minutes", "32:3,64:5,128:7,256:9"]
 
