@@ -8,20 +8,40 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from pggan.networks import Growing
+
 
 def decay(batch: int, half_life: float) -> float:
     """The factor a step of `batch` images that halves a weight's share in `half_life` images; 0 for no averaging."""
     return 0.5 ** (batch / half_life) if half_life > 0 else 0.0
 
 
-@torch.no_grad()
-def update(average: nn.Module, model: nn.Module, factor: float) -> None:
-    """average <- factor * average + (1 - factor) * model, in place. Both have the same parameters."""
-    get_ema_multi_avg_fn(factor)(list(average.parameters()), list(model.parameters()), None)
+def half_lives(half_life: float, ramp: float, nimg: int, since_growth: int) -> tuple[float, float]:
+    """(of all weights, of those that the last growth added), in images.
+
+    A half-life is at most `ramp` (0: off) times the images that a weight has seen: `nimg`, or `since_growth` for the
+    newest. Without it the average of a new block is still its random beginning when the fade is over.
+    """
+    if not ramp:
+        return half_life, half_life
+    return min(half_life, ramp * nimg), min(half_life, ramp * since_growth)
 
 
 @torch.no_grad()
-def grow(average: nn.Module, model: nn.Module, rng: torch.Generator | None = None) -> None:
+def update(average: nn.Module, model: nn.Module, factor: float, newest_factor: float | None = None) -> None:
+    """average <- factor * average + (1 - factor) * model, in place. Both have the same parameters.
+
+    newest_factor: for those that the model's last growth added, if it is to be another.
+    """
+    newest = set() if newest_factor is None else model.newest()
+    mine, theirs = dict(average.named_parameters()), dict(model.named_parameters())
+    for names, weight in (([name for name in theirs if name not in newest], factor), (sorted(newest), newest_factor)):
+        if names:
+            get_ema_multi_avg_fn(weight)([mine[name] for name in names], [theirs[name] for name in names], None)
+
+
+@torch.no_grad()
+def grow(average: Growing, model: Growing, rng: torch.Generator | None = None) -> None:
     """Grows the average beside the grown model: what was averaged stays, the new weights start as the model's."""
     average.grow(rng)
     average.requires_grad_(False)

@@ -91,13 +91,14 @@ def seconds_left(
     spent: seconds in this stage; later: the resolutions still to come, whose speed is not measured yet: each doubling
     is taken to cost SLOWER times as much an image.
     """
-    seconds = _stage_seconds(stage, max(stage.end - nimg, 0), images_per_s, spent)
+    seconds = _stage_seconds(stage, nimg, images_per_s, spent)
     for doublings, res in enumerate(later, start=1):
         coming = stage_of(config, res, 0, first=False)
-        seconds += _stage_seconds(coming, coming.end, images_per_s / SLOWER**doublings, 0.0)
+        seconds += _stage_seconds(coming, 0, images_per_s / SLOWER**doublings, 0.0)
     return seconds
 
 
-def _stage_seconds(stage: Stage, images: int, images_per_s: float, spent: float) -> float:
-    seconds = images / max(images_per_s, 1e-9)
-    return min(seconds, max(stage.seconds - spent, 0.0)) if stage.seconds else seconds
+def _stage_seconds(stage: Stage, nimg: int, images_per_s: float, spent: float) -> float:
+    """From `nimg` to the planned end, or sooner to the clock's, but not before the floor."""
+    planned, least = (max(end - nimg, 0) / max(images_per_s, 1e-9) for end in (stage.end, stage.fade_end + stage.floor))
+    return min(planned, max(stage.seconds - spent, least)) if stage.seconds else planned

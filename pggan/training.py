@@ -93,44 +93,52 @@ def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> Non
 
 def step(run: Run, state: TrainState, stage: Stage, pictures: Pictures) -> None:
     """One step of D, one of G, one of the average, on the images state.nimg .. state.nimg + batch - 1."""
-    settings, batch, nimg, stream = state.config.training, state.batch(), state.nimg, state.stream
-    G, D, loss, alpha = state.G, state.D, LOSSES[state.config.training.loss], stage.alpha(state.nimg)
-    critic = partial(D, alpha=alpha)
-
+    G, D, settings, alpha = state.G, state.D, state.config.training, stage.alpha(state.nimg)
+    loss, critic = LOSSES[settings.loss], partial(D, alpha=alpha)
     with run.watch("data"):
-        reals = pictures.batch(nimg, batch)
+        reals = pictures.batch(state.nimg, state.batch())
     reals = fade_reals(reals, alpha)
-    latents = {
-        player: torch.from_numpy(stream.normal(f"latents {player}", nimg, batch, G.config.latent)).to(state.device)
-        for player in "DG"
-    }
-    mix = torch.from_numpy(stream.uniform("mix", nimg, batch, 1)[:, 0]).float().to(state.device)
-    warmth = 1.0
-    if len(G.rgb) == 2 and settings.warmup_kimg:  # it has grown
-        warmth = min(1.0, (nimg - stage.start + batch) / (1000 * settings.warmup_kimg))
+    latents_d, latents_g, mix = noise(state)
+    set_rates(state, stage)
+
+    with torch.no_grad():
+        fakes = G(latents_d, alpha)
+    weight = faded(settings.penalty, state.res, alpha)
+    d_loss, d_stats = loss.discriminator(critic, reals, fakes, mix, weight, settings.drift)
+    descend(state.adam_d, d_loss)
+
+    D.requires_grad_(False)
+    g_loss, g_stats = loss.generator(critic, G(latents_g, alpha))
+    descend(state.adam_g, g_loss)
+    D.requires_grad_(True)
+
+    seen = state.nimg + state.batch()
+    lives = ema.half_lives(1000 * at(settings.ema_kimg, state.res), settings.ema_ramp, seen, seen - stage.start)
+    ema.update(state.average, G, *(ema.decay(state.batch(), life) for life in lives))
+    state.add({**d_stats, **g_stats})
+
+
+def noise(state: TrainState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents for D's step and for G's, [batch, Z], and a number in [0, 1) for each picture, [batch]."""
+    stream, nimg, batch, width = state.stream, state.nimg, state.batch(), state.config.network.latent
+    numbers = [stream.normal(f"latents {player}", nimg, batch, width) for player in "DG"]
+    numbers.append(stream.uniform("mix", nimg, batch, 1)[:, 0].astype("float32"))
+    return tuple(torch.from_numpy(array).to(state.device) for array in numbers)
+
+
+def set_rates(state: TrainState, stage: Stage) -> None:
+    """The learning rates of this step; weights that are new since the last growth are warmed up."""
+    settings, warmth = state.config.training, 1.0
+    if len(state.G.rgb) == 2 and settings.warmup_kimg:  # it has grown
+        warmth = min(1.0, (state.nimg - stage.start + state.batch()) / (1000 * settings.warmup_kimg))
     for optimizer in (state.adam_d, state.adam_g):
         set_lr(optimizer, at(settings.lr, state.res) * state.lr_factor, warmth)
 
-    with torch.no_grad():
-        fakes = G(latents["D"], alpha)
-    weight = faded(settings.penalty, state.res, alpha)
-    d_loss, d_stats = loss.discriminator(critic, reals, fakes, mix, weight, settings.drift)
-    state.adam_d.zero_grad()
-    d_loss.backward()
-    state.adam_d.step()
 
-    D.requires_grad_(False)
-    g_loss, g_stats = loss.generator(critic, G(latents["G"], alpha))
-    state.adam_g.zero_grad()
-    g_loss.backward()
-    state.adam_g.step()
-    D.requires_grad_(True)
-
-    half_life = 1000 * at(settings.ema_kimg, state.res)
-    if settings.ema_ramp:
-        half_life = min(half_life, settings.ema_ramp * (nimg + batch))
-    ema.update(state.average, G, ema.decay(batch, half_life))
-    state.add({**d_stats, **g_stats})
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def pictures_at(pack: Pack, state: TrainState) -> Pictures:
@@ -150,7 +158,12 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
     """The last good state, with other random numbers and half the learning rate. Raises Diverged after too many."""
     attempt = failed.attempt + 1
     if attempt > MOST_ROLLBACKS:
-        raise Diverged(f"{error} at {failed.nimg / 1000:.2f} kimg, after {MOST_ROLLBACKS} rollbacks: lower --lr")
+        failed.log("stop", failed.res, f"{error}, after {MOST_ROLLBACKS} rollbacks", {"lr_factor": failed.lr_factor})
+        run.folder.write_growth(failed.growth)
+        raise Diverged(
+            f"{error} at {failed.nimg / 1000:.2f} kimg, after {MOST_ROLLBACKS} rollbacks: "
+            f"begin anew with a lower --lr and another --out"
+        )
     state = state_from(checkpoint.load_latest(run.folder.checkpoints), failed.device, failed.config)
     state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
     if state.res == failed.res:

@@ -116,3 +116,26 @@ def test_the_average_goes_on_after_growth():
     for (name, mine), theirs in zip(average.named_parameters(), model.parameters(), strict=True):
         if name in newest:
             torch.testing.assert_close(mine, theirs - 0.5)
+
+
+def test_new_weights_of_the_average_follow_at_first_and_lag_later():
+    """Else the average of a new block is its random beginning for as long as a half-life, in the middle of samples."""
+    assert ema.half_lives(5000, 0.05, nimg=100_000, since_growth=1000) == (5000, 50)
+    assert ema.half_lives(5000, 0.05, nimg=200_000, since_growth=100_000) == (5000, 5000)
+    assert ema.half_lives(5000, 0.0, nimg=100_000, since_growth=1000) == (5000, 5000)
+    assert ema.half_lives(5000, 0.05, nimg=1000, since_growth=1000) == (50, 50)
+
+
+def test_new_weights_take_their_own_factor():
+    average, model = average_and_model()
+    model.grow()
+    ema.grow(average, model)
+    old = {name: value.clone() for name, value in average.named_parameters()}
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(1.0)
+    ema.update(average, model, 0.9, 0.25)
+    theirs = dict(model.named_parameters())
+    for name, value in average.named_parameters():
+        factor = 0.25 if name in model.newest() else 0.9
+        torch.testing.assert_close(value, factor * old[name] + (1 - factor) * theirs[name])

@@ -164,7 +164,13 @@ def test_seconds_left_of_the_last_stage_is_images_over_speed():
 
 
 def test_seconds_left_is_bounded_by_the_clock():
-    assert seconds_left(ScheduleConfig(), CLOCKED, 1000, 20.0, [], images_per_s=0.001) == 40.0
+    beyond_floor = CLOCKED.fade_end + CLOCKED.floor
+    assert seconds_left(ScheduleConfig(), CLOCKED, beyond_floor, 20.0, [], images_per_s=0.001) == 40.0
+
+
+def test_seconds_left_counts_the_floor_that_the_clock_has_to_wait_for():
+    least = CLOCKED.fade_end + CLOCKED.floor
+    assert seconds_left(ScheduleConfig(), CLOCKED, least - 50, 1e6, [], images_per_s=0.5) == 100.0
 
 
 def test_a_later_stage_is_taken_to_be_slower():
@@ -172,5 +178,5 @@ def test_a_later_stage_is_taken_to_be_slower():
     stage = stage_of(schedule, 32, 0, first=True)
     later = seconds_left(schedule, stage, stage.end, 0.0, [64], images_per_s=100.0)
     assert later > 2000 / 100
-    clocked = replace(schedule, stage_minutes="0.1")
+    clocked = replace(schedule, stage_minutes="0.1", floor_kimg=0.0, fade_kimg="0.01")
     assert seconds_left(clocked, stage, stage.end, 0.0, [64], images_per_s=100.0) == 6.0

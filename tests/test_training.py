@@ -167,7 +167,7 @@ def test_the_discriminator_s_fakes_carry_no_graph_and_its_weights_no_gradient_of
 
 def test_the_half_life_of_the_average_is_at_most_its_share_of_the_images_shown(settings, monkeypatch):
     factors, real = [], training.ema.update
-    monkeypatch.setattr(training.ema, "update", lambda a, b, factor: (factors.append(factor), real(a, b, factor)))
+    monkeypatch.setattr(training.ema, "update", lambda a, b, *both: (factors.append(both[0]), real(a, b, *both)))
     train(settings("--max-res", 4, "--ema-kimg", "0.004", "--ema-ramp", "0.05"))
     halves = [min(4.0, 0.05 * 8 * (number + 1)) for number in range(13)]
     assert factors == pytest.approx([0.5 ** (8 / half) for half in halves])
@@ -404,8 +404,8 @@ def test_nan_that_comes_back_ends_in_diverged_after_the_set_number_of_rollbacks(
         train(settings())
     assert "\n" not in str(caught.value) and max(save["nimg"] for save in saves) == 104
     run = Path(settings().run.out)
-    assert [entry["action"] for entry in growth(run)] == ["grow", *["rollback"] * training.MOST_ROLLBACKS]
-    assert [entry["numbers"]["lr_factor"] for entry in growth(run)[1:]] == [0.5, 0.25, 0.125]
+    assert [entry["action"] for entry in growth(run)] == ["grow", *["rollback"] * training.MOST_ROLLBACKS, "stop"]
+    assert [entry["numbers"]["lr_factor"] for entry in growth(run)[1:]] == [0.5, 0.25, 0.125, 0.125]
     assert latest(run)["nimg"] == 104
 
 
