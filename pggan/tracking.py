@@ -22,6 +22,7 @@ class Tracker:
         self.waiting: queue.Queue = queue.Queue(WAITING_AT_MOST)
         self.thread: threading.Thread | None = None
         self.dropped = 0
+        self.step = 0  # the last one of the run in wandb, which drops what comes with an earlier one
 
     def log(self, nimg: int, values: dict[str, float]) -> None:
         """Numbers by their names in metrics.jsonl."""
@@ -79,13 +80,14 @@ class Tracker:
                 raise
             self.say(f"wandb cannot be reached ({_first_line(error)}): recording offline; `wandb sync` sends it later")
             identity.pop("resume")
+            wandb.teardown(exit_code=0)  # its service still holds the run that failed, and refuses the id a second time
             run = wandb.init(mode="offline", **common, **identity)
+        self.step = run.step  # not 0 where an online run goes on
         run.define_metric("kimg")
         run.define_metric("*", step_metric="kimg")
         return run
 
-    @staticmethod
-    def _send(run, nimg: int, values: dict[str, float], grid: Path | None) -> None:
+    def _send(self, run, nimg: int, values: dict[str, float], grid: Path | None) -> None:
         record = {"kimg": nimg / 1000, **values}
         if grid is not None:
             import wandb
@@ -93,7 +95,8 @@ class Tracker:
 
             with Image.open(grid) as picture:
                 record["samples"] = wandb.Image(picture.convert("RGB"), file_type="jpg")
-        run.log(record)
+        self.step = max(self.step, nimg)  # a rollback takes nimg back
+        run.log(record, step=self.step)  # one step for all that has the same nimg
 
 
 def automatic() -> str:

@@ -1,9 +1,11 @@
 """wandb neither stops nor delays a run, whatever it does, and gets what metrics.jsonl has when it works."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +24,8 @@ class Service:
     """A wandb module that does as it is told, and remembers. Its init and log wait for an event each."""
 
     def __init__(self):
-        self.inits, self.logged, self.metrics, self.finished = [], [], [], 0
+        self.inits, self.logged, self.steps, self.metrics, self.finished = [], [], [], [], 0
+        self.step, self.held = 0, set()  # where the run is, and the ids that a service process still holds
         self.go_init, self.go_log = threading.Event(), threading.Event()
         self.begun = threading.Event()
         self.go_init.set()
@@ -35,19 +38,31 @@ class Service:
         self.inits.append(options)
         self.begun.set()
         self.go_init.wait(60)
+        if options["id"] in self.held:  # as wandb 0.31 does after an init that failed
+            raise RuntimeError(f"run ID {options['id']} is in use")
+        self.held.add(options["id"])
         if options["mode"] in self.bad_modes:
             raise RuntimeError("no route to host\nsecond line")
-        return SimpleNamespace(
-            log=self.log, finish=self.finish, define_metric=lambda *names, **more: self.metrics.append((names, more))
+        self.run = SimpleNamespace(
+            log=self.log,
+            step=self.step,
+            finish=self.finish,
+            define_metric=lambda *names, **more: self.metrics.append((names, more)),
         )
+        return self.run
 
-    def log(self, record):
+    def teardown(self, exit_code):
+        self.held.clear()
+
+    def log(self, record, step):
         self.go_log.wait(60)
         if self.bad_log:
             raise OSError("broken pipe")
         self.logged.append(record)
+        self.steps.append(step)
 
     def finish(self):
+        self.held.clear()
         self.finished += 1
 
 
@@ -96,6 +111,32 @@ def test_grids_arrive_as_pictures(service, tracker, tmp_path):
     tracker.log_grid(1500, tmp_path / "grid.png")
     tracker.close()
     assert service.logged == [{"kimg": 1.5, "samples": ("image", (6, 4), "jpg")}]
+
+
+def test_a_record_and_a_grid_of_one_nimg_are_one_step(service, tracker, tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "grid.png")
+    for nimg in (500, 1000):
+        tracker.log(nimg, {"loss/d": 1.0})
+        tracker.log_grid(nimg, tmp_path / "grid.png")
+    tracker.close()
+    assert service.steps == [500, 500, 1000, 1000]
+
+
+def test_steps_never_go_back_when_a_rollback_takes_nimg_back(service, tracker):
+    for nimg in (500, 1000, 600, 900, 1200):
+        tracker.log(nimg, {})
+    tracker.close()
+    assert service.steps == [500, 1000, 1000, 1000, 1200]
+    assert [record["kimg"] for record in service.logged] == [0.5, 1.0, 0.6, 0.9, 1.2]
+
+
+def test_steps_go_on_from_where_wandb_has_an_online_run(service, tmp_path, said):
+    service.step = 1001
+    tracker = Tracker("online", tmp_path, "", {}, said.append)
+    for nimg in (800, 1200):
+        tracker.log(nimg, {})
+    tracker.close()
+    assert service.steps == [1001, 1200]
 
 
 def test_a_run_sends_what_metrics_jsonl_has(service, tmp_path):
@@ -319,3 +360,79 @@ def test_a_real_offline_run_stays_in_the_run_s_folder_and_goes_on_under_one_id(t
     assert {folder.name.rpartition("-")[2] for folder in folders} == {run_id(run)} and len(folders) == 2
     assert all(os.path.getsize(next(folder.glob("*.wandb"))) > 1000 for folder in folders)
     assert not [path for path in (*home.rglob("*"), *cwd.rglob("*")) if path.is_file()]
+
+
+REAL = """
+import json, sys, time
+from pathlib import Path
+from PIL import Image
+from pggan import tracking
+
+folder, mode, times = Path(sys.argv[1]), sys.argv[2], []
+tracking.SECONDS_TO_START, tracking.SECONDS_TO_FINISH = 3, 15
+said = []
+tracker = tracking.Tracker(mode, folder, "a run", {}, said.append)
+Image.new("RGB", (6, 4)).save(folder / "grid.png")
+for nimg in map(int, sys.argv[3:]):
+    before = time.monotonic()
+    tracker.log(nimg, {"loss/d": nimg / 7})
+    tracker.log_grid(nimg, folder / "grid.png")
+    times.append(time.monotonic() - before)
+tracker.close()
+print(json.dumps({"said": said, "slowest": max(times)}))
+"""
+
+
+def real(folder: Path, mode: str, *nimgs: int, **env: str) -> dict:
+    """Records and grids through the real wandb, in a process of its own: what it said, and its slowest log."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", REAL, str(folder), mode, *map(str, nimgs)]
+    env = {**os.environ, "HOME": str(folder.parent), **env}
+    done = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True, timeout=120)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def recorded(offline_run: Path) -> list[dict]:
+    """The steps in a real offline run's folder, from its log: chunks with 7 bytes of header, in blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (log,) = offline_run.glob("*.wandb")
+    data, at, whole, steps = log.read_bytes(), 7, b"", []
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        whole += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a record in one chunk, or the last chunk of one
+            record, whole = Record.FromString(whole), b""
+            if record.HasField("history"):
+                items = record.history.item
+                steps.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
+    return steps
+
+
+@pytest.mark.slow
+def test_with_a_key_and_no_server_the_real_wandb_records_offline_and_log_never_waits(tmp_path):
+    began = time.monotonic()
+    key = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0123456789" * 4}
+    done = real(tmp_path / "run", "online", 100, 200, 300, **key)
+    took = time.monotonic() - began
+    (line,) = done["said"]
+    assert "wandb cannot be reached" in line and "recording offline" in line
+    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    assert [(step["_step"], step["kimg"]) for step in recorded(folder)] == [(100, 0.1), (200, 0.2), (300, 0.3)]
+    assert done["slowest"] < 1  # the init alone takes 3 s
+    assert took < 3 + 15 + 10  # to start, to finish, and for Python and its imports
+
+
+@pytest.mark.slow
+def test_a_continued_real_run_s_steps_go_on_and_hold_the_record_and_the_grid(tmp_path):
+    run = tmp_path / "run"
+    for nimgs in ([100, 200, 300, 250], [400, 500]):  # 250: after a rollback
+        assert real(run, "offline", *nimgs, WANDB_API_KEY="")["said"] == []
+    first, second = map(recorded, sorted((run / "wandb").glob("offline-run-*")))
+    assert [step["_step"] for step in first + second] == [100, 200, 300, 400, 500]
+    assert [step["kimg"] for step in first + second] == [0.1, 0.2, 0.25, 0.4, 0.5]
+    assert all("loss/d" in step and any("samples" in key for key in step) for step in first + second)
