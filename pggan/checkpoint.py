@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pggan.errors import UserError
+from pggan.errors import UserError, disk_full
 
 FORMAT = 1
 NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left where a kill fell between two renames
@@ -33,9 +33,11 @@ def save(values: dict, path: Path) -> None:
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
         _discard(beside)
-        raise UserError(
-            f"cannot write {path}: {_reason(error, path)}; free some room and start the same command again"
-        ) from error
+        if disk_full(error):
+            what = "the disk is full: free some room and start the same command again"
+        else:
+            what = str(error).splitlines()[0]
+        raise UserError(f"cannot write {path}: {what}") from error
 
 
 def save_latest(values: dict, folder: Path) -> None:
@@ -71,7 +73,8 @@ def load(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder: name a checkpoint in it, such as {path}/checkpoints/latest.pt") from None
+        inside = path / "latest.pt" if (path / "latest.pt").exists() else path / "checkpoints" / "latest.pt"
+        raise UserError(f"{path} is a folder: name a checkpoint in it, such as {inside}") from None
     except Exception as error:  # damaged bytes make the unpickler stumble over anything
         raise UserError(f"{path} is cut short, or no checkpoint of this project ({type(error).__name__})") from None
     if not isinstance(values, dict) or "sha256" not in values:
@@ -122,8 +125,3 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         return  # it lies on the disk that just failed; the next save writes over it
-
-
-def _reason(error: Exception, path: Path) -> str:
-    full = getattr(error, "errno", None) == 28 or "No space" in str(error)
-    return "the disk is full" if full else str(error).splitlines()[0]

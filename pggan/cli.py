@@ -2,17 +2,17 @@
 
 import contextlib
 import difflib
-import errno
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 import tyro
 
-from pggan.errors import Diverged, UserError
+from pggan.errors import Diverged, UserError, disk_full
 
 Settings = TypeVar("Settings")
 
@@ -41,6 +41,9 @@ def parse(kind: type[Settings], argv: list[str], default: Settings | None = None
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command and ends the process with its exit code: 0, 2 bad input, 3 diverged, 128 + n on signal n."""
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to stop
     try:
         main(sys.argv[1:])
     except UserError as error:
@@ -49,8 +52,11 @@ def run(main: Callable[[list[str]], None]) -> None:
         _end(str(error), 3)
     except KeyboardInterrupt:
         _end("interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if disk_full(error):
             _end(f"the disk is full ({error.filename or 'while writing'}): free some room and start it again", 2)
         if error.filename is None:  # no file was to blame
             raise
@@ -65,7 +71,11 @@ def _end(message: str, code: int) -> None:
 def _one_line(box: str) -> str:
     """What stands between the first two rules of tyro's framed message; where the output is ASCII they are hyphens."""
     parts = re.split(r"^\s*(?:─|-{4}).*$", re.sub(r"[│╭╮╰╯]", " ", box), flags=re.MULTILINE)
-    return " ".join(parts[min(1, len(parts) - 1)].split()).rstrip(".") + "; --help lists all flags"
+    said = " ".join(parts[min(1, len(parts) - 1)].split()).rstrip(".")
+    said = re.sub(
+        r"Error parsing (\S+): no type matching \{None\}\|(\S+) .* from \[(.*?)\].*", r"\1 takes \2, not \3", said
+    )
+    return said + "; --help lists all flags"
 
 
 def _unknown(word: str, kind: type, default: object, prog: str | None) -> str:

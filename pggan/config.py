@@ -55,7 +55,7 @@ class DataConfig:
     random_crop: bool = False
     """Pack at 1.25 times the size and cut a new place out each time: the cheapest extra data there is."""
     mirror: bool = True
-    """Flip every other picture left to right. Switch off for writing and the like."""
+    """Flip pictures left to right, half of the time. Switch off for writing and the like."""
     cache: str | None = None
     """Where the packed pictures are kept. Left out: beside the data, or in your cache folder if that is read-only."""
 

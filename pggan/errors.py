@@ -1,4 +1,6 @@
-"""The two ways a run ends early, and the exit codes they become."""
+"""The three ways a run ends early, and the exit codes they become; and what all files fail of in the same way."""
+
+import errno
 
 
 class UserError(Exception):
@@ -7,3 +9,17 @@ class UserError(Exception):
 
 class Diverged(Exception):
     """The numbers are beyond help after all the rollbacks a run is allowed. Exit code 3."""
+
+
+class Interrupted(Exception):
+    """A signal asked the run to leave, and it has saved. number: the signal's; nimg: where it left. Exit 128 + n."""
+
+    def __init__(self, number: int, nimg: int):
+        super().__init__(f"signal {number} at image {nimg}")
+        self.number, self.nimg = number, nimg
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether there was no room: on the disk, or in the user's share of it. torch's writer hides the number."""
+    words = ("No space", "inline_container")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)

@@ -81,7 +81,7 @@ class RunFolder:
             return None
         try:
             record = json.loads(path.read_text())
-            return {**record, "config": {**record["config"]}, "data": {**record["data"]}}
+            return {**record, "config": {**record["config"]}, "data": {"fingerprint": record["data"]["fingerprint"]}}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path} is damaged: restore it, or name another --out") from None
 
@@ -99,8 +99,12 @@ class RunFolder:
     def cut_metrics(self, size: int) -> None:
         """Forgets the records after a checkpoint: they will be written again."""
         self.path.mkdir(parents=True, exist_ok=True)
+        kept = self.metrics.read_bytes()[:size] if self.metrics.exists() else b""
+        whole = kept[: kept.rfind(b"\n") + 1]  # of a file that lost its end, the lines that are whole
+        if len(whole) < size:
+            print(f"{self.metrics} has lost records that were there at the last save", flush=True)
         with open(self.metrics, "ab") as file:
-            file.truncate(min(size, file.tell()))  # of a file that was shortened by hand, what is left
+            file.truncate(len(whole))
 
     def append(self, nimg: int, values: dict[str, float]) -> int:
         """One line of metrics.jsonl; returns the file's length in bytes."""
@@ -112,12 +116,15 @@ class RunFolder:
 
     def last_record(self) -> dict:
         """The last line of metrics.jsonl, {} when there is none."""
-        lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
-        return json.loads(lines[-1]) if lines else {}
+        lines = self.metrics.read_bytes().split(b"\n") if self.metrics.exists() else []
+        return json.loads(lines[-2]) if len(lines) > 1 else {}  # after the last newline there is nothing, or a part
 
     def save(self, state: TrainState, end_of_stage: bool = False) -> None:
         """latest.pt, and first the stage's own checkpoint when it is over."""
         values = state.to_dict()
+        if self.metrics.exists():
+            with open(self.metrics, "rb") as file:
+                os.fsync(file.fileno())  # a checkpoint must not remember records that the disk does not
         if end_of_stage:
             checkpoint.save(values, self.checkpoints / f"res-{state.res:04d}.pt")
         else:
@@ -135,6 +142,10 @@ class RunFolder:
         os.replace(beside, path)
         return path
 
+    def newest_grid(self) -> Path | None:
+        """The latest sample grid, if any."""
+        return max(self.samples.glob("*.png"), key=lambda path: path.name.split("-")[1], default=None)
+
     def _replace(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".tmp")
@@ -149,10 +160,13 @@ def _number(key: str, value: float) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the project's checkout; None outside one."""
-    here = Path(__file__).resolve().parent
+    """The commit of the project's checkout, with -dirty where it was changed; None outside one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", root, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        run = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:  # no git on this machine
         return None
     return run.stdout.strip() or None

@@ -1,5 +1,6 @@
 """How far a run is, for the one who watches it."""
 
+import os
 import resource
 import sys
 import time
@@ -32,15 +33,23 @@ class Progress:
             self.bar.refresh()
         elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = time.monotonic()
-            print(text, flush=True)
+            tell(text)
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar if there is one."""
-        self.bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        self.bar.clear()
+        tell(text)
 
     def close(self) -> None:
         self.bar.close()
+
+
+def tell(text: str) -> None:
+    """A line on stdout. Who read it may have left (`| head`, a closed terminal): training goes on, silently."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process lives)
 
 
 def duration(seconds: float) -> str:

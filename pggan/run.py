@@ -5,9 +5,9 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 
 from pggan.config import at, to_dict
+from pggan.errors import Interrupted
 from pggan.folder import RunFolder
 from pggan.progress import Progress, peak_memory
 from pggan.schedule import Decision, Stage, due, seconds_left
@@ -21,20 +21,14 @@ class NonFiniteError(Exception):
     """A loss or a weight is no number any more. The message says which."""
 
 
-class Interrupted(Exception):
-    """A signal asked the run to leave, and it has saved. number: the signal's; nimg: where it left."""
-
-    def __init__(self, number: int, nimg: int):
-        super().__init__(f"signal {number} at image {nimg}")
-        self.number, self.nimg = number, nimg
-
-
 class Signals:
-    """Remembers SIGINT and SIGTERM instead of dying of them, so that the step under way can end and be saved."""
+    """Remembers SIGINT, SIGTERM and SIGHUP (a closed terminal) instead of dying of them: the step under way can end."""
+
+    ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __enter__(self):
         self.caught = 0
-        self.before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {number: signal.signal(number, self._remember) for number in self.ASKING}
         return self
 
     def __exit__(self, *_):
@@ -151,8 +145,3 @@ class Run:
 def wall_clock() -> float:
     """Seconds; only differences mean anything."""
     return time.monotonic()
-
-
-def newest_grid(folder: RunFolder) -> Path | None:
-    """The latest sample grid, if any."""
-    return max(folder.samples.glob("*.png"), key=lambda path: path.name.split("-")[1], default=None)

@@ -1,5 +1,7 @@
 """Pictures to look at: samples of a generator, and the sheet they are shown on."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from PIL import Image
@@ -10,25 +12,29 @@ from pggan.randomness import Stream
 MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken over
 
 
-@torch.no_grad()
 def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16) -> np.ndarray:
-    """uint8 [count, H, W, 3]; picture i depends on (seed, i) alone, and on `batch` in its last bit.
+    """uint8 [count, H, W, 3]; all of `draw_batches` at once."""
+    return np.concatenate(list(draw_batches(generator, alpha, seed, count, psi, batch)))
+
+
+@torch.no_grad()
+def draw_batches(
+    generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16
+) -> Iterator[np.ndarray]:
+    """uint8 [up to batch, H, W, 3] until there are `count`; picture i depends on (seed, i) alone, but for its last bit.
 
     psi pulls samples towards the mean, at the latent dense layer's output and before its pixelnorm: scaling a latent
     that is then normalised would do nothing (truncation: Karras et al. 2019, appendix B, in its own place).
     """
     device = next(generator.parameters()).device
     stream, width = Stream(seed), generator.config.latent
-    whole = -(-count // batch) * batch  # the last batch is full too: a convolution's last bit depends on its size
-    latents = torch.from_numpy(stream.normal("samples", 0, whole, width)).to(device)
     mean = None
     if psi != 1:
         mean = generator.project(torch.from_numpy(stream.normal("mean", 0, MEAN_OF, width)).to(device)).mean(0)
-    images = []
-    for z in latents.split(batch):
-        h = generator.project(z)
-        images.append(to_uint8(generator.synthesize(h if mean is None else mean + psi * (h - mean), alpha)))
-    return torch.cat(images).numpy()[:count]
+    for start in range(0, count, batch):  # the last batch is full too: a convolution's last bit depends on its size
+        h = generator.project(torch.from_numpy(stream.normal("samples", start, batch, width)).to(device))
+        images = to_uint8(generator.synthesize(h if mean is None else mean + psi * (h - mean), alpha))
+        yield images.numpy()[: count - start]
 
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """How a run begins, or goes on: its state, its pictures, its folder, checked before anything is written."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,6 @@ from pggan.data.packing import Pack, pack
 from pggan.data.sources import open_source
 from pggan.errors import UserError
 from pggan.folder import RunFolder
-from pggan.growth import with_room_for
 from pggan.schedule import finished
 from pggan.state import TrainState, new_state, state_from
 from pggan.validation import differences
@@ -19,15 +18,26 @@ from pggan.validation import differences
 CROP_MARGIN = 1.25  # how much larger pictures are packed for random crops
 
 
+def complete(config: Config, folder: RunFolder) -> Config:
+    """`config` with both ends of its ladder filled in; a run that is here keeps the start it had."""
+    known = folder.config()
+    if known and config.network.start_res is None:
+        config = replace(config, network=replace(config.network, start_res=known.network.start_res))
+    start, top = config.network.ends()
+    return replace(config, network=replace(config.network, start_res=start, max_res=top))
+
+
 def begin(config: Config, folder: RunFolder) -> TrainState:
     """The state to start from: the folder's own, else that of --resume, else a new one. Raises UserError."""
     device = pick_device(config.training.device)
     known = folder.config()
-    if known and (changed := differences(with_room_for(known, 0), config)):
+    if known and (changed := differences(known, config)):
         raise UserError(f"{folder.path} holds another run ({'; '.join(changed)}): take its settings, or another --out")
     if known and config.run.resume and known.run.resume != config.run.resume:
         raise UserError(f"{folder.path} holds another run: name another --out for what --resume begins")
     values = checkpoint.load_latest(folder.checkpoints)
+    if values is None and folder.last_record():
+        raise UserError(f"the checkpoints of {folder.path} are gone: restore latest.pt there, or name another --out")
     if values is None and config.run.resume:
         values = begun_elsewhere(config)
     threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
@@ -45,7 +55,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
 
 def begun_elsewhere(config: Config) -> dict:
     """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
-    path = Path(config.run.resume)
+    path = Path(config.run.resume).expanduser()
     values = checkpoint.load(path)
     was, now = (asdict(part.network) for part in (from_dict(values["config"]), config))
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
@@ -67,7 +77,10 @@ def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
     if before and before != source.fingerprint:
-        raise UserError(f"the pictures in {config.data.data} are not those of {folder.path}: name another --out")
+        raise UserError(
+            f"the pictures in {config.data.data} are not those of {folder.path}: "
+            f"put them back as they were, or name another --out"
+        )
     stages = [res for res in config.network.stages() if res >= state.res]
     largest = max(int(at(config.training.batch, res)) for res in stages)
     check_enough(config, len(source), largest)
@@ -76,7 +89,6 @@ def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
         [(res, *config.network.size(res)) for res in stages],
         fit=config.data.fit,
         crop_margin=CROP_MARGIN if config.data.random_crop else 1.0,
-        cache=config.data.cache,
     )
     print("\n".join(packed.notes()), flush=True)
     check_enough(config, len(packed), largest)

@@ -1,5 +1,6 @@
 """Everything a run is, at one moment: what a checkpoint holds, and what the loop changes."""
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,8 +90,10 @@ class TrainState:
         self.steps += 1
 
     def finite(self) -> bool:
-        """Whether all weights and sums are numbers."""
+        """Whether all weights, moments and sums are finite numbers."""
         tensors = [*self.G.parameters(), *self.D.parameters(), *self.average.parameters(), *self.sums.values()]
+        for optimizer in (self.adam_g, self.adam_d):
+            tensors += [value for moments in optimizer.state.values() for value in moments.values()]
         return bool(torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all())
 
     def to_dict(self) -> dict:
@@ -119,8 +122,7 @@ def new_state(config: Config, device: torch.device, attempt: int = 0) -> TrainSt
     stream = Stream(config.training.seed, attempt)
     G = _place(Generator(config.network, _rng(stream, "init G")), device)
     D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
-    average = _place(Generator(config.network), device)
-    average.load_state_dict(G.state_dict())
+    average = copy.deepcopy(G)
     return TrainState(
         config=config,
         G=G,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 SECONDS_TO_START = 20
 SECONDS_TO_FINISH = 60
+SECONDS_UNTIL_TOLD = 2  # of waiting for it at the end of a run
 WAITING_AT_MOST = 1000  # records kept while the service is slow; later ones are dropped, and counted
 
 
@@ -39,7 +40,10 @@ class Tracker:
         if self.thread.is_alive():
             with contextlib.suppress(queue.Full):
                 self.waiting.put(None, timeout=SECONDS_TO_FINISH)
-        self.thread.join(SECONDS_TO_FINISH + SECONDS_TO_START)
+        self.thread.join(SECONDS_UNTIL_TOLD)
+        if self.thread.is_alive():
+            self.say("handing the last records to wandb")
+            self.thread.join(SECONDS_TO_FINISH + SECONDS_TO_START)
         if self.dropped:
             self.say(f"wandb was too slow for {self.dropped} records; metrics.jsonl has them all")
 
@@ -65,6 +69,7 @@ class Tracker:
             self.mode = "off"
 
     def _start(self):
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it reports home, offline and without a key too
         import wandb
 
         os.environ.setdefault("WANDB_CACHE_DIR", str(self.folder.resolve() / "wandb"))  # its service keeps a log there

@@ -1,5 +1,6 @@
 """The loop: steps, stages, and what happens at their ends."""
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,15 +11,14 @@ from pggan import checkpoint, ema
 from pggan.config import Config, at, faded
 from pggan.data.batches import Pictures
 from pggan.data.packing import Pack
-from pggan.errors import Diverged
+from pggan.errors import Diverged, Interrupted, UserError
 from pggan.folder import RunFolder
-from pggan.growth import with_room_for
 from pggan.losses import LOSSES
 from pggan.networks import fade_reals
 from pggan.optimizer import set_lr
-from pggan.run import Interrupted, NonFiniteError, Run, Signals, newest_grid, wall_clock
+from pggan.run import NonFiniteError, Run, Signals, wall_clock
 from pggan.schedule import Stage, finished, planned_images
-from pggan.starting import begin, default_folder, load_pictures, over, write_down
+from pggan.starting import begin, complete, default_folder, load_pictures, over, write_down
 from pggan.state import TrainState, state_from
 from pggan.validation import validate
 
@@ -30,19 +30,33 @@ def train(config: Config, clock: Callable[[], float] = wall_clock) -> Path:
 
     Raises UserError for what the user can mend, Diverged, and Interrupted after a signal, when all is saved.
     """
-    config = with_room_for(config, 0)
     validate(config)
-    with RunFolder(Path(config.run.out or default_folder(config))) as folder:
-        state = begin(config, folder)
-        if over(state):
-            where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
-            print(f"{folder.path} is finished: {where}; raise --max-res to go on")
-            return folder.path
-        pictures = load_pictures(config, state, folder)
-        folder.make_mine()
-        write_down(config, state, pictures, folder)
-        go_on(config, folder, state, pictures, clock)
+    with RunFolder(Path(config.run.out or default_folder(config)).expanduser()) as folder:
+        config = complete(config, folder)
+        try:
+            state = begin(config, folder)
+            if over(state):
+                where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
+                print(f"{folder.path} is finished: {where}; to go on, raise --max-res, with --out {folder.path}")
+                return folder.path
+            pictures = load_pictures(config, state, folder)
+            folder.make_mine()
+            write_down(config, state, pictures, folder)
+            go_on(config, folder, state, pictures, clock)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                f"out of memory ({str(error).splitlines()[0][:120]}): what is saved stays; begin anew with a smaller "
+                f"--batch or --fmap-base and another --out"
+            ) from error
     return folder.path
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Of the device or of the machine; torch tells the second in words only."""
+    said = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said
 
 
 def go_on(
@@ -184,7 +198,7 @@ def summary(folder: Path) -> str:
     """What a finished run leaves to look at, and what to type next."""
     checkpoints = folder / "checkpoints"
     return (
-        f"samples      {newest_grid(RunFolder(folder))}\n"
+        f"samples      {RunFolder(folder).newest_grid()}\n"
         f"checkpoints  {', '.join(str(path) for path in sorted(checkpoints.glob('res-*.pt')))}\n"
-        f"more of them: python tools/sample.py {checkpoints / 'latest.pt'} --num 64 --out samples"
+        f"more of them: python tools/sample.py {shlex.quote(str(checkpoints / 'latest.pt'))} --num 64 --out samples"
     )

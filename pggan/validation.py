@@ -32,6 +32,10 @@ def validate(config: Config) -> None:
 def differences(old: Config, new: Config) -> list[str]:
     """Lines `--flag: old -> new` for the settings that a continued run may not change."""
     before, after = flat(old), flat(new)
+    if not any(str(settings["data"]).startswith("builtin") for settings in (before, after)):
+        before["data"] = after[
+            "data"
+        ]  # a folder may move or be named otherwise: its pictures are compared, not its path
     return [
         f"--{name.replace('_', '-')}: {before.get(name)} -> {value}"
         for name, value in after.items()
@@ -64,7 +68,7 @@ def _check_stage(config: Config, res: int) -> None:
     if at(config.training.lr, res) <= 0:
         raise UserError(f"--lr must be above 0 at {res} px")
     if 1000 * at(config.schedule.stable_kimg, res) < 1:
-        raise UserError(f"--stable-kimg must be above 0 at {res} px")
+        raise UserError(f"--stable-kimg must be at least 0.001 at {res} px")
 
 
 def _check_training(training: TrainingConfig) -> None:

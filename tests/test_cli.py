@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from runs import ROOT, TINY, finish, refused
+from runs import ROOT, TINY, finish, refused, start
 
 import train
 from pggan import checkpoint, cli
 from pggan.config import Config, flat
-from pggan.errors import Diverged, UserError
+from pggan.errors import Diverged, Interrupted, UserError
 from pggan.presets import NAMES, preset
-from pggan.run import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -332,3 +331,21 @@ def test_help_is_quick_to_come_without_torch(tmp_path):
     for script in ("train.py", "tools/grow.py", "tools/sample.py"):
         code, page, err = finish("--help", script=script, PYTHONPATH=str(tmp_path))
         assert code == 0 and "usage" in page, err
+
+
+def test_the_last_preset_counts_whole():
+    assert train.flag(["--preset", "smoke", "--preset=cpu"], "--preset") == "cpu"
+
+
+def test_preset_and_resume_together_are_refused():
+    with pytest.raises(UserError, match="do not go together"):
+        train.main(["--preset", "cpu", "--resume", "x.pt"])
+
+
+def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path):
+    process = start(*TINY, "--cache", tmp_path / "cache", "--out", tmp_path / "run")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=300) == 0
+    assert (tmp_path / "run" / "checkpoints" / "res-0016.pt").exists()
+    process.stderr.close()

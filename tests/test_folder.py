@@ -1,6 +1,7 @@
 """The run folder: records, configuration, growth log and grids, as outside programs read them."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from pggan.errors import UserError
 from pggan.folder import CLOCK_KEYS, RunFolder
 from pggan.presets import preset
 from pggan.randomness import Stream
-from pggan.run import newest_grid
 from pggan.samples import draw, tile, to_uint8
 from pggan.state import load_generator
 from pggan.training import train
@@ -148,7 +148,7 @@ def test_config_json_holds_versions_seed_commit_threads_and_data(run):
     assert {"python", "torch", "numpy", "pggan", "commit"} == set(found["versions"])
     assert found["versions"]["torch"] == torch.__version__ and found["versions"]["numpy"] == np.__version__
     if commit:
-        assert len(found["versions"]["commit"]) == len(commit)
+        assert found["versions"]["commit"].removesuffix("-dirty") == commit
     assert (found["seed"], found["threads"]) == (0, 1)
     assert len(found["data"]["fingerprint"]) == 64
     assert found["data"]["fingerprint"] == checkpoint.load(run / "checkpoints" / "latest.pt")["data"]
@@ -176,7 +176,7 @@ def test_a_damaged_config_json_is_refused_by_a_plain_line(tmp_path, text):
 
 
 def test_settings_of_another_version_are_refused_by_a_plain_line(tmp_path):
-    (tmp_path / "config.json").write_text('{"config": {"network": {"wings": 2}}, "data": {}}')
+    (tmp_path / "config.json").write_text('{"config": {"network": {"wings": 2}}, "data": {"fingerprint": ""}}')
     with pytest.raises(UserError, match="another version"):
         RunFolder(tmp_path).config()
 
@@ -214,7 +214,7 @@ def test_nothing_half_written_is_left_in_the_folder(run):
 def test_grids_are_named_by_resolution_and_nimg_and_have_its_size(run):
     grids = sorted((run / "samples").iterdir())
     assert [path.name for path in grids][:3] == ["0004-00000104.png", "0004-00000200.png", "0008-00000304.png"]
-    assert grids[-1].name == "0016-00000840.png" and newest_grid(RunFolder(run)) == grids[-1]
+    assert grids[-1].name == "0016-00000840.png" and RunFolder(run).newest_grid() == grids[-1]
     for path in grids:
         with Image.open(path) as picture:
             assert picture.size == (2 * int(path.name[:4]),) * 2 and picture.format == "PNG"
@@ -253,3 +253,12 @@ def test_a_sheet_leaves_places_black_and_goes_row_by_row():
     sheet = np.asarray(tile(images, 2))
     assert sheet.shape == (4, 6, 3)
     assert [sheet[y, x, 0] for y, x in ((0, 0), (0, 3), (2, 0), (2, 3))] == [10, 20, 30, 0]
+
+
+def test_a_metrics_file_that_lost_its_end_is_cut_to_whole_lines(tmp_path, capsys):
+    folder = RunFolder(tmp_path)
+    sizes = [folder.append(nimg, {"loss/d": 1.0}) for nimg in (8, 16, 24)]
+    os.truncate(folder.metrics, sizes[2] - 5)
+    folder.cut_metrics(sizes[2])
+    assert folder.metrics.stat().st_size == sizes[1] and "lost records" in capsys.readouterr().out
+    assert folder.last_record()["nimg"] == 16

@@ -194,7 +194,7 @@ def test_close_gives_a_hanging_service_up_after_its_time_even_with_a_full_queue(
         tracker.log(nimg, {})
     tracker.close()
     assert tracker.thread.is_alive()
-    assert len(said) == 1 and f"too slow for {tracker.dropped} records" in said[0]
+    assert f"too slow for {tracker.dropped} records" in said[-1]
     assert 20 - 3 - 1 <= tracker.dropped <= 20 - 3
 
 

@@ -20,14 +20,14 @@ import train as command
 from pggan import checkpoint, cli, starting, training
 from pggan.config import Config, at
 from pggan.data.packing import Pack
-from pggan.errors import Diverged, UserError
+from pggan.errors import Diverged, Interrupted, UserError
 from pggan.folder import RunFolder
 from pggan.losses import LOSSES, Loss
 from pggan.networks import Generator, fade_reals
 from pggan.presets import preset
 from pggan.randomness import Stream
-from pggan.run import Interrupted
 from pggan.schedule import stage_of
+from pggan.state import new_state
 from pggan.training import train
 
 # 4 -> 8 px in 38 steps
@@ -689,7 +689,7 @@ def test_resume_over_the_folder_of_another_run_is_refused(cache, grown, started,
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("flags", [["--fmap-base", "64"], ["--base", "4x5"], ["--start-res", "8"], ["--preset", "cpu"]])
+@pytest.mark.parametrize("flags", [["--fmap-base", "64"], ["--base", "4x5"], ["--start-res", "8"]])
 def test_resume_with_other_networks_is_refused_by_name(cache, grown, tmp_path, flags):
     with pytest.raises(UserError, match="was made with"):
         command.main(["--resume", str(grown), "--out", str(tmp_path / "r"), "--cache", str(cache), *flags])
@@ -765,3 +765,52 @@ def test_all_stages_left_are_packed_at_once_before_the_first_step(settings, monk
     (packed,) = levels
     assert isinstance(packed, Pack) and [packed.level(res).shape[1] for res in (4, 8, 16)] == [4, 8, 16]
     assert at("8", 4) == 8 and len(packed) == 40
+
+
+def test_a_moment_of_adam_that_overflowed_is_not_a_state_to_return_to(settings):
+    state = new_state(settings(), torch.device("cpu"))
+    (moment, *_) = [value["exp_avg_sq"] for value in moments_after_a_step(state)]
+    assert state.finite()
+    moment.fill_(float("inf"))
+    assert not state.finite()
+
+
+def moments_after_a_step(state) -> list[dict]:
+    state.G(torch.randn(4, state.config.network.latent)).sum().backward()
+    state.adam_g.step()
+    return list(state.adam_g.state.values())
+
+
+def test_running_out_of_memory_is_one_plain_line(settings, monkeypatch):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB\nmore words")
+
+    monkeypatch.setattr(training, "step", exhausted)
+    with pytest.raises(UserError, match="smaller --batch") as caught:
+        train(settings())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_defect_is_not_taken_for_want_of_memory(settings, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(training, "step", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(settings())
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_start_over(settings):
+    run = train(settings())
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="are gone"):
+        train(settings())
+
+
+def test_a_start_left_out_is_the_run_s_own_when_it_is_taken_further(settings):
+    first = settings("--max-res", 4)
+    first = replace(first, network=replace(first.network, start_res=None))
+    run = train(first)
+    further = settings("--max-res", 8)
+    train(replace(further, network=replace(further.network, start_res=None)))
+    assert [entry["to_res"] for entry in growth(run)] == [4, 8, 8]

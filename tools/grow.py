@@ -24,6 +24,8 @@ class Args:
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="grow.py")
+    if args.out == "":
+        raise UserError("--out is empty: name a file")
     import torch
 
     from pggan import checkpoint

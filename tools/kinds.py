@@ -33,10 +33,14 @@ def main(argv: list[str]) -> None:
         raise UserError("--num must be at least 1, and --seed not negative")
     import torch
 
+    from pggan import checkpoint
     from pggan.metrics.kinds import SMALLEST, count_kinds
     from pggan.samples import draw
     from pggan.state import load_generator
 
+    learned = checkpoint.load(Path(args.ckpt))["config"]["data"]["data"]
+    if not learned.startswith("builtin"):
+        raise UserError(f"{args.ckpt} was trained on {learned}: only the built-in pictures have these kinds")
     generator, alpha = load_generator(args.ckpt)
     if generator.res < SMALLEST:
         raise UserError(f"{args.ckpt} is at {generator.res} px; kinds can be told apart from {SMALLEST} px on")

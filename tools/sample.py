@@ -12,6 +12,8 @@ import tyro
 from pggan import cli
 from pggan.errors import UserError
 
+MOST_ON_GRID = 256
+
 
 @dataclass(frozen=True)
 class Args:
@@ -42,23 +44,31 @@ def main(argv: list[str]) -> None:
         raise UserError("--seed cannot be negative, and --psi must be from 0 to 10")
     if not args.out:
         raise UserError("--out is empty: name a folder")
-    from PIL import Image
+    from itertools import chain
 
-    from pggan.samples import draw, tile
+    import numpy as np
+    from PIL import Image
+    from tqdm import tqdm
+
+    from pggan.samples import draw_batches, tile
     from pggan.starting import pick_device
     from pggan.state import load_generator
 
     generator, alpha = load_generator(args.ckpt, pick_device(args.device))
-    images = draw(generator, alpha, args.seed, args.num, args.psi)
-    out = Path(args.out)
+    out = Path(args.out).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--out {out} is a file: name a folder") from None
-    for number, image in enumerate(images):
+    batches = draw_batches(generator, alpha, args.seed, args.num, args.psi)
+    shown, on_grid = [], min(args.num, MOST_ON_GRID)
+    for number, image in enumerate(tqdm(chain.from_iterable(batches), total=args.num, disable=None, leave=False)):
         Image.fromarray(image).save(out / f"{args.seed:04d}-{number:05d}.png")
-    tile(images, min(args.columns, args.num)).save(out / "grid.png")
-    print(f"{args.num} pictures of {images.shape[2]}x{images.shape[1]} px and grid.png in {out}{os.sep}")
+        if number < on_grid:
+            shown.append(image)
+    tile(np.stack(shown), min(args.columns, on_grid)).save(out / "grid.png")
+    width, height = generator.config.size(generator.res)
+    print(f"{args.num} pictures of {width}x{height} px, and grid.png of the first {on_grid}, in {out}{os.sep}")
 
 
 if __name__ == "__main__":
