@@ -63,6 +63,15 @@ def test_sigkill_at_random_moments_leaves_the_run_as_it_would_have_been(whole, c
     assert_same_run(whole, tmp_path / "run")
 
 
+def test_sigkill_at_random_moments_is_harmless_with_two_threads_and_wider_networks_too(cache, tmp_path):
+    wide = ["--threads", 2, "--start-res", 16, "--max-res", 32, "--fmap-base", 512, "--fmap-max", 32]
+    seed = random.randrange(10**6)
+    print("dice", seed)
+    alone = straight(cache, tmp_path / "whole", *wide)
+    assert kill_often(cache, tmp_path / "run", random.Random(seed), 2, *wide, "--save-minutes", 0.005) >= 1
+    assert_same_run(alone, tmp_path / "run")
+
+
 def test_sigkill_before_the_first_record_starts_over_cleanly(whole, cache, tmp_path):
     out = tmp_path / "run"
     process = start(*TINY, "--cache", cache, "--out", out)

@@ -67,10 +67,10 @@ class Service:
 
 
 @pytest.fixture
-def service(monkeypatch):
+def service(monkeypatch, tmp_path):
     fake = Service()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.setenv("WANDB_CACHE_DIR", "unused")
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "wandb-cache"))
     yield fake
     fake.go_init.set()
     fake.go_log.set()
