@@ -93,11 +93,6 @@ def test_half_precision_samples_are_read_as_well(pictures):
     assert (found == kinds).double().mean() >= 0.99
 
 
-def test_counts_of_batches_add_up(pictures):
-    images, _ = pictures
-    assert count_kinds(images[:150]) + count_kinds(images[150:]) == count_kinds(images)
-
-
 def test_a_kind_seen_in_less_than_one_percent_is_not_made():
     counts = dict.fromkeys(KINDS, 0) | {"grid": 490, "tiles": 5, "rays": 4}
     assert KindCounts(counts, unread=1).made == ("grid", "tiles")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -46,8 +47,8 @@ def decodes(monkeypatch) -> list[str]:
     return names
 
 
-def packed(place, sizes=SIZES, **options) -> packing.Pack:
-    return pack(sources.open_source(str(place), 12), sizes, **{"progress": False, **options})
+def packed(place, sizes=SIZES, cache=None, **options) -> packing.Pack:
+    return pack(sources.open_source(str(place), 12, cache), sizes, **{"progress": False, **options})
 
 
 def files(folder: Path) -> list[str]:
@@ -165,7 +166,8 @@ def test_an_unreadable_picture_is_named_counted_and_left_out(folder):
     assert len(result) == 22 and result.labels == [0] * 8 + [1] * 14
     for pixels, name in zip(result.level(16), result.names, strict=True):
         assert np.array_equal(pixels, reading.fit(reading.decode(folder / name), 16, 16))
-    assert any(line.startswith("1 cannot be read and are left out: ink/005.jpg") for line in result.notes())
+    note = next(line for line in result.notes() if line.startswith("1 cannot be read and are left out: ink/005.jpg"))
+    assert note.endswith("; config.json lists all")
     assert packed(folder) == result
 
 
@@ -191,6 +193,17 @@ def test_no_readable_picture_at_all_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(UserError, match="1 of 1 pictures cannot be read"):
         packed(tmp_path)
+
+
+def test_a_zip_with_a_password_is_refused_for_that_reason(tmp_path):
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for number in range(2):
+            save(tmp_path / "one.png", number)
+            archive.write(tmp_path / "one.png", f"{number}.png")
+        for member in archive.filelist:
+            member.flag_bits |= sources.ENCRYPTED
+    with pytest.raises(UserError, match=r"^2 of 2 pictures cannot be read: 0\.png \(encrypted: zip it again without"):
+        packed(tmp_path / "z.zip")
 
 
 def test_a_picture_lost_since_the_first_packing_is_named(folder, monkeypatch):
@@ -264,6 +277,23 @@ def test_a_cache_emptied_during_the_run_is_one_plain_line(folder):
         result.level(16)
 
 
+def test_only_a_missing_level_is_called_gone(folder, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    result = packed(folder)
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(UserError, match=r"cannot be read: Cannot allocate memory$"):
+        result.level(16)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="asks Linux how the file is mapped")
+def test_a_level_larger_than_memory_can_be_mapped(folder):
+    level = packed(folder).level(16)
+    (mapped,) = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("/0016.npy")]
+    assert mapped.split()[1] == "r--s" and not level.flags.writeable  # what is shared needs no memory of its own
+
+
 def test_what_a_killed_packing_left_is_removed_after_a_day(folder):
     where = packed(folder, SIZES[:1]).folder
     for name, age in [("old.tmp", 2 * levels.STALE_SECONDS), ("new.tmp", 60)]:
@@ -314,7 +344,7 @@ def test_processes_import_neither_torch_nor_the_program(many, tmp_path):
     script.write_text(
         "import torch, sys\nassert __name__ == '__main__', 'imported by a worker'\n"
         "from pggan.data import levels, packing, sources\n"
-        f"packing.pack(sources.open_source({str(many)!r}, 0), [(8, 8, 8)], cache={str(tmp_path)!r}, workers=2)\n"
+        f"packing.pack(sources.open_source({str(many)!r}, 0, {str(tmp_path)!r}), [(8, 8, 8)], workers=2)\n"
     )
     root = Path(packing.__file__).parents[2]
     done = subprocess.run(
@@ -368,9 +398,13 @@ def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(folder, tmp_p
 
 
 def test_notes_count_classes_and_other_files(folder):
-    (folder / "tags.csv").write_text("x")
+    for name in ["tags.csv", "ink/notes\n.txt", "b.md"]:
+        (folder / name).write_text("x")
     notes = packed(folder).notes()
-    assert notes[0].startswith("12 pictures in 2 classes, packed in ") and notes[1] == "1 other files are no pictures"
+    assert notes[0].startswith("12 pictures in 2 classes, packed in ")
+    assert notes[1] == "3 other files are no pictures: b.md, ink/notes .txt, tags.csv"
+    (folder / "a.csv").write_text("x")
+    assert packed(folder).notes()[1] == "4 other files are no pictures: a.csv, b.md, ink/notes .txt ..."
     assert json.loads((packed(folder).folder / "index.json").read_text())["label_names"] == ["ink", "oil"]
 
 

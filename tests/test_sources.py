@@ -22,10 +22,12 @@ def save(path: Path, seed: int = 0, size=(40, 30)) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def zipped(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
+def zipped(path: Path, files: dict[str, bytes], how=zipfile.ZIP_STORED, encrypted: tuple[str, ...] = ()) -> Path:
+    with zipfile.ZipFile(path, "w", how) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
+        for name in encrypted:
+            archive.getinfo(name).flag_bits |= sources.ENCRYPTED
     return path
 
 
@@ -59,6 +61,14 @@ def test_other_files_are_counted_and_hidden_ones_are_not(folder):
         (folder / name).write_bytes(b"x")
     source = opened(folder)
     assert len(source) == 3 and source.ignored == 2
+
+
+def test_the_first_few_other_files_are_named_in_order(folder, tmp_path, png):
+    for name in ["tags.csv", "deep/notes.txt", "b.md", "z.md", "dataset.json"]:
+        (folder / name).write_text("{}")
+    archive = zipped(tmp_path / "z.zip", {"b.txt": b"x", "dataset.json": b"{}", "a.png": png, "a.txt": b"x"})
+    assert opened(folder).ignored == 4 and opened(folder).ignored_names == ("b.md", "deep/notes.txt", "tags.csv")
+    assert opened(archive).ignored == 2 and opened(archive).ignored_names == ("a.txt", "b.txt")
 
 
 def test_the_ending_may_be_written_in_capitals(folder):
@@ -184,6 +194,41 @@ def test_a_member_that_unpacks_to_too_much_is_refused_by_name(tmp_path, png, mon
         source.pyramid(0, [(8, 8)], "crop")
 
 
+def test_an_encrypted_member_is_unreadable_and_the_others_are_not(tmp_path, png):
+    source = opened(zipped(tmp_path / "z.zip", {"a.png": png, "b.png": png}, encrypted=("a.png",)))
+    with pytest.raises(Unreadable, match=r"^encrypted: zip it again without a password$"):
+        source.pyramid(0, [(8, 8)], "crop")
+    assert source.pyramid(1, [(8, 8)], "crop")[0][0].shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_dataset_json_in_a_zip_is_one_plain_line(tmp_path, png, how):
+    content = json.dumps({"labels": [], "other": list(range(200))}).encode()
+    archive = zipped(tmp_path / "z.zip", {"dataset.json": content, "a.png": png}, how)
+    assert opened(archive).labels is None
+    whole = archive.read_bytes()
+    start = 30 + len("dataset.json") + 9  # past the settings of an lzma stream, some of which change nothing
+    for place in range(start, start + 20):
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(.+\): mend or") as caught:
+            opened(archive)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_encrypted_dataset_json_is_one_plain_line(tmp_path, png):
+    files = {"dataset.json": b"{}", "a.png": png}
+    with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(encrypted"):
+        opened(zipped(tmp_path / "z.zip", files, encrypted=("dataset.json",)))
+
+
+def test_a_dataset_json_that_unpacks_to_too_much_is_not_unpacked(tmp_path, png, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", 100)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
+    archive = zipped(tmp_path / "z.zip", {"dataset.json": b" " * 101, "a.png": png}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match=r"dataset\.json would unpack to 101 bytes"):
+        opened(archive)
+
+
 # ---- what is refused
 
 
@@ -191,6 +236,8 @@ def test_bad_places_are_one_plain_line_each(tmp_path, png):
     whole = zipped(tmp_path / "whole.zip", {"a.png": png}).read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[:60])
     (tmp_path / "rotten.zip").write_bytes(whole.replace(b"PK\x01\x02", b"XXXX"))
+    named = zipped(tmp_path / "named.zip", {"é.png": png}).read_bytes()
+    (tmp_path / "named.zip").write_bytes(named.replace("é".encode(), b"\xff\xff"))
     (tmp_path / "text.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     zipped(tmp_path / "bare.zip", {"a.txt": b"x"})
@@ -199,6 +246,7 @@ def test_bad_places_are_one_plain_line_each(tmp_path, png):
         tmp_path / "nowhere": "no such folder",
         tmp_path / "cut.zip": "cannot be read as a zip",
         tmp_path / "rotten.zip": "cannot be read as a zip",
+        tmp_path / "named.zip": "cannot be read as a zip",
         tmp_path / "text.txt": "neither a folder nor a zip",
         tmp_path / "one.png": "neither a folder nor a zip",
         tmp_path / "empty": "holds no pictures",
@@ -314,6 +362,13 @@ def test_sources_travel_to_other_processes(folder, tmp_path, png):
         again = pickle.loads(pickle.dumps(source))
         assert again == source
         assert np.array_equal(again.pyramid(0, [(8, 8)], "crop")[0][0], source.pyramid(0, [(8, 8)], "crop")[0][0])
+
+
+def test_a_source_does_not_carry_the_names_of_all_other_files(tmp_path, png):
+    few = {"a.png": png, **{f"{number:05d}.txt": b"" for number in range(3)}}
+    many = {"a.png": png, **{f"{number:05d}.txt": b"" for number in range(5000)}}
+    few, many = (opened(zipped(tmp_path / "z.zip", files)) for files in (few, many))
+    assert many.ignored == 5000 and len(pickle.dumps(many)) < len(pickle.dumps(few)) + 10
 
 
 def test_the_cache_lies_beside_the_data_or_in_the_users_folder(folder, tmp_path, png, monkeypatch):

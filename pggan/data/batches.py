@@ -4,6 +4,8 @@ Which picture is image 12,345 of a run, whether it is flipped and where it is cr
 no earlier batch, no batch size and no restart makes a difference.
 """
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -34,11 +36,10 @@ class Pictures:
         self.width, self.height = size
         self.stream, self.mirror, self.random_crop = stream, mirror, random_crop
         self.device = torch.device(device)
-        self.pixels = torch.from_numpy(pack.level(res))  # uint8 [N, packed height, packed width, 3]
+        self.pixels = _tensor(pack.level(res))  # uint8 [N, packed height, packed width, 3], never to be written to
         self.room = self.pixels.shape[1] - self.height, self.pixels.shape[2] - self.width  # for the crop
         if self.device.type == "cuda" and self.pixels.nbytes < HELD_FRACTION * torch.cuda.mem_get_info(self.device)[0]:
             self.pixels = self.pixels.to(self.device)
-        self.numbers = None if pack.labels is None else np.array(pack.labels, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -50,17 +51,6 @@ class Pictures:
         corners = (places * (np.array(self.room) + self.random_crop)).astype(np.int64)  # [count, 2]: top, left
         return self._gather(self.stream.order(index, count, len(self)), corners, flips)
 
-    def labels(self, index: int, count: int) -> torch.Tensor | None:
-        """int64 [count]: the classes of the same images; None when the pictures have none."""
-        if self.numbers is None:
-            return None
-        return torch.from_numpy(self.numbers[self.stream.order(index, count, len(self))]).to(self.device)
-
-    def take(self, numbers: np.ndarray) -> torch.Tensor:
-        """float32 [n, 3, H, W] in [-1, 1]: the pictures of these numbers, unflipped, cropped at the centre."""
-        corners = np.tile(np.array(self.room) // 2, (len(numbers), 1))
-        return self._gather(np.asarray(numbers), corners, np.zeros(len(numbers), bool))
-
     def _gather(self, numbers: np.ndarray, corners: np.ndarray, flips: np.ndarray) -> torch.Tensor:
         places = zip(numbers.tolist(), *corners.T.tolist(), flips.tolist(), strict=True)
         views = [self._view(*place) for place in places]
@@ -70,3 +60,10 @@ class Pictures:
     def _view(self, number: int, top: int, left: int, flip: bool) -> torch.Tensor:
         view = self.pixels[number, top : top + self.height, left : left + self.width]  # [H, W, 3]
         return view.flip(1) if flip else view
+
+
+def _tensor(mapped: np.ndarray) -> torch.Tensor:
+    """A read-only array as a tensor, without torch's warning that it is one: here nothing writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(mapped)

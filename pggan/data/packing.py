@@ -29,8 +29,9 @@ class Pack:
     """The packed pictures of a source.
 
     names, labels (or None): of the N pictures that can be read, in the source's order. unreadable: (name, reason) of
-    the others. ignored: files that are no pictures. enlarged: resolution -> how many pictures had fewer pixels.
-    crop_margin: the levels are this many times as wide and high as the resolution says, for random crops.
+    the others. ignored: how many files are no pictures; ignored_names: the first few. enlarged: resolution -> how many
+    pictures had fewer pixels. crop_margin: the levels are this many times as wide and high as the resolution says, for
+    random crops.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Pack:
     label_names: list[str]
     unreadable: list[tuple[str, str]]
     ignored: int
+    ignored_names: tuple[str, ...]
     enlarged: dict[int, int]
     crop_margin: float
 
@@ -47,23 +49,28 @@ class Pack:
         return len(self.names)
 
     def level(self, res: int) -> np.ndarray:
-        """uint8 [N, H, W, 3], mapped into memory; writing to it changes no file (torch warns of read-only arrays).
+        """uint8 [N, H, W, 3], mapped into memory read-only: a writable map would have to fit into the memory and swap.
 
-        Raises UserError when the cache was emptied since.
+        Raises UserError when the cache was emptied since, or the file cannot be mapped.
         """
         try:
-            return np.load(levels.level_file(self.folder, res), mmap_mode="c")
-        except OSError as error:
+            return np.load(levels.level_file(self.folder, res), mmap_mode="r")
+        except FileNotFoundError as error:
             raise UserError(f"packed pictures are gone ({plain(error)}): start again to pack them") from None
+        except OSError as error:
+            reason = error.strerror or plain(error)
+            raise UserError(f"the packed pictures in {self.folder} cannot be read: {reason}") from None
 
     def notes(self) -> list[str]:
         """What the user should know about the pictures, in plain lines."""
         classes = f" in {len(self.label_names)} classes" if self.labels else ""
         lines = [f"{len(self):,} pictures{classes}, packed in {self.folder}"]
         if self.ignored:
-            lines.append(f"{self.ignored:,} other files are no pictures")
+            names = _first([plain(name) for name in self.ignored_names], self.ignored)
+            lines.append(f"{self.ignored:,} other files are no pictures: {names}")
         if self.unreadable:
-            lines.append(f"{len(self.unreadable):,} cannot be read and are left out: {_named(self.unreadable)}")
+            count, names = f"{len(self.unreadable):,}", _named(self.unreadable)
+            lines.append(f"{count} cannot be read and are left out: {names}; config.json lists all")
         res = max(self.enlarged)
         if self.enlarged[res]:
             size = round(res * self.crop_margin)
@@ -77,20 +84,17 @@ def pack(
     sizes: list[tuple[int, int, int]],
     fit: str = "crop",
     crop_margin: float = 1.0,
-    cache: Path | str | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> Pack:
     """The pictures of `source` at each (resolution, width, height) of `sizes`, all of one aspect; cached.
 
-    fit: see `reading.fit`. crop_margin: 1, or 1.25 to leave room for random crops. cache: a folder; left out: the
-    source's own choice. workers: processes, by default one a core; few pictures are read in this one.
+    fit: see `reading.fit`. crop_margin: 1, or 1.25 to leave room for random crops. workers: processes, by default one a
+    core; few pictures are read in this one.
     Raises UserError when over a tenth of the pictures cannot be read, one is a decompression bomb, no folder can be
     written or its disk is too small.
     """
-    folder = cache_folder((Path(cache).expanduser(),) if cache else source.caches) / _key(
-        source, sizes, fit, crop_margin
-    )
+    folder = cache_folder(source.caches) / _key(source, sizes, fit, crop_margin)
     index = levels.read_json(folder / "index.json")
     packed = [(res, *packed_size(width, height, crop_margin)) for res, width, height in sizes]
     missing = [
@@ -104,7 +108,7 @@ def pack(
         _tell(progress, len(index["names"]), missing, time.monotonic() - started)
     counts = {res: levels.read_json(levels.level_file(folder, res, "json"))["enlarged"] for res, _, _ in sizes}
     unreadable = [(name, reason) for name, reason in index["unreadable"]]
-    index = {**index, "unreadable": unreadable, "ignored": source.ignored}
+    index = {**index, "unreadable": unreadable, "ignored": source.ignored, "ignored_names": source.ignored_names}
     return Pack(folder=folder, fingerprint=source.fingerprint, enlarged=counts, crop_margin=crop_margin, **index)
 
 
@@ -180,8 +184,12 @@ def _tell(progress: bool, count: int, sizes: list[tuple[int, int, int]], seconds
 
 
 def _named(unreadable: list[tuple[str, str]]) -> str:
-    first = ", ".join(f"{plain(name)} ({plain(reason)})" for name, reason in unreadable[:3])
-    return first + (" ..." if len(unreadable) > 3 else "")
+    return _first([f"{plain(name)} ({plain(reason)})" for name, reason in unreadable[:3]], len(unreadable))
+
+
+def _first(names: list[str], count: int) -> str:
+    """The first names of `count`."""
+    return ", ".join(names) + (" ..." if count > len(names) else "")
 
 
 def _key(source: Source, sizes: list[tuple[int, int, int]], fit: str, crop_margin: float) -> str:

@@ -25,7 +25,9 @@ PICTURE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".
 NEVER_LISTED = frozenset(["__macosx", "thumbs.db", "desktop.ini"])
 CACHE_NAME = ".pggan-cache"
 DRAWING_VERSION = 1  # raise it when builtin.draw changes any picture
-MAX_MEMBER_BYTES = 2**29  # of one picture in a zip, unpacked
+MAX_MEMBER_BYTES = 2**29  # of one file in a zip, unpacked
+ENCRYPTED = 1  # the flag of a member of a zip
+FEW_NAMES = 3  # of the files that are no pictures are remembered
 
 
 @dataclass
@@ -33,8 +35,8 @@ class Source:
     """Pictures by number.
 
     names: sorted; relative paths with forward slashes. labels: a class number for each picture, or None.
-    label_names: the name of each class. ignored: other files that lay among the pictures.
-    caches: the folders that packed pictures may go to, the best first.
+    label_names: the name of each class. ignored: how many other files lay among the pictures; ignored_names: the first
+    few of them. caches: the folders that packed pictures may go to, the best first.
     """
 
     spec: str
@@ -42,6 +44,7 @@ class Source:
     labels: list[int] | None
     label_names: list[str]
     ignored: int
+    ignored_names: tuple[str, ...]
     caches: tuple[Path, ...]
 
     def __len__(self) -> int:
@@ -87,7 +90,7 @@ def open_source(spec: str, builtin_pictures: int, cache: Path | str | None = Non
         raise UserError(f"{plain(spec)} is neither a folder nor a zip file of pictures")
     try:
         return _open_zip(spec, path.resolve(), cache)
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
         raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): make it again") from None
 
 
@@ -134,8 +137,8 @@ def _open_folder(spec: str, root: Path, cache: Path | None) -> Folder:
     if not names:
         raise _no_pictures(spec, len(files))
     described = (root / "dataset.json").read_bytes() if (root / "dataset.json").is_file() else None
-    ignored = len(files) - len(names) - (described is not None)
-    return Folder(spec, names, *classes.labels(spec, names, described), ignored, _caches(cache, root), root)
+    labels = classes.labels(spec, names, described)
+    return Folder(spec, names, *labels, *_ignored(files, described), _caches(cache, root), root)
 
 
 def _walk(root: Path):
@@ -171,10 +174,7 @@ class Zip(Source):
         return zipfile.ZipFile(self.path)
 
     def read(self, index: int) -> bytes:
-        member = self.archive.getinfo(self.names[index])
-        if member.file_size > MAX_MEMBER_BYTES:
-            raise UserError(f"{plain(member.filename)} would unpack to {member.file_size:,} bytes: remove it")
-        return self.archive.read(member)
+        return _unpacked(self.archive, self.names[index])
 
     def contents(self) -> list[str]:
         members = map(self.archive.getinfo, self.names)
@@ -190,13 +190,32 @@ def _open_zip(spec: str, path: Path, cache: Path | None) -> Zip:
         for name in members:
             if _climbs(name):
                 raise UserError(f"{plain(spec)} holds the path {plain(name)}, which leads out of the zip: not trusted")
-        described = archive.read("dataset.json") if "dataset.json" in members else None
-    files = {name for name in members if all(map(_is_listed, name.split("/")))}
-    names = sorted(name for name in files if is_picture(name))
+        described = _description(spec, archive) if "dataset.json" in members else None
+    files = sorted({name for name in members if all(map(_is_listed, name.split("/")))})
+    names = [name for name in files if is_picture(name)]
     if not names:
         raise _no_pictures(spec, len(files))
-    ignored = len(files) - len(names) - (described is not None)
-    return Zip(spec, names, *classes.labels(spec, names, described), ignored, _caches(cache, path.parent), path)
+    labels = classes.labels(spec, names, described)
+    return Zip(spec, names, *labels, *_ignored(files, described), _caches(cache, path.parent), path)
+
+
+def _description(spec: str, archive: zipfile.ZipFile) -> bytes:
+    """The text of dataset.json. Raises UserError when it is damaged, encrypted or too large."""
+    try:
+        with reading.guarded("dataset.json"):  # a damaged member raises as many kinds of error as a damaged picture
+            return _unpacked(archive, "dataset.json")
+    except reading.Unreadable as error:
+        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): mend or remove it") from None
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a member. Raises UserError for one too large, Unreadable for an encrypted one."""
+    member = archive.getinfo(name)
+    if member.file_size > MAX_MEMBER_BYTES:
+        raise UserError(f"{plain(name)} would unpack to {member.file_size:,} bytes: remove it")
+    if member.flag_bits & ENCRYPTED:
+        raise reading.Unreadable("encrypted: zip it again without a password")
+    return archive.read(member)
 
 
 def _climbs(name: str) -> bool:
@@ -229,7 +248,7 @@ def _open_builtin(spec: str, count: int, cache: Path | None) -> Builtin:
         raise UserError(f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")
     labels = [builtin.kind_of(int(seed), index) for index in range(count)]
     names = [f"{index:06d}" for index in range(count)]
-    return Builtin(spec, names, labels, list(builtin.KINDS), 0, _caches(cache), int(seed))
+    return Builtin(spec, names, labels, list(builtin.KINDS), 0, (), _caches(cache), int(seed))
 
 
 # ---- names
@@ -241,6 +260,12 @@ def is_picture(name: str) -> bool:
 
 def _is_listed(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in NEVER_LISTED
+
+
+def _ignored(files: list[str], described: bytes | None) -> tuple[int, tuple[str, ...]]:
+    """How many of `files` are neither pictures nor the dataset.json that was read, and the first few of them."""
+    others = [name for name in files if not is_picture(name) and (described is None or name != "dataset.json")]
+    return len(others), tuple(others[:FEW_NAMES])
 
 
 def _no_pictures(spec: str, others: int) -> UserError:

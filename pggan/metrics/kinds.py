@@ -34,7 +34,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class KindCounts:
-    """How many samples were read as each kind. Counts of two batches can be added."""
+    """How many samples were read as each kind."""
 
     counts: dict[str, int]
     """Samples read as each kind with enough confidence, in the order of KINDS."""
@@ -58,9 +58,6 @@ class KindCounts:
     @property
     def missing(self) -> tuple[str, ...]:
         return tuple(kind for kind in self.counts if kind not in self.made)
-
-    def __add__(self, other: "KindCounts") -> "KindCounts":
-        return KindCounts({kind: self.counts[kind] + other.counts[kind] for kind in KINDS}, self.unread + other.unread)
 
 
 class KindNet(nn.Sequential):
