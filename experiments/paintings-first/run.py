@@ -49,6 +49,7 @@ def figures(run: Path, results: Path) -> None:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last_grids(run, results)
     over_time(run).save(results / "over-time.jpg", quality=88)
+    first_screen(run).save(results / "first-screen.jpg", quality=90)
     curves(records, results / "curves.png")
     shutil.copy(run / "growth.json", results / "growth.json")
     whole = json.loads((run / "config.json").read_text())
@@ -64,12 +65,13 @@ def grids_of(run: Path, res: int) -> list[Path]:
 
 
 def last_grids(run: Path, results: Path) -> None:
-    for res in (32, 64, 128, 256):
+    for res in (32, 64, 128, 256):  # at 256 px the upper half
         if grids := grids_of(run, res):
             with Image.open(grids[-1]) as grid:
                 scale = max(1, 128 // res)
-                large = grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
-                large.convert("RGB").save(results / f"grid-{res:04d}.jpg", quality=88)
+                shown = grid.crop((0, 0, grid.width, grid.height if res < 256 else grid.height // 2))
+                large = shown.resize((shown.width * scale, shown.height * scale), Image.Resampling.NEAREST)
+                large.convert("RGB").save(results / f"grid-{res:04d}.jpg", quality=85)
 
 
 def over_time(run: Path, latents: int = 4, moments: int = 12, side: int = 96) -> Image.Image:
@@ -86,9 +88,21 @@ def over_time(run: Path, latents: int = 4, moments: int = 12, side: int = 96) ->
     return sheet
 
 
+def first_screen(run: Path, side: int = 128) -> Image.Image:
+    """The README's picture: two rows of the last grid at 32 px over four rows of the last one at 64 px."""
+    parts = [(32, 2), (64, 4)]
+    sheet = Image.new("RGB", (8 * side, 6 * side + 12), "white")
+    top = 0
+    for res, rows in parts:
+        with Image.open(grids_of(run, res)[-1]) as grid:
+            part = grid.crop((0, 0, 8 * res, rows * res)).resize((8 * side, rows * side), Image.Resampling.NEAREST)
+        sheet.paste(part, (0, top))
+        top += rows * side + 12
+    return sheet
+
+
 def curves(records: list[dict], path: Path) -> None:
-    """Losses, logits, penalty and speed against kimg, with the stages and fades marked."""
-    kimg = np.array([record["kimg"] for record in records])
+    """Losses, logits, penalty and speed against the time, with the stages and fades marked."""
     panels = [
         ("loss", ["loss/d", "loss/g"]),
         ("logits of D", ["loss/real_logit", "loss/fake_logit"]),
@@ -98,28 +112,40 @@ def curves(records: list[dict], path: Path) -> None:
     figure, axes = plt.subplots(len(panels), 1, figsize=(9, 9), sharex=True, constrained_layout=True)
     for axis, (title, keys) in zip(axes, panels, strict=True):
         for key in keys:
-            axis.plot(kimg, smooth([record[key] for record in records]), lw=1.3, label=key.partition("/")[2])
+            axis.plot(
+                minutes(records), smooth([record[key] for record in records]), lw=1.3, label=key.partition("/")[2]
+            )
         axis.set_title(title, loc="left", fontsize=10)
         if len(keys) > 1:
             axis.legend(fontsize=8, frameon=False)
         axis.grid(alpha=0.2)
-        mark_stages(axis, records)
-    axes[2].set_yscale("log")
-    axes[3].set_yscale("log")
-    axes[3].set_xlabel("thousand real images shown (shaded: a new block fades in)")
+        mark_stages(axis, records, named=axis is axes[0])
+    for axis in axes[2:]:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(plt.NullFormatter())
+    axes[3].set_xlabel("minutes (shaded: a new block fades in)")
     figure.savefig(path, dpi=110)
 
 
-def mark_stages(axis, records: list[dict]) -> None:
+def minutes(records: list[dict]) -> np.ndarray:
+    return np.array([record["wall/seconds"] for record in records]) / 60
+
+
+def mark_stages(axis, records: list[dict], named: bool) -> None:
     for number, (res, stage) in enumerate(by_res(records).items()):
+        start, *_ = times = minutes(stage)
         if number:
-            axis.axvline(stage[0]["kimg"], color="0.4", lw=0.8)
-        fading = [record["kimg"] for record in stage if record["growth/alpha"] < 1]
+            axis.axvline(start, color="0.4", lw=0.8)
+        fading = [time for time, record in zip(times, stage, strict=True) if record["growth/alpha"] < 1]
         if fading:
-            axis.axvspan(stage[0]["kimg"], fading[-1], color="0.85", zorder=0)
-        axis.annotate(
-            f" {res} px", (stage[0]["kimg"], 1), xycoords=("data", "axes fraction"), va="top", fontsize=8, color="0.3"
-        )
+            axis.axvspan(start, fading[-1], color="0.85", zorder=0)
+        if named:
+            kimg = f"{stage[-1]['kimg'] - stage[0]['kimg']:.0f} kimg"
+            axis.annotate(
+                f"{res} px\n{kimg}", ((start + times[-1]) / 2, 0.97), xycoords=("data", "axes fraction"),
+                va="top", ha="center", fontsize=8, color="0.3",
+            )  # fmt: skip
 
 
 def smooth(values: list[float], over: int = 5) -> np.ndarray:
