@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Grow a generator on a folder of pictures: `python train.py --data DIR --start-res 32 --max-res 256`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def of_checkpoint(path: str) -> Config:
     from pggan import checkpoint
     from pggan.config import from_dict
 
-    return from_dict(checkpoint.load(Path(path).expanduser())["config"])
+    return from_dict(checkpoint.load(Path(os.path.expanduser(path)))["config"])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How a run begins, or goes on: its state, its pictures, its folder, checked before anything is written."""
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
 
 def begun_elsewhere(config: Config) -> dict:
     """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
-    path = Path(config.run.resume).expanduser()
+    path = Path(os.path.expanduser(config.run.resume))
     values = checkpoint.load(path)
     was, now = (asdict(part.network) for part in (from_dict(values["config"]), config))
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]

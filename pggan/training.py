@@ -1,5 +1,6 @@
 """The loop: steps, stages, and what happens at their ends."""
 
+import os
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +32,7 @@ def train(config: Config, clock: Callable[[], float] = wall_clock) -> Path:
     Raises UserError for what the user can mend, Diverged, and Interrupted after a signal, when all is saved.
     """
     validate(config)
-    with RunFolder(Path(config.run.out or default_folder(config)).expanduser()) as folder:
+    with RunFolder(Path(os.path.expanduser(config.run.out or default_folder(config)))) as folder:
         config = complete(config, folder)
         try:
             state = begin(config, folder)

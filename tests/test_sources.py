@@ -409,3 +409,18 @@ def test_a_pipe_named_like_a_picture_is_not_waited_on(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "b.png")
     assert sources.open_source(str(tmp_path), 0).names == ["a.png"]
+
+
+def test_a_user_without_a_home_is_no_reason_to_stop(tmp_path, monkeypatch):
+    save(tmp_path / "a.png")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert not any(str(cache).startswith("~") for cache in sources.open_source(str(tmp_path), 0).caches)
+
+
+@pytest.mark.parametrize("text", ['{"labels": [["a.png", Infinity]]}', "[" * 100_000])
+def test_a_dataset_json_that_makes_no_sense_is_refused_plainly(tmp_path, text):
+    save(tmp_path / "a.png")
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(UserError, match="dataset"):
+        sources.open_source(str(tmp_path), 0)

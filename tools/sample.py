@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     from pggan.state import load_generator
 
     generator, alpha = load_generator(args.ckpt, pick_device(args.device))
-    out = Path(args.out).expanduser()
+    out = Path(os.path.expanduser(args.out))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

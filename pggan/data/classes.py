@@ -35,5 +35,5 @@ def _described_classes(spec: str, names: list[str], described: bytes) -> list | 
         return [by_name[name] for name in names] if by_name else None
     except KeyError as error:
         raise UserError(f"dataset.json in {plain(spec)} has no label for {plain(error.args[0])}") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: mend or remove it") from None

@@ -1,5 +1,6 @@
 """The files of a pack, written so that none is ever half: beside under a name of their own, and renamed when whole."""
 
+import contextlib
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ import numpy as np
 
 from pggan.errors import UserError
 
-STALE_SECONDS = 24 * 3600  # what an interrupted packing left behind is removed after a day
+STALE_SECONDS = 600  # a packing writes all the time: what is older was left by one that was killed
 
 
 class Unfinished:
@@ -54,15 +55,20 @@ class Unfinished:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder, free of what interrupted packings left; git is told to leave the cache alone."""
+    """The folder of a pack; git is told to leave the cache alone."""
     try:
         folder.mkdir(exist_ok=True)
         (folder.parent / ".gitignore").write_text("*\n")
-        for path in folder.glob("*.tmp"):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"packed pictures cannot be written to {folder}: {error.strerror}") from None
+
+
+def sweep(folder: Path) -> None:
+    """Removes what packings that were killed left in the folder: each a whole level's worth of disk."""
+    for path in folder.glob("*.tmp"):
+        with contextlib.suppress(OSError):  # another process was quicker
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
 
 
 @contextmanager
@@ -91,7 +97,7 @@ def is_whole(folder: Path, res: int, shape: tuple[int, ...]) -> bool:
     """Whether the level is there, of the shape [N, H, W, 3], with its count of enlarged pictures."""
     try:
         array = np.load(level_file(folder, res), mmap_mode="r")
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return False
     return array.shape == shape and read_json(level_file(folder, res, "json")) is not None
 

@@ -102,6 +102,7 @@ def pack(
         for res, width, height in packed
         if index is None or not levels.is_whole(folder, res, (len(index["names"]), height, width, 3))
     ]
+    levels.sweep(folder)
     if missing:
         started = time.monotonic()
         index = _pack_levels(source, folder, missing, fit, index, workers, progress)

@@ -8,6 +8,7 @@ another machine has the same one.
 import json
 import os
 import re
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,10 +79,10 @@ def open_source(spec: str, builtin_pictures: int, cache: Path | str | None = Non
     cache: the folder for packed pictures; left out: beside the data, or the user's cache folder if that is read-only.
     Raises UserError when there is no such place, it holds no picture, or the zip is damaged or not to be trusted.
     """
-    cache = Path(cache).expanduser() if cache else None
+    cache = Path(os.path.expanduser(cache)) if cache else None
     if spec == "builtin" or spec.startswith("builtin:"):
         return _open_builtin(spec, builtin_pictures, cache)
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if not os.path.exists(path):
         raise UserError(f"{plain(spec)}: no such folder or zip file")
     if path.is_dir():
@@ -108,7 +109,10 @@ def cache_folder(candidates: tuple[Path, ...]) -> Path:
 
 def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
     """Where packed pictures may go: where the user says, or else beside the data, or else the user's cache folder."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "pggan"
+    home = os.path.expanduser("~/.cache")
+    if home.startswith("~"):  # a user without a home, as in some containers
+        home = tempfile.gettempdir()
+    user = Path(os.environ.get("XDG_CACHE_HOME") or home) / "pggan"
     return (chosen,) if chosen else (*(folder / CACHE_NAME for folder in beside), user)
 
 
@@ -136,9 +140,19 @@ def _open_folder(spec: str, root: Path, cache: Path | None) -> Folder:
     names = [name for name in files if is_picture(name)]
     if not names:
         raise _no_pictures(spec, len(files))
-    described = (root / "dataset.json").read_bytes() if (root / "dataset.json").is_file() else None
+    described = _beside(root / "dataset.json") if (root / "dataset.json").is_file() else None
     labels = classes.labels(spec, names, described)
     return Folder(spec, names, *labels, *_ignored(files, described), _caches(cache, root), root)
+
+
+def _beside(path: Path) -> bytes:
+    """The text of a folder's own dataset.json."""
+    try:
+        if path.stat().st_size > MAX_MEMBER_BYTES:
+            raise UserError(f"{plain(str(path))} is too large for a dataset.json: mend or remove it")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{plain(str(path))} cannot be read ({error.strerror}): mend or remove it") from None
 
 
 def _walk(root: Path):
