@@ -294,7 +294,7 @@ def test_a_level_larger_than_memory_can_be_mapped(folder):
     assert mapped.split()[1] == "r--s" and not level.flags.writeable  # what is shared needs no memory of its own
 
 
-def test_what_a_killed_packing_left_is_removed_after_a_day(folder):
+def test_what_a_killed_packing_left_is_removed_and_what_another_is_writing_is_not(folder):
     where = packed(folder, SIZES[:1]).folder
     for name, age in [("old.tmp", 2 * levels.STALE_SECONDS), ("new.tmp", 60)]:
         (where / name).write_bytes(b"x")
