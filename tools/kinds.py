@@ -50,6 +50,8 @@ def main(argv: list[str]) -> None:
         print(f"{kind:>8}  {count:5d}  {'#' * round(60 * count / args.num)}")
     print(f"{'none':>8}  {found.unread:5d}")
     print(f"{len(found.made)} of {len(found.counts)} kinds are made, among {args.num} samples")
+    if found.missing:
+        print(f"not made: {', '.join(found.missing)}")
     if args.json:
         figures = {"counts": found.counts, "none": found.unread, "made": len(found.made), "num": args.num}
         Path(args.json).write_text(json.dumps({**figures, "seed": args.seed}, indent=2) + "\n")

@@ -18,7 +18,7 @@ HELD_FRACTION = 0.5  # of the free memory of a GPU that the pictures of a resolu
 class Pictures:
     """The packed pictures of one resolution, ready for training.
 
-    size: (width, height) in pixels. stream: gives the order, flips and crops; a rollback may put another in its place.
+    size: (width, height) in pixels. stream: gives the order, flips and crops.
     mirror: half of the images are flipped left to right. random_crop: cut from anywhere in the packed margin, or else
     from its centre. The whole level is moved to a GPU that has room for it; a CPU maps the file.
     """

@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 import zipfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ FEW_NAMES = 3  # of the files that are no pictures are remembered
 
 
 @dataclass
-class Source:
+class Source(ABC):
     """Pictures by number.
 
     names: sorted; relative paths with forward slashes. labels: a class number for each picture, or None.
@@ -56,13 +57,21 @@ class Source:
         """64 hexadecimal digits that change when a picture, its name or its label changes, and only then."""
         return digest([*self.contents(), json.dumps([self.labels, self.label_names])])
 
+    @abstractmethod
     def contents(self) -> list[str]:
         """A line for each picture that says what it is."""
-        raise NotImplementedError
 
+    @abstractmethod
+    def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
+        """Picture `index` at each (width, height), and whether it was enlarged; see `reading.pyramid`."""
+
+
+class Files(Source):
+    """Pictures that lie in files."""
+
+    @abstractmethod
     def read(self, index: int) -> bytes:
         """The bytes of the file of picture `index`."""
-        raise NotImplementedError
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
         """Picture `index` at each (width, height); see `reading.pyramid`."""
@@ -120,7 +129,7 @@ def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
 
 
 @dataclass
-class Folder(Source):
+class Folder(Files):
     root: Path
 
     def read(self, index: int) -> bytes:
@@ -180,7 +189,7 @@ def _is_special(path: Path) -> bool:
 
 
 @dataclass
-class Zip(Source):
+class Zip(Files):
     path: Path
 
     @cached_property
