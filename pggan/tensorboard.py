@@ -1,0 +1,72 @@
+"""TensorBoard's event files, beside metrics.jsonl, for those who watch their runs there. An extra: --tensorboard.
+
+A step on TensorBoard's axis is an image shown: global_step is nimg.
+"""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from pggan.errors import UserError
+
+
+def check_tensorboard() -> None:
+    """Raises UserError when the tensorboard package is missing, or one that torch cannot use."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "--tensorboard needs a package that is not installed: pip install tensorboard, or leave it out"
+        ) from None
+
+
+class TensorBoard:
+    """Records and grids on their way to folder/tensorboard.
+
+    purge_step: for a run that goes on, the first nimg that will be written again: what an earlier process wrote from
+    there on is hidden. None at the start of a run. Raises OSError when the disk is full.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None):
+        self.folder = folder / "tensorboard"
+        self.last = self.recorded = -1 if purge_step is None else purge_step - 1  # of all, and of the records
+        self.writer = self._open(purge_step)
+
+    def log(self, nimg: int, values: dict[str, float]) -> None:
+        """Numbers by their names in metrics.jsonl."""
+        if nimg < self.last or nimg == self.recorded:
+            self._go_back_to(nimg)
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, nimg)
+        self.writer.flush()  # a kill takes what is not on its way to the disk, and no later process writes it again
+        self.last = self.recorded = nimg
+
+    def log_grid(self, nimg: int, path: Path) -> None:
+        """A sample grid, by its file."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        if nimg < self.last:
+            self._go_back_to(nimg)
+        with Image.open(path) as picture:
+            (width, height), jpeg = picture.size, io.BytesIO()
+            picture.convert("RGB").save(jpeg, "JPEG", quality=90)  # its checksum is taken in Python: a PNG costs 1 s
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg.getvalue())
+        grid = Summary(value=[Summary.Value(tag="samples/grid", image=image)])
+        self.writer.file_writer.add_summary(grid, nimg)  # add_image would make a PNG
+        self.writer.flush()
+        self.last = nimg
+
+    def close(self) -> None:
+        """Hands the last of it to the disk."""
+        self.writer.close()
+
+    def _go_back_to(self, nimg: int) -> None:
+        """After a rollback what was written from `nimg` on is hidden."""
+        self.writer.close()
+        self.writer = self._open(nimg)
+
+    def _open(self, purge_step: int | None):
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder), purge_step=purge_step)
