@@ -29,9 +29,10 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None):
-        self.folder = folder / "tensorboard"
+        from torch.utils.tensorboard import SummaryWriter
+
         self.last = self.recorded = -1 if purge_step is None else purge_step - 1  # of all, and of the records
-        self.writer = self._open(purge_step)
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
 
     def log(self, nimg: int, values: dict[str, float]) -> None:
         """Numbers by their names in metrics.jsonl."""
@@ -50,10 +51,10 @@ class TensorBoard:
             self._go_back_to(nimg)
         with Image.open(path) as picture:
             (width, height), jpeg = picture.size, io.BytesIO()
-            picture.convert("RGB").save(jpeg, "JPEG", quality=90)  # its checksum is taken in Python: a PNG costs 1 s
+            picture.convert("RGB").save(jpeg, "JPEG", quality=90)  # add_image makes a PNG, whose checksum costs 1 s
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=jpeg.getvalue())
         grid = Summary(value=[Summary.Value(tag="samples/grid", image=image)])
-        self.writer.file_writer.add_summary(grid, nimg)  # add_image would make a PNG
+        self.writer.file_writer.add_summary(grid, nimg)
         self.writer.flush()
         self.last = nimg
 
@@ -62,11 +63,7 @@ class TensorBoard:
         self.writer.close()
 
     def _go_back_to(self, nimg: int) -> None:
-        """After a rollback what was written from `nimg` on is hidden."""
-        self.writer.close()
-        self.writer = self._open(nimg)
+        """After a rollback what was written from `nimg` on is hidden: the mark that purge_step leaves, once more."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-    def _open(self, purge_step: int | None):
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.folder), purge_step=purge_step)
+        self.writer.file_writer.add_event(Event(step=nimg, session_log=SessionLog(status=SessionLog.START)))

@@ -39,6 +39,21 @@ def write(board: TensorBoard, *nimgs: int, plus: float = 0) -> None:
         board.log(nimg, {"loss/d": nimg / 8 + plus})
 
 
+@pytest.fixture(autouse=True)
+def fresh_names(monkeypatch):
+    """Files are read by name: second, process, number. Processes that go on are seconds apart, these tests are not."""
+    if find_spec("tensorboard"):
+        from tensorboard.summary.writer import event_file_writer
+
+        monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
+
+@pytest.fixture
+def grid(tmp_path) -> Path:
+    Image.new("RGB", (6, 4)).save(tmp_path / "grid.png")
+    return tmp_path / "grid.png"
+
+
 def test_a_missing_package_is_one_plain_line_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="pip install tensorboard") as caught:
@@ -158,9 +173,3 @@ def test_a_grid_before_the_first_record_after_a_rollback_hides_what_came_after_i
     board.close()
     assert shown(tmp_path)["loss/d"] == [(100, 12.5), (200, 25.5)]
     assert [image.step for image in reader(tmp_path).Images("samples/grid")] == [150]
-
-
-@pytest.fixture
-def grid(tmp_path) -> Path:
-    Image.new("RGB", (6, 4)).save(tmp_path / "grid.png")
-    return tmp_path / "grid.png"
