@@ -1,0 +1,120 @@
+"""Which records are drawn in which chart, and where the stages lie."""
+
+import json
+import math
+
+import numpy as np
+
+TOGETHER = {  # keys that are drawn in one chart: its title
+    ("loss/d", "loss/g"): "losses of D and G",
+    ("loss/real_logit", "loss/fake_logit"): "D's outputs for real and fake pictures",
+    ("speed/data_share", "speed/other_share"): "share of the time outside the step",
+}
+TITLES = {
+    "loss/penalty": "gradient penalty",
+    "growth/res": "resolution (px)",
+    "growth/alpha": "alpha, the weight of the newest block",
+    "growth/batch": "batch",
+    "growth/lr": "learning rate",
+    "growth/attempt": "attempt (one more after each rollback)",
+    "speed/images_per_s": "images a second",
+    "memory/peak_bytes": "most memory in use",
+    "wall/seconds": "time spent",
+}
+GROUPS = ("loss", "quality", "diversity", "growth", "speed", "memory", "wall")  # the first ones; then as they occur
+STEPS = ("growth/res", "growth/batch", "growth/lr", "growth/attempt")  # these jump
+KINDS = {"_bytes": "bytes", "_share": "share", "/seconds": "seconds"}  # how their numbers are written
+
+
+def charts(keys: list[str]) -> list[dict]:
+    """The charts of the page in order: {group, title, kind, step, series: [{key, name, low, high}]}."""
+    keys = [key for key in keys if key not in ("nimg", "kimg")]
+    ends = {key + end for key in keys for end in ("_low", "_high") if {key + "_low", key + "_high"} <= set(keys)}
+    keys = [key for key in keys if key not in ends]
+    bundles = [tuple(key for key in bundle if key in keys) for bundle in TOGETHER]
+    titles = dict(zip(bundles, TOGETHER.values(), strict=True))
+    done, out = set(), []
+    for key in keys:
+        if key not in done:
+            bundle = next((bundle for bundle in bundles if key in bundle), (key,))
+            done |= set(bundle)
+            out.append(chart(bundle, titles.get(bundle), ends))
+    order = {group: number for number, group in enumerate(GROUPS)}
+    return sorted(out, key=lambda item: order.get(item["group"], len(order)))
+
+
+def chart(bundle: tuple[str, ...], title: str | None, ends: set[str]) -> dict:
+    group, _, name = bundle[0].rpartition("/")
+    kind = next((kind for end, kind in KINDS.items() if bundle[0].endswith(end)), "plain")
+    return {
+        "group": group.partition("/")[0] or "other",
+        "title": title or TITLES.get(bundle[0], name.replace("_", " ")),
+        "kind": kind,
+        "step": bundle[0] in STEPS,
+        "series": [series(key, ends) for key in bundle],
+    }
+
+
+def series(key: str, ends: set[str]) -> dict:
+    """One line of a chart; low and high: the keys of the band around it, if it has one."""
+    band = {"low": key + "_low", "high": key + "_high"} if key + "_low" in ends else {}
+    return {"key": key, "name": key.rpartition("/")[2].replace("_", " "), **band}
+
+
+def marks(growth: list[dict]) -> list[dict]:
+    """The lines across the charts: each stage's beginning, and each rollback."""
+    labels = {"grow": lambda entry: f"{entry.get('to_res')} px", "rollback": lambda _: "rollback"}
+    return [
+        {"kimg": entry["nimg"] / 1000, "action": entry["action"], "label": labels[entry["action"]](entry)}
+        for entry in growth
+        if entry["action"] in labels
+    ]
+
+
+def fades(table: dict[str, np.ndarray], growth: list[dict]) -> list[list[float]]:
+    """[from, to] in kimg of every stretch of records in which alpha is below 1."""
+    alpha = table.get("growth/alpha", np.empty(0))
+    known = np.isfinite(alpha)
+    kimg, alpha = table["kimg"][known], alpha[known]
+    starts = np.array([entry["nimg"] / 1000 for entry in growth if entry["action"] == "grow"])
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], alpha < 1, [False]])))
+    out = []
+    for first, end in edges.reshape(-1, 2):
+        before = kimg[first - 1] if first else -math.inf
+        begun = starts[(starts >= before) & (starts <= kimg[first])]
+        start = begun.max() if len(begun) else kimg[first]
+        out.append([float(start), float(_whole(start, kimg[end - 1], alpha[end - 1], kimg[end:]))])
+    return out
+
+
+def _whole(start: float, kimg: float, alpha: float, later: np.ndarray) -> float:
+    """Where a fade from `start` that is at `alpha` comes to its end; no further than the records go."""
+    if not len(later) or alpha <= 0:
+        return later[0] if len(later) else kimg
+    return min(start + (kimg - start) / alpha, later[0])
+
+
+def alpha_of(res: int, nimg: int, table: dict[str, np.ndarray], growth: list[dict]) -> float:
+    """The weight of the newest block in a grid, from the records of its resolution around it."""
+    starts = [entry["nimg"] for entry in growth if entry["action"] == "grow" and entry.get("to_res") == res]
+    alpha, at_res = table.get("growth/alpha", np.empty(0)), table.get("growth/res", np.empty(0)) == res
+    here = at_res & np.isfinite(alpha) if len(alpha) == len(at_res) else np.zeros(0, bool)
+    shown, alphas = table["nimg"][: len(here)][here], alpha[: len(here)][here]
+    if starts:
+        shown, alphas = np.insert(shown, 0, starts[-1]), np.insert(alphas, 0, 0.0)
+    return float(np.interp(nimg, shown, alphas)) if len(shown) else 1.0
+
+
+def curves(table: dict[str, np.ndarray], growth: list[dict], thin: dict[str, np.ndarray]) -> str:
+    """What the page draws, as JSON: {charts, marks, fades, data: {key: [numbers or null]}}."""
+    rest = {"charts": charts(list(thin)), "marks": marks(growth), "fades": fades(table, growth)}
+    columns = [
+        f"{json.dumps(key)}:[{_numbers(values, 9 if key == 'kimg' else 5)}]"
+        for key, values in thin.items()
+        if key != "nimg"
+    ]
+    return f'{json.dumps(rest)[:-1]}, "data": {{{",".join(columns)}}}}}'
+
+
+def _numbers(values: np.ndarray, digits: int) -> str:
+    return ",".join(f"{value:.{digits}g}" if math.isfinite(value) else "null" for value in values.tolist())

@@ -1,0 +1,114 @@
+"""The records of a run as columns, kept up to date with a file that grows."""
+
+import json
+import math
+from array import array
+from pathlib import Path
+
+import numpy as np
+
+TAIL = 512  # bytes before the place read up to, by which a file that was cut and has grown again is known
+MOST_POINTS = 1500  # of a curve on the page
+
+
+class Records:
+    """The columns of a metrics.jsonl. Lines that are no record are passed over, as is a last one half written."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self.columns: dict[str, array] = {"nimg": array("d")}
+        self.offset, self.tail, self.reached = 0, b"", -math.inf
+
+    def read(self) -> None:
+        """Takes in the lines that are new since the last call; all of them when the file is another one."""
+        try:
+            with open(self.path, "rb") as file:
+                if not self._goes_on(file):
+                    self._forget()
+                file.seek(self.offset)
+                data = file.read()
+        except OSError:  # none yet
+            self._forget()
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        self.tail = (self.tail + whole)[-TAIL:]
+        for line in whole.split(b"\n"):
+            self._add(line)
+
+    def _goes_on(self, file) -> bool:
+        """Whether the file still holds what was read of it."""
+        file.seek(self.offset - len(self.tail))
+        return file.read(len(self.tail)) == self.tail
+
+    def _add(self, line: bytes) -> None:
+        try:
+            record = {key: float(value) for key, value in json.loads(line).items() if _is_number(value)}
+        except (ValueError, AttributeError, RecursionError, OverflowError):
+            return
+        if not math.isfinite(record.get("nimg", math.nan)):
+            return
+        if "growth/res" in record:  # else it is no record of the training itself, and may come in any order
+            if record["nimg"] <= self.reached:
+                self._take_back(record["nimg"])
+            self.reached = record["nimg"]
+        count = len(self.columns["nimg"])
+        for key in [key for key in record if key not in self.columns]:
+            self.columns[key] = array("d", [math.nan]) * count
+        for key, column in self.columns.items():
+            column.append(record.get(key, math.nan))
+
+    def _take_back(self, nimg: float) -> None:
+        """After a rollback the run is at `nimg` again: what it recorded from there on is superseded."""
+        shown = np.array(self.columns["nimg"])
+        trained = ~np.isnan(np.array(self.columns["growth/res"]))
+        kept = (shown < nimg) | ((shown == nimg) & ~trained)
+        for key, column in self.columns.items():
+            self.columns[key] = array("d", np.array(column)[kept].tobytes())
+
+    def table(self) -> dict[str, np.ndarray]:
+        """{key: float64 [records]} in the order of nimg, NaN where a record lacks the key; kimg among them."""
+        order = np.argsort(np.array(self.columns["nimg"]), kind="stable")
+        columns = {key: np.array(column)[order] for key, column in self.columns.items()}
+        return {**columns, "kimg": columns["nimg"] / 1000}
+
+
+def last(table: dict[str, np.ndarray], key: str) -> float | None:
+    """The newest number under `key`, None when there is none."""
+    values = table.get(key, np.empty(0))
+    values = values[np.isfinite(values)]
+    return float(values[-1]) if len(values) else None
+
+
+def thinned(table: dict[str, np.ndarray], most: int = MOST_POINTS) -> dict[str, np.ndarray]:
+    """At most `most` points a column, and the last one: of every stretch of records the lowest and the highest.
+
+    Both lie in the order they came in, at the kimg of the stretch's first and last record.
+    """
+    count = len(table["kimg"])
+    if count <= most:
+        return table
+    width = -(-count // (most // 2))
+    out = {key: np.append(_extremes(values, width), values[-1]) for key, values in table.items()}
+    starts = np.arange(0, count, width)
+    ends = np.minimum(starts + width, count) - 1
+    kimg = table["kimg"]
+    return {**out, "kimg": np.append(np.stack([kimg[starts], kimg[ends]], 1).ravel(), kimg[-1])}
+
+
+def _extremes(values: np.ndarray, width: int) -> np.ndarray:
+    """[count] -> [2 * stretches]: the lowest and the highest of every `width` values, NaN where there are none."""
+    padded = np.full(-(-len(values) // width) * width, np.nan)
+    padded[: len(values)] = values
+    stretches = padded.reshape(-1, width)
+    gone = ~np.isfinite(stretches)
+    lowest, highest = np.where(gone, np.inf, stretches).argmin(1), np.where(gone, -np.inf, stretches).argmax(1)
+    places = np.sort(np.stack([lowest, highest], 1), axis=1)
+    return np.take_along_axis(stretches, places, 1).ravel()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

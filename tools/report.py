@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""The page of a run, made again from its files: `python tools/report.py runs/NAME`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import _root  # noqa: F401  (the project on the path)
+import tyro
+
+from pggan import cli
+from pggan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Args:
+    """Write report.html into a run's folder: curves, samples over time, growth, settings, and how to go on."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The folder of a run, such as runs/NAME."""
+
+
+def main(argv: list[str]) -> None:
+    args = cli.parse(Args, argv, prog="report.py")
+    folder = Path(os.path.expanduser(args.run))
+    if not args.run or not (folder / "config.json").is_file():
+        raise UserError(f"{args.run or 'an empty name'} is not the folder of a run: config.json is not in it")
+    from pggan.report import Report
+
+    print(Report(folder).write())
+
+
+if __name__ == "__main__":
+    cli.run(main)
