@@ -11,6 +11,7 @@ from pathlib import Path
 SECONDS_TO_START = 20
 SECONDS_TO_FINISH = 60
 SECONDS_UNTIL_TOLD = 2  # of waiting for it at the end of a run
+GRID = "samples/grid"  # what stands before the slash is a section of panels
 WAITING_AT_MOST = 1000  # records kept while the service is slow; later ones are dropped, and counted
 
 
@@ -99,7 +100,7 @@ class Tracker:
             from PIL import Image
 
             with Image.open(grid) as picture:
-                record["samples"] = wandb.Image(picture.convert("RGB"), file_type="jpg")
+                record[GRID] = wandb.Image(picture.convert("RGB"), file_type="jpg")
         self.step = max(self.step, nimg)  # a rollback takes nimg back
         run.log(record, step=self.step)  # one step for all that has the same nimg
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,7 +111,7 @@ def test_grids_arrive_as_pictures(service, tracker, tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "grid.png")
     tracker.log_grid(1500, tmp_path / "grid.png")
     tracker.close()
-    assert service.logged == [{"kimg": 1.5, "samples": ("image", (6, 4), "jpg")}]
+    assert service.logged == [{"kimg": 1.5, "samples/grid": ("image", (6, 4), "jpg")}]
 
 
 def test_a_record_and_a_grid_of_one_nimg_are_one_step(service, tracker, tmp_path):
@@ -143,10 +144,12 @@ def test_a_run_sends_what_metrics_jsonl_has(service, tmp_path):
     flags = ["--max-res", "4", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
     config = cli.parse(Config, [*TINY, *flags, "--wandb", "offline"], preset("smoke"))
     train(config)
-    names = [record for record in service.logged if "samples" not in record]
+    names = [record for record in service.logged if "samples/grid" not in record]
     assert [record["kimg"] for record in names] == [0.056, 0.104, 0.152, 0.2]
     assert all("loss/d" in record and "speed/images_per_s" in record for record in names)
-    assert sum("samples" in record for record in service.logged) == 3  # two on the way, one at the end of the stage
+    assert (
+        sum("samples/grid" in record for record in service.logged) == 3
+    )  # two on the way, one at the end of the stage
 
 
 def test_the_same_id_when_a_run_goes_on(service, tmp_path, said):
@@ -392,12 +395,12 @@ def real(folder: Path, mode: str, *nimgs: int, **env: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def recorded(offline_run: Path) -> list[dict]:
-    """The steps in a real offline run's folder, from its log: chunks with 7 bytes of header, in blocks of 32 KiB."""
+def log_of(offline_run: Path) -> Iterator:
+    """The records of a real offline run's folder, from its log: chunks with 7 bytes of header, in blocks of 32 KiB."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (log,) = offline_run.glob("*.wandb")
-    data, at, whole, steps = log.read_bytes(), 7, b"", []
+    data, at, whole = log.read_bytes(), 7, b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:
             at += 32768 - at % 32768
@@ -406,11 +409,16 @@ def recorded(offline_run: Path) -> list[dict]:
         whole += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # a record in one chunk, or the last chunk of one
-            record, whole = Record.FromString(whole), b""
-            if record.HasField("history"):
-                items = record.history.item
-                steps.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
-    return steps
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def recorded(offline_run: Path) -> list[dict]:
+    """The steps in a real offline run's folder: {name: value}, nested names with a dot."""
+    histories = [record.history.item for record in log_of(offline_run) if record.HasField("history")]
+    return [
+        {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items} for items in histories
+    ]
 
 
 @pytest.mark.slow
@@ -431,8 +439,23 @@ def test_with_a_key_and_no_server_the_real_wandb_records_offline_and_log_never_w
 def test_a_continued_real_run_s_steps_go_on_and_hold_the_record_and_the_grid(tmp_path):
     run = tmp_path / "run"
     for nimgs in ([100, 200, 300, 250], [400, 500]):  # 250: after a rollback
-        assert real(run, "offline", *nimgs, WANDB_API_KEY="")["said"] == []
+        said = real(run, "offline", *nimgs, WANDB_API_KEY="")["said"]
+        assert set(said) <= {"handing the last records to wandb"}  # which is said on a busy machine
     first, second = map(recorded, sorted((run / "wandb").glob("offline-run-*")))
     assert [step["_step"] for step in first + second] == [100, 200, 300, 400, 500]
     assert [step["kimg"] for step in first + second] == [0.1, 0.2, 0.25, 0.4, 0.5]
-    assert all("loss/d" in step and any("samples" in key for key in step) for step in first + second)
+    assert all("loss/d" in step and any("samples/grid" in key for key in step) for step in first + second)
+
+
+@pytest.mark.slow
+def test_a_real_run_s_panels_are_over_kimg_the_grids_too(tmp_path):
+    real(tmp_path / "run", "offline", 100, 200, WANDB_API_KEY="")
+    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    metrics = [record.metric for record in log_of(folder) if record.HasField("metric")]
+    assert [(metric.name or metric.glob_name, metric.step_metric) for metric in metrics] == [
+        ("kimg", ""),
+        ("*", "kimg"),
+    ]
+    assert all("kimg" in step for step in recorded(folder))  # else a key would have no place on the axis
+    names = {key.partition("/")[0] for step in recorded(folder) for key in step if not key.startswith("_")}
+    assert names == {"kimg", "loss", "samples"}  # what stands before the slash is the section of a panel
