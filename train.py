@@ -8,25 +8,35 @@ from pathlib import Path
 from pggan import cli
 from pggan.config import Config
 from pggan.errors import Interrupted, UserError
-from pggan.presets import NAMES, preset
+from pggan.presets import ARCH_TABLE, LOSS_TABLE, NAMES, preset, suited
+from pggan.validation import check_ignored
 
 
 def main(argv: list[str]) -> None:
     name, resume = flag(argv, "--preset"), flag(argv, "--resume")
-    if name and name not in NAMES:
-        raise UserError(f"--preset {name} is none of {', '.join(NAMES)}")
+    arch, loss = flag(argv, "--arch"), flag(argv, "--loss")
+    for word, value, known in (("--preset", name, NAMES), ("--arch", arch, ARCH_TABLE), ("--loss", loss, LOSS_TABLE)):
+        if value and value not in known:
+            raise UserError(f"{word} {value} is none of {', '.join(known)}")
     if name and resume:
         raise UserError(
             "--preset and --resume do not go together: what --resume begins keeps its checkpoint's settings"
         )
     asks_for_help = "-h" in argv or "--help" in argv
     default = of_checkpoint(resume) if resume and not asks_for_help else preset(name or "paintings")
+    default = suited(default, arch, loss)
     config = cli.parse(Config, argv, default, prog="train.py")
+
+    check_ignored(config, default)
 
     from pggan.training import summary, train
 
+    if config.run.dry_run:
+        from pggan.rehearsal import dry_run
+
+        return dry_run(config)
     try:
-        print(summary(train(config)))
+        print(summary(train(config, cli.since_start)))
     except Interrupted as interrupted:
         sys.exit(128 + interrupted.number)
 

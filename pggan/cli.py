@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +16,13 @@ import tyro
 from pggan.errors import Diverged, UserError, disk_full
 
 Settings = TypeVar("Settings")
+STARTED = time.monotonic()
+
+
+def since_start() -> float:
+    """Seconds since this process began, give or take the start of the interpreter: what a budget counts."""
+    return time.monotonic() - STARTED
+
 
 # Threads that wait may spin for microseconds, not longer: beside one other busy process, spinning on as is the default
 # made training up to eight times slower on two cores. OpenMP reads this when torch is loaded, so it stands before that.

@@ -1,15 +1,21 @@
 """Every setting of a run, in one frozen tree. Each field's docstring is its `--help` text. No torch here.
 
+Some settings go with another one: `--loss` brings its own `--penalty`, `--arch` its own `--lr`. presets.py has them.
+
 Many settings change with the resolution. Those are written as a ladder: either one value, `16`, or pairs `RES:VALUE`,
 `32:64,128:16`: the value of the largest RES at or below the resolution asked for (below all of them: the smallest's).
 """
 
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Literal
 
 from pggan.errors import UserError
 
 PresetName = Literal["paintings", "paper", "cpu", "demo", "smoke"]
+ArchName = Literal["paper", "dcgan", "style"]
+LossName = Literal["logistic", "wgan-gp", "relativistic", "bce", "lsgan", "hinge", "wgan"]
+PENALIZED = ("logistic", "wgan-gp", "relativistic")  # the losses that have a gradient penalty
 HIGHEST_LEVEL = 9  # 4x4 times 2^9 is 2048 px
 
 
@@ -41,6 +47,16 @@ def faded(text: str, res: int, alpha: float) -> float:
     return before ** (1 - alpha) * after**alpha if before > 0 and after > 0 else after
 
 
+def seconds(text: str) -> float:
+    """`"25m"`, `"1h30m"`, `"90s"` -> seconds. Raises UserError."""
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
+    numbers = [float(number or 0) for number in parts.groups()] if parts else [0, 0, 0]
+    total = 3600 * numbers[0] + 60 * numbers[1] + numbers[2]
+    if not 0 < total < 1e9:
+        raise UserError(f"'{text}' is no time: write hours, minutes or seconds, such as 25m, 1h30m or 90s")
+    return total
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """pictures"""
@@ -64,6 +80,9 @@ class DataConfig:
 class NetworkConfig:
     """networks"""
 
+    arch: ArchName = "paper"
+    """paper: Karras et al. 2018. style: mapping, modulated convolutions, noise, FIR resampling (2019, 2020). dcgan:
+    transposed convolutions and batch norm (Radford et al. 2016). All of them grow in the same way."""
     start_res: int | None = None
     """Resolution to begin at, in pixels of the shorter side. Left out: the nearest rung at or below 32."""
     max_res: int | None = None
@@ -77,12 +96,17 @@ class NetworkConfig:
     latent: int = 256
     """Length of the latent vector."""
     stddev_group: int = 4
-    """Pictures over which minibatch-stddev looks for variety."""
+    """Pictures over which minibatch-stddev looks for variety. 0: no minibatch-stddev."""
+    residual: bool = False
+    """Skip connections around the blocks (dcgan; style's discriminator has them anyway)."""
+    critic_norm: Literal["none", "batch", "layer"] = "none"
+    """Normalisation in the discriminator (dcgan): batch as published; layer where a loss has a gradient penalty, which
+    batch norm would mix between pictures."""
 
     def __post_init__(self):
-        for name in ("fmap_base", "fmap_max", "latent", "stddev_group"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        for name, least in {"fmap_base": 1, "fmap_max": 1, "latent": 1, "stddev_group": 0}.items():
+            if getattr(self, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
         for name in ("start_res", "max_res"):
             if getattr(self, name) not in (None, *self.rungs()):
                 flag, some = "--" + name.replace("_", "-"), ", ".join(map(str, self.rungs()))
@@ -133,10 +157,17 @@ class NetworkConfig:
 class TrainingConfig:
     """training"""
 
-    loss: Literal["logistic", "wgan-gp"] = "logistic"
-    """logistic: non-saturating with R1 (Mescheder 2018). wgan-gp: the paper's, with gradient penalty and drift."""
+    loss: LossName = "logistic"
+    """logistic: non-saturating with R1 (Mescheder 2018). wgan-gp: the paper's, with gradient penalty and drift.
+    relativistic: pairs real and fake, with R1 and R2 (R3GAN). Without a penalty: bce, lsgan (least squares), hinge, and
+    wgan (weights clipped)."""
     penalty: str = "32:0.3,64:1,128:3,256:10"
-    """Weight of the gradient penalty (ladder): gamma of R1, or lambda of WGAN-GP."""
+    """Weight of the gradient penalty (ladder): gamma of R1 and R2, or lambda of WGAN-GP. Each loss brings its own."""
+    penalty_every: int = 1
+    """Take the penalty only every so many steps, that much heavier and in a step of its own (lazy regularization);
+    Adam's rates of D are adjusted."""
+    clip: float = 0.0
+    """Keep D's weights within this bound (wgan; dcgan's published 0.01, 1 for equalized layers)."""
     drift: float = 0.0
     """Weight of the drift term of wgan-gp, which keeps D's output near zero (the paper: 0.001)."""
     batch: str = "32:64,128:32,256:16"
@@ -161,14 +192,24 @@ class TrainingConfig:
     """auto: cuda if there is one, else mps, else cpu."""
     threads: int = 0
     """CPU threads; 0: as many as torch likes. Stored with the run, for exact resuming."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Above 16 px. auto: bf16 on a GPU that has it, else fp16 with loss scaling on a GPU, fp32 on a CPU."""
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """schedule"""
 
-    schedule: Literal["fixed"] = "fixed"
-    """fixed: each resolution fades in and then trains for a number of images that is known beforehand."""
+    schedule: Literal["fixed", "manual"] = "fixed"
+    """fixed: each resolution fades in and then trains for a number of images that is known beforehand. manual: it
+    stops at the end of each resolution, until tools/grow.py has grown it."""
+    budget: str | None = None
+    """Wall-clock time for the whole run, start-up and saving included, over all restarts: 25m, 1h30m. It is shared
+    among the resolutions, and takes the place of --fade-kimg, --stable-kimg and --stage-minutes."""
+    budget_share: str = "32:2,64:3,128:4,256:5"
+    """Weight of each resolution's share of --budget (ladder)."""
+    plan: str | None = None
+    """Repeat the decisions of another run: its growth.json. Fades and ends of resolutions fall where they fell."""
     fade_kimg: str = "40"
     """Thousands of images over which a new block fades in (ladder). The first stage has no fade."""
     stable_kimg: str = "32:150,64:160,128:210"
@@ -197,6 +238,10 @@ class RunConfig:
     """Columns x rows of a sample grid."""
     wandb: Literal["auto", "off", "offline", "online"] = "auto"
     """auto: online when logged in, else offline. Nothing is sent anywhere unless you are logged in."""
+    tensorboard: bool = False
+    """Write events for TensorBoard, too, into RUN/tensorboard (needs `pip install tensorboard`)."""
+    dry_run: bool = False
+    """Train nothing: print the stages, with batch, memory, speed and time as measured by a step of each."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,16 @@ def half_lives(half_life: float, ramp: float, nimg: int, since_growth: int) -> t
 
 @torch.no_grad()
 def update(average: nn.Module, model: nn.Module, factor: float, newest_factor: float | None = None) -> None:
-    """average <- factor * average + (1 - factor) * model, in place. Both have the same parameters.
+    """average <- factor * average + (1 - factor) * model, in place. Both have the same parameters and buffers.
 
-    newest_factor: for those that the model's last growth added, if it is to be another.
+    newest_factor: for those that the model's last growth added, if it is to be another. What batch norm has measured
+    is averaged alike, and what is no floating-point number is copied.
     """
     newest = set() if newest_factor is None else model.newest()
-    mine, theirs = dict(average.named_parameters()), dict(model.named_parameters())
+    mine, theirs = tensors(average), tensors(model)
+    for name in [name for name, tensor in theirs.items() if not tensor.is_floating_point()]:
+        mine.pop(name).copy_(theirs.pop(name))
+    newest = {name for name in newest if name in theirs}
     for names, weight in (([name for name in theirs if name not in newest], factor), (sorted(newest), newest_factor)):
         if names:
             get_ema_multi_avg_fn(weight)([mine[name] for name in names], [theirs[name] for name in names], None)
@@ -45,6 +49,11 @@ def grow(average: Growing, model: Growing, rng: torch.Generator | None = None) -
     """Grows the average beside the grown model: what was averaged stays, the new weights start as the model's."""
     average.grow(rng)
     average.requires_grad_(False)
-    mine, theirs = dict(average.named_parameters()), dict(model.named_parameters())
+    mine, theirs = tensors(average), tensors(model)
     for name in model.newest():
         mine[name].copy_(theirs[name])
+
+
+def tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -23,3 +23,10 @@ def disk_full(error: BaseException) -> bool:
     """Whether there was no room: on the disk, or in the user's share of it. torch's writer hides the number."""
     words = ("No space", "inline_container")
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Of the device or of the machine; torch tells the second in words only."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,12 +1,12 @@
 """Growing a saved state outside the loop, and the proof that growth changed nothing yet."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
 from pggan.config import Config
 from pggan.errors import UserError
-from pggan.layers import downsample, upsample
 from pggan.state import TrainState
 
 PROBES = 4  # latents and pictures that the invariant is checked on
@@ -16,7 +16,7 @@ class Probe:
     """What the networks of a state compute, to be compared with what they compute after growth, at alpha 0.
 
     The invariant, bit for bit in float32: G grown equals G upsampled, so does its average, and D grown on a picture
-    equals D on the downsampled picture.
+    equals D on the downsampled picture, by the networks' own filters.
     """
 
     @torch.no_grad()
@@ -27,20 +27,30 @@ class Probe:
         self.latents = torch.from_numpy(state.stream.normal("probe latents", 0, PROBES, latent)).to(state.device)
         noise = state.stream.normal("probe pictures", 0, PROBES, 3 * 4 * height * width)
         self.pictures = torch.from_numpy(noise).reshape(PROBES, 3, 2 * height, 2 * width).to(state.device)
-        self.images = upsample(state.G(self.latents))
-        self.average = upsample(state.average(self.latents))
-        self.logits = state.D(downsample(self.pictures))
+        with _evaluating(state):
+            self.images = state.G.arch.upsample(state.G(self.latents))
+            self.average = state.G.arch.upsample(state.average(self.latents))
+            self.logits = state.D(state.D.arch.downsample(self.pictures))
 
     @torch.no_grad()
     def check(self, grown: TrainState) -> None:
         """Raises RuntimeError, which means a defect, when the grown state computes anything else."""
-        same = {
-            "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
-            "average": torch.equal(grown.average(self.latents, 0.0), self.average),
-            "discriminator": torch.equal(grown.D(self.pictures, 0.0), self.logits),
-        }
+        with _evaluating(grown):
+            same = {
+                "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
+                "average": torch.equal(grown.average(self.latents, 0.0), self.average),
+                "discriminator": torch.equal(grown.D(self.pictures, 0.0), self.logits),
+            }
         if changed := [name for name, equal in same.items() if not equal]:
             raise RuntimeError(f"growth from {self.res} to {grown.res} px changed the {' and the '.join(changed)}")
+
+
+@contextmanager
+def _evaluating(state: TrainState):
+    """Looking must change nothing: batch norm, in training, would count what it is shown."""
+    state.G.eval(), state.D.eval()
+    yield
+    state.G.train(), state.D.train()
 
 
 def grow_state(state: TrainState, reason: str) -> None:
@@ -59,8 +69,10 @@ def grow_state(state: TrainState, reason: str) -> None:
     state.config = with_room_for(state.config, network.rungs()[level])
     for part in (state.G, state.D, state.average):
         part.config = state.config.network
-    state.log("grow", network.rungs()[level], reason, {"stage_nimg": state.nimg - state.stage_start})
+    numbers = {"stage_nimg": state.nimg - state.stage_start}
+    state.log("grow", network.rungs()[level], reason, numbers)
     state.grow()
+    numbers["fade_nimg"] = state.stage().fade
 
 
 def with_room_for(config: Config, res: int) -> Config:

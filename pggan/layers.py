@@ -18,10 +18,12 @@ class EqualizedConv2d(nn.Module):
     the same relative speed. The bias is not scaled.
     """
 
-    def __init__(self, fan: int, out: int, kernel: int, gain: float = GAIN, rng: torch.Generator | None = None):
+    def __init__(
+        self, fan: int, out: int, kernel: int, gain: float = GAIN, rng: torch.Generator | None = None, bias: bool = True
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out, fan, kernel, kernel, generator=rng))
-        self.bias = nn.Parameter(torch.zeros(out))
+        self.bias = nn.Parameter(torch.zeros(out)) if bias else None
         self.scale = gain / (fan * kernel**2) ** 0.5
         self.padding = kernel // 2
 
@@ -31,17 +33,29 @@ class EqualizedConv2d(nn.Module):
 
 
 class EqualizedLinear(nn.Module):
-    """A dense layer with equalized learning rate; `bias=False` leaves the bias to whoever reshapes the output."""
+    """A dense layer with equalized learning rate; `bias=False` leaves the bias to whoever reshapes the output.
 
-    def __init__(self, fan: int, out: int, gain: float = GAIN, bias: bool = True, rng: torch.Generator | None = None):
+    rate: its learning rate over that of other layers, bias included (Karras et al. 2019, appendix C).
+    """
+
+    def __init__(
+        self,
+        fan: int,
+        out: int,
+        gain: float = GAIN,
+        bias: bool = True,
+        rng: torch.Generator | None = None,
+        rate: float = 1.0,
+    ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out, fan, generator=rng))
+        self.weight = nn.Parameter(torch.randn(out, fan, generator=rng) / rate)
         self.bias = nn.Parameter(torch.zeros(out)) if bias else None
-        self.scale = gain / fan**0.5
+        self.scale, self.rate = gain * rate / fan**0.5, rate
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, fan] -> [N, out]"""
-        return F.linear(x, self.weight * self.scale, self.bias)
+        bias = self.bias if self.bias is None or self.rate == 1 else self.bias * self.rate
+        return F.linear(x, self.weight * self.scale, bias)
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -80,3 +94,18 @@ def upsample(x: Tensor) -> Tensor:
 def downsample(x: Tensor) -> Tensor:
     """Mean of each 2x2. [N, C, H, W] -> [N, C, H/2, W/2]"""
     return F.avg_pool2d(x, 2)
+
+
+def fir_upsample(x: Tensor) -> Tensor:
+    """x2 by the filter [1, 3, 3, 1] (Karras et al. 2020, appendix B), edges repeated. [N, C, H, W] -> [N, C, 2H, 2W]
+
+    At a factor of two, bilinear interpolation between pixel centres is this filter.
+    """
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def fir_downsample(x: Tensor) -> Tensor:
+    """Half the size by the filter [1, 3, 3, 1] / 8, edges repeated. [N, C, H, W] -> [N, C, H/2, W/2]"""
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    x = (x[:, :, :-3:2] + x[:, :, 3::2]) / 8 + (x[:, :, 1:-2:2] + x[:, :, 2:-1:2]) * 0.375
+    return (x[..., :-3:2] + x[..., 3::2]) / 8 + (x[..., 1:-2:2] + x[..., 2:-1:2]) * 0.375

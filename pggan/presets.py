@@ -2,7 +2,7 @@
 
 from dataclasses import fields, is_dataclass, replace
 
-from pggan.config import Config
+from pggan.config import PENALIZED, Config
 
 # One row a setting that a preset changes, one column a preset; None: the field's own default.
 # paper: Karras et al. 2018, appendix A, and their published code; its lr and batch hold for one GPU.
@@ -36,14 +36,56 @@ TABLE = {
 
 NAMES = ("paintings", *COLUMNS)
 
+# What a network and a loss bring with them, over the preset and under the flags: a setting that suits one is wrong or
+# refused with another. dcgan: Radford et al. 2016, section 4; wgan: Arjovsky et al. 2017, algorithm 1; relativistic:
+# gamma falls by four with each halving, as a quarter of the squared gradient is left by mean pooling.
+ARCH_TABLE = {
+    "paper": {"residual": False, "critic_norm": "none"},
+    "style": {"residual": False, "critic_norm": "none"},
+    "dcgan": {"lr": "0.0002", "beta1": 0.5, "beta2": 0.999, "stddev_group": 0, "critic_norm": "batch"},
+}
+ARCH_LOSS = {"dcgan": "bce"}  # where no other is asked for
+LOSS_TABLE = {
+    # loss            penalty                      drift   clip
+    "logistic":      ("32:0.3,64:1,128:3,256:10",  0.0,    0.0),
+    "wgan-gp":       ("10",                        0.001,  0.0),
+    "relativistic":  ("32:0.25,64:1,128:4,256:16", 0.0,    0.0),
+    "bce":           ("0",                         0.0,    0.0),
+    "lsgan":         ("0",                         0.0,    0.0),
+    "hinge":         ("0",                         0.0,    0.0),
+    "wgan":          ("0",                         0.0,    1.0),
+}  # fmt: skip
+DCGAN_CLIP = 0.01  # of its unscaled weights, as published; 1 bounds an equalized layer at its initial spread
 
-def preset(name: str = "paintings") -> Config:
-    """The Config of that name; `paintings` is every field's own default."""
-    if name == "paintings":
-        return Config()
-    column = COLUMNS.index(name)
-    changes = {setting: row[column] for setting, row in TABLE.items() if row[column] is not None}
-    return with_settings(replace(Config(), preset=name), changes)
+
+def preset(name: str = "paintings", arch: str | None = None, loss: str | None = None) -> Config:
+    """The Config of that name; `paintings` is every field's own default.
+
+    arch, loss: when one is asked for that is not the preset's own, what it brings goes over the preset.
+    """
+    config = Config()
+    if name != "paintings":
+        column = COLUMNS.index(name)
+        changes = {setting: row[column] for setting, row in TABLE.items() if row[column] is not None}
+        config = with_settings(replace(config, preset=name), changes)
+    return suited(config, arch, loss)
+
+
+def suited(config: Config, arch: str | None = None, loss: str | None = None) -> Config:
+    """`config` with another arch or loss, and with all that these bring with them."""
+    new_arch, new_loss = arch or config.network.arch, loss or config.training.loss
+    if new_arch != config.network.arch and loss is None:
+        new_loss = ARCH_LOSS.get(new_arch, new_loss)
+    changes = {"arch": new_arch, "loss": new_loss}
+    if new_arch != config.network.arch:
+        changes |= ARCH_TABLE[new_arch]
+    if new_loss != config.training.loss:
+        changes |= dict(zip(("penalty", "drift", "clip"), LOSS_TABLE[new_loss], strict=True))
+    if new_loss == "wgan" and new_arch == "dcgan" and len(changes) > 2:
+        changes["clip"] = DCGAN_CLIP
+    if new_arch == "dcgan" and new_loss in PENALIZED and len(changes) > 2:
+        changes["critic_norm"] = "layer"
+    return with_settings(config, changes)
 
 
 def with_settings(config: Config, changes: dict[str, object]) -> Config:

@@ -16,20 +16,31 @@ SECONDS_BETWEEN_LINES = 10  # where the output is no terminal
 class Progress:
     """How far the run is: a tqdm bar on a terminal, a plain line now and then elsewhere."""
 
-    def __init__(self, planned: int, done: int):
+    def __init__(self, planned: float, done: float):
         look = "{percentage:3.0f}% |{bar}| {desc}"
         self.bar = tqdm(total=planned, initial=done, disable=None, dynamic_ncols=True, bar_format=look)
         self.printed = -float("inf")
 
-    def show(self, state: TrainState, alpha: float, images_per_s: float, memory: float, seconds_left: float) -> None:
-        """One line: resolution, alpha, kimg, images/s, memory (bytes), time left (seconds)."""
+    def show(
+        self,
+        state: TrainState,
+        alpha: float,
+        images_per_s: float,
+        memory: float,
+        seconds_left: float,
+        done: float | None = None,
+    ) -> None:
+        """One line: resolution, alpha, kimg, images/s, memory (bytes), time left (seconds).
+
+        done: of what is planned; None: images.
+        """
         text = (
             f"{state.res:>4} px  alpha {alpha:.2f}  {state.nimg / 1000:8.2f} kimg  {images_per_s:7.1f} img/s  "
             f"{memory / 2**30:5.2f} GiB  about {duration(seconds_left)} left"
         )
         if not self.bar.disable:
             self.bar.set_description_str(text, refresh=False)
-            self.bar.n = min(state.nimg, self.bar.total)
+            self.bar.n = min(state.nimg if done is None else done, self.bar.total)
             self.bar.refresh()
         elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = time.monotonic()

@@ -2,19 +2,20 @@
 
 import math
 import signal
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from pggan.config import at, to_dict
+from pggan import budget
+from pggan.config import at, seconds, to_dict
 from pggan.errors import Interrupted
 from pggan.folder import RunFolder
 from pggan.progress import Progress, peak_memory
-from pggan.schedule import Decision, Stage, due, seconds_left
+from pggan.schedule import Decision, Stage, budget_spent, due, finished, planned_images, seconds_left
 from pggan.state import TrainState
 from pggan.tracking import Tracker
 
 SECONDS_BETWEEN_GLANCES = 1  # of the progress line
+SECONDS_TO_LEAVE = 0.5  # of a process after its last word
 
 
 class NonFiniteError(Exception):
@@ -40,31 +41,68 @@ class Signals:
 
 
 class Run:
-    """One process's share of a run. clock: seconds, injected by tests."""
+    """One process's share of a run.
 
-    def __init__(self, folder: RunFolder, state: TrainState, planned: int, clock: Callable[[], float]):
-        self.folder, self.clock = folder, clock
-        self.progress = Progress(planned, state.nimg)
+    clock: seconds since this process began, injected by tests; before: seconds that earlier processes spent.
+    """
+
+    def __init__(self, folder: RunFolder, state: TrainState, before: float, clock: Callable[[], float]):
+        self.folder, self.clock, self.before = folder, clock, before
+        self.schedule = state.config.schedule
+        self.budget = seconds(self.schedule.budget) if self.schedule.budget else 0.0
+        self.progress = Progress(*((self.budget, self.wall()) if self.budget else (self.planned(state), state.nimg)))
         self.tracker = Tracker(
             state.config.run.wandb, folder.path, folder.path.name, to_dict(state.config), self.progress.say
         )
-        self.before = folder.last_record().get("wall/seconds", 0.0)  # spent by earlier processes
-        self.started = self.saved = self.recorded = self.ticked = self.glanced = clock()
+        self.saved = self.recorded = self.ticked = self.glanced = clock()
         self.recorded_nimg = state.nimg
         self.spent = {"step": 0.0, "data": 0.0}
+        self.costs = {"step": 0.0, "save": 0.0, "draw": 0.0}  # seconds that each took the last time
         self.speed = math.nan
+
+    def wall(self) -> float:
+        """Seconds since the start of the run, start-up included, over all processes."""
+        return self.before + self.clock()
+
+    def planned(self, state: TrainState) -> int:
+        """The nimg at which all is done, as far as that is known."""
+        if state.plan:
+            return state.plan[-1]["nimg"]
+        later = [res for res in state.config.network.stages() if res > state.res]
+        return state.stage().end + planned_images(self.schedule, later, first=False)
 
     @contextmanager
     def watch(self, name: str):
-        """Adds the time of its body to `spent`."""
+        """Adds the time of its body to `spent`, and remembers it as what this costs."""
         start = self.clock()
         yield
-        self.spent[name] += self.clock() - start
+        self.costs[name] = self.clock() - start
+        self.spent[name] = self.spent.get(name, 0.0) + self.costs[name]
+
+    def finished(self, state: TrainState, stage: Stage) -> Decision | None:
+        """The decision to end the stage, by the images shown, its clock or the budget."""
+        decision = finished(stage, state.nimg, state.stage_seconds)
+        return decision or budget_spent(self.schedule, stage, state.nimg, self.wall(), self.ahead())
+
+    def ahead(self) -> float:
+        """Seconds that one more step and the end of the run are going to take: two checkpoints and a grid."""
+        draw = self.costs["draw"] or self.costs["step"]
+        return self.costs["step"] + 2 * self.costs["save"] + draw + self.tracker.seconds_to_close + SECONDS_TO_LEAVE
+
+    def decide(self, state: TrainState, res: int, fades: bool) -> budget.Decided:
+        """What the plan or the budget gives the stage at `res`, which begins now; {} when there is neither."""
+        if state.plan:
+            return budget.replayed(state.plan, res)
+        if not self.budget:
+            return {}
+        later = [each for each in state.config.network.stages() if each > res]
+        speed = budget.expected_speed(state.speeds, res) if fades else None
+        return budget.decide(self.schedule, res, later, self.wall(), speed)
 
     def after_step(self, state: TrainState, stage: Stage, before: int, signals: Signals) -> None:
         """Everything that is due between the images `before` and state.nimg. Raises NonFiniteError, Interrupted."""
         now = self.clock()
-        if stage.seconds:
+        if stage.seconds or self.budget:
             state.stage_seconds += now - self.ticked
         self.ticked = now
         settings, alpha = state.config.run, stage.alpha(state.nimg)
@@ -81,7 +119,7 @@ class Run:
 
     def record(self, state: TrainState, alpha: float) -> None:
         """A line of metrics.jsonl: the means since the last one. Raises NonFiniteError when one is no number."""
-        losses = {f"loss/{name}": float(value) / state.steps for name, value in state.sums.items()}
+        losses = {f"loss/{name}": float(value) / state.counts[name] for name, value in state.sums.items()}
         if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
             raise NonFiniteError(f"{', '.join(bad)} not finite")
         now, config = self.clock(), state.config
@@ -98,11 +136,11 @@ class Run:
             "speed/data_share": self.spent["data"] / seconds,
             "speed/other_share": max(0.0, 1 - self.spent["step"] / seconds),
             "memory/peak_bytes": peak_memory(state.device),
-            "wall/seconds": self.before + now - self.started,
+            "wall/seconds": self.wall(),
         }
         state.metrics_bytes = self.folder.append(state.nimg, values)
         self.tracker.log(state.nimg, values)
-        state.sums, state.steps = {}, 0
+        state.sums, state.counts = {}, {}
         self.measure_from(state)
 
     def measure_from(self, state: TrainState) -> None:
@@ -110,7 +148,9 @@ class Run:
         self.recorded, self.recorded_nimg, self.spent = self.clock(), state.nimg, {"step": 0.0, "data": 0.0}
 
     def draw(self, state: TrainState, alpha: float) -> None:
-        self.tracker.log_grid(state.nimg, self.folder.draw(state, alpha))
+        with self.watch("draw"):
+            grid = self.folder.draw(state, alpha)
+        self.tracker.log_grid(state.nimg, grid)
 
     def glance(self, state: TrainState, stage: Stage, alpha: float) -> None:
         """The progress line."""
@@ -118,30 +158,33 @@ class Run:
         shown, seconds = state.nimg - self.recorded_nimg, self.glanced - self.recorded
         speed = self.speed if math.isfinite(self.speed) else shown / max(seconds, 1e-9)
         later = [res for res in state.config.network.stages() if res > state.res]
-        left = seconds_left(state.config.schedule, stage, state.nimg, state.stage_seconds, later, speed)
-        self.progress.show(state, alpha, speed, peak_memory(state.device), left)
+        if self.budget:
+            left, done = max(self.budget - self.wall(), 0.0), self.wall()
+        else:
+            left = seconds_left(self.schedule, stage, state.nimg, state.stage_seconds, later, speed)
+            done = state.nimg
+        self.progress.show(state, alpha, speed, peak_memory(state.device), left, done)
 
     def save(self, state: TrainState, end_of_stage: bool = False) -> None:
         """A checkpoint of a state that is good to return to. Raises NonFiniteError when it is not."""
         if not state.finite():
             raise NonFiniteError("a weight is not finite")
-        self.folder.save(state, end_of_stage)
+        if self.budget:
+            state.seconds = self.wall()
+        with self.watch("save"):
+            self.folder.save(state, end_of_stage)
         self.saved = self.clock()
 
     def end_stage(self, state: TrainState, decision: Decision) -> None:
         """The checkpoint and the grid that every resolution leaves behind."""
         self.save(state, end_of_stage=True)
         self.draw(state, 1.0)
-        minutes = (self.clock() - self.started) / 60
+        if self.budget and state.stage_seconds:
+            state.speeds[str(state.res)] = (state.nimg - state.stage_start) / state.stage_seconds
         self.progress.say(
-            f"{state.res} px is done at {state.nimg / 1000:.2f} kimg, {minutes:.1f} min: {decision.reason}"
+            f"{state.res} px is done at {state.nimg / 1000:.2f} kimg, {self.wall() / 60:.1f} min: {decision.reason}"
         )
 
     def close(self) -> None:
         self.tracker.close()
         self.progress.close()
-
-
-def wall_clock() -> float:
-    """Seconds; only differences mean anything."""
-    return time.monotonic()

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from pggan.networks import Generator
+from pggan.noise import latents, noise_maps
 from pggan.randomness import Stream
 
 MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken over
@@ -23,18 +24,19 @@ def draw_batches(
 ) -> Iterator[np.ndarray]:
     """uint8 [up to batch, H, W, 3] until there are `count`; picture i depends on (seed, i) alone, but for its last bit.
 
-    psi pulls samples towards the mean, at the latent dense layer's output and before its pixelnorm: scaling a latent
-    that is then normalised would do nothing (truncation: Karras et al. 2019, appendix B, in its own place).
+    psi pulls samples towards the mean, at project()'s output: scaling a latent that is then normalised would do nothing
+    (truncation: Karras et al. 2019, appendix B; in the networks without styles, in its own place).
     """
     device = next(generator.parameters()).device
-    stream, width = Stream(seed), generator.config.latent
+    stream, width, maps = Stream(seed), generator.config.latent, generator.noise_size()
     mean = None
     if psi != 1:
-        mean = generator.project(torch.from_numpy(stream.normal("mean", 0, MEAN_OF, width)).to(device)).mean(0)
+        mean = generator.project(latents(stream, "mean", 0, MEAN_OF, width, device)).mean(0)
     for start in range(0, count, batch):  # the last batch is full too: a convolution's last bit depends on its size
-        h = generator.project(torch.from_numpy(stream.normal("samples", start, batch, width)).to(device))
-        images = to_uint8(generator.synthesize(h if mean is None else mean + psi * (h - mean), alpha))
-        yield images.numpy()[: count - start]
+        h = generator.project(latents(stream, "samples", start, batch, width, device))
+        h = h if mean is None else mean + psi * (h - mean)
+        images = generator.synthesize(h, alpha, noise_maps(stream, "sample noise", start, batch, maps, device))
+        yield to_uint8(images).numpy()[: count - start]
 
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,10 @@ next stage starts there. Times are passed in as seconds, so that a test or a rep
 
 from dataclasses import dataclass
 
-from pggan.config import ScheduleConfig, at
+from pggan.budget import SLOWER, Decided
+from pggan.config import ScheduleConfig, at, seconds
 
-SLOWER = 2.5  # images/s at one resolution over those at the next, as measured on two cores from 32 to 64 px
+ENDLESS = 10**15  # images of a stage that only a clock ends
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Stage:
     """One resolution's turn.
 
     res: pixels of the shorter side; start: nimg at which it began; fade, stable: planned images of each part;
-    floor: images after the fade before its clock may end it; seconds: the clock, 0 for none.
+    floor: images after the fade before its clock may end it; seconds: the clock, 0 for none; until: when its share of
+    the budget is spent, in seconds from the start of the run, 0 for no budget; stops: the plan ends the run here.
     """
 
     res: int
@@ -25,6 +27,8 @@ class Stage:
     stable: int
     floor: int = 0
     seconds: float = 0.0
+    until: float = 0.0
+    stops: bool = False
 
     def alpha(self, nimg: int) -> float:
         """Weight of the newest block, 0 (invisible) to 1 (in), linear in images (section 3, figure 2)."""
@@ -42,18 +46,31 @@ class Stage:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a stage is over: a sentence, and the numbers it rests on (they go into growth.json)."""
+    """Why a stage is over: a sentence, and the numbers it rests on (they go into growth.json).
+
+    stops: the whole run is over, whatever resolutions were to come.
+    """
 
     reason: str
     numbers: dict[str, float]
+    stops: bool = False
 
 
-def stage_of(config: ScheduleConfig, res: int, start: int, first: bool) -> Stage:
-    """The stage at `res` that begins at image `start`. The first stage has nothing to fade from."""
+def stage_of(config: ScheduleConfig, res: int, start: int, first: bool, decided: Decided | None = None) -> Stage:
+    """The stage at `res` that begins at image `start`. The first stage has nothing to fade from.
+
+    decided: what goes over the settings, see budget.py.
+    """
+    decided = decided or {}
+    fade = decided.get("fade", 0 if first else round(1000 * at(config.fade_kimg, res)))
+    if config.budget:
+        return Stage(res, start, fade, ENDLESS, until=decided.get("until", seconds(config.budget)))
+    if "end" in decided:
+        return Stage(res, start, fade, decided["end"] - start - fade, stops=decided["stops"])
     return Stage(
         res=res,
         start=start,
-        fade=0 if first else round(1000 * at(config.fade_kimg, res)),
+        fade=fade,
         stable=round(1000 * at(config.stable_kimg, res)),
         floor=round(1000 * config.floor_kimg),
         seconds=60 * at(config.stage_minutes, res),
@@ -63,9 +80,24 @@ def stage_of(config: ScheduleConfig, res: int, start: int, first: bool) -> Stage
 def finished(stage: Stage, nimg: int, seconds: float) -> Decision | None:
     """The decision to end `stage`, or None. seconds: spent in this stage, summed over restarts."""
     if nimg >= stage.end:
-        return Decision("planned kimg reached", {"planned_nimg": stage.end})
+        return Decision("planned kimg reached", {"planned_nimg": stage.end}, stage.stops)
     if 0 < stage.seconds <= seconds and nimg >= stage.fade_end + stage.floor:
         return Decision("stage clock ran out", {"planned_nimg": stage.end, "seconds": round(seconds, 1)})
+    return None
+
+
+def budget_spent(config: ScheduleConfig, stage: Stage, nimg: int, spent: float, ahead: float) -> Decision | None:
+    """The decision to end `stage` because of the budget, or None. The fade is finished first, unless all is spent.
+
+    spent: seconds since the start of the run; ahead: what one more step and the end of the run would take.
+    """
+    if not config.budget:
+        return None
+    numbers = {"seconds": round(spent, 1), "budget_seconds": seconds(config.budget)}
+    if spent + ahead >= numbers["budget_seconds"]:
+        return Decision("the budget is spent", numbers, stops=True)
+    if spent >= stage.until and nimg >= stage.fade_end:
+        return Decision("its share of the budget is spent", {**numbers, "until": stage.until})
     return None
 
 

@@ -1,13 +1,14 @@
 """How a run begins, or goes on: its state, its pictures, its folder, checked before anything is written."""
 
+import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from pggan import checkpoint
-from pggan.config import Config, at, from_dict
+from pggan import budget, checkpoint
+from pggan.config import Config, at, from_dict, seconds
 from pggan.data.packing import Pack, pack
 from pggan.data.sources import open_source
 from pggan.errors import UserError
@@ -43,8 +44,10 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
         values = begun_elsewhere(config)
     threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
     torch.set_num_threads(threads)
-    state = state_from(values, device, config) if values else new_state(config, device)
+    precision = pick_precision(config.training.precision, device)
+    state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
     state.threads = threads
+    state.plan = plan_of(config, state, bool(values))
     if not known and over(state):
         raise UserError(f"{config.run.resume} is the end of its run: raise --max-res or --stable-kimg to go on from it")
     if state.res > config.network.ends()[1]:
@@ -62,14 +65,44 @@ def begun_elsewhere(config: Config) -> dict:
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
-    return {**values, "metrics_bytes": 0, "data": ""}
+    return {**values, "metrics_bytes": 0, "data": "", "seconds": 0.0, "plan": [], "decided": {}, "speeds": {}}
+
+
+def plan_of(config: Config, state: TrainState, goes_on: bool) -> list[dict]:
+    """The growth.json that --plan repeats, [] for none. Raises UserError when it cannot, or is not this run's."""
+    if not config.schedule.plan or (goes_on and not Path(config.schedule.plan).expanduser().exists()):
+        return state.plan
+    path = Path(config.schedule.plan).expanduser()
+    try:
+        plan = budget.check_plan(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--plan {path} cannot be read: {error}") from None
+    if state.plan and plan != state.plan:
+        raise UserError(f"--plan {path} is not the plan that this run began with: put that back, or name another --out")
+    for res in (res for res in config.network.stages() if res >= state.res):
+        budget.replayed(plan, res)
+        if any(entry["action"] == "stop" and entry["from_res"] == res for entry in plan):
+            break
+    if any(entry["action"] == "rollback" for entry in plan):
+        print(f"{path} has a rollback, which is not repeated: only when to fade, grow and stop is", flush=True)
+    return plan
 
 
 def over(state: TrainState) -> bool:
     """Whether the run has stopped and its settings ask for no more."""
-    stopped = bool(state.growth) and state.growth[-1]["action"] == "stop"
+    if not state.growth or state.growth[-1]["action"] != "stop":
+        return False
+    entry, schedule = state.growth[-1], state.config.schedule
+    if schedule.budget:
+        return seconds(schedule.budget) <= entry["numbers"].get("budget_seconds", 0.0)
+    waits = schedule.schedule == "manual" or state.stage().stops
     last = state.res == state.config.network.stages()[-1]
-    return stopped and last and finished(state.stage(), state.nimg, state.stage_seconds) is not None
+    return (last or waits) and finished(state.stage(), state.nimg, state.stage_seconds) is not None
+
+
+def waits(state: TrainState) -> bool:
+    """Whether a manual run is at the end of a resolution that is not its last."""
+    return over(state) and state.config.schedule.schedule == "manual" and state.res < state.config.network.ends()[1]
 
 
 def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
@@ -116,6 +149,15 @@ def pick_device(name: str) -> torch.device:
     if not have[name]:
         raise UserError(f"--device {name} is not available here: use --device auto")
     return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """`auto`: bf16 on a GPU that has it, fp16 on one that has not, fp32 elsewhere."""
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def default_folder(config: Config) -> str:

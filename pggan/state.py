@@ -7,14 +7,21 @@ from pathlib import Path
 import torch
 
 from pggan import checkpoint, ema
+from pggan.budget import Decided
 from pggan.config import Config, at, from_dict, to_dict
 from pggan.errors import UserError
 from pggan.networks import Discriminator, Generator, Growing
-from pggan.optimizer import adam, moments
+from pggan.optimizer import adam, lazy_ratio, moments
 from pggan.randomness import Stream
 from pggan.schedule import Stage, stage_of
 
-PLACES = ("out", "resume", "cache")  # where things lie on one machine is no part of a run's state
+PLACES = ("out", "resume", "cache", "plan")  # where things lie on one machine is no part of a run's state
+
+HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PLAIN = (
+    *("nimg", "attempt", "stage_start", "stage_seconds", "lr_factor", "growth", "counts", "metrics_bytes", "data"),
+    *("threads", "precision", "pieces", "decided", "speeds", "seconds", "plan"),
+)
 
 
 @dataclass
@@ -23,7 +30,9 @@ class TrainState:
 
     nimg: real images shown; stage_start: nimg at which this resolution began; stage_seconds: spent in this stage, kept
     only where a stage has a clock; lr_factor: halved by each rollback; growth: the entries of growth.json;
-    sums, steps: the losses since the last record; metrics_bytes: length of metrics.jsonl; data: fingerprint.
+    sums, counts: the losses since the last record, and how often each was there; metrics_bytes: length of
+    metrics.jsonl; data: fingerprint; precision: fp32, bf16 or fp16; pieces: parts that a batch is trained in;
+    decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated.
     """
 
     config: Config
@@ -39,10 +48,20 @@ class TrainState:
     lr_factor: float = 1.0
     growth: list[dict] = field(default_factory=list)
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    steps: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     metrics_bytes: int = 0
     data: str = ""
     threads: int = 0
+    precision: str = "fp32"
+    pieces: int = 1
+    decided: Decided = field(default_factory=dict)
+    speeds: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    plan: list[dict] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.G.half = self.D.half = HALVES[self.precision]  # samples are drawn from the average in full precision
 
     @property
     def res(self) -> int:
@@ -57,8 +76,7 @@ class TrainState:
         return next(self.G.parameters()).device
 
     def stage(self) -> Stage:
-        first = self.res == self.config.network.stages()[0]
-        return stage_of(self.config.schedule, self.res, self.stage_start, first)
+        return stage_of(self.config.schedule, self.res, self.stage_start, not self.G.grown, self.decided)
 
     def batch(self) -> int:
         return int(at(self.config.training.batch, self.res))
@@ -68,30 +86,38 @@ class TrainState:
         entry = {"nimg": self.nimg, "action": action, "from_res": self.res, "to_res": to_res}
         self.growth.append({**entry, "reason": reason, "numbers": numbers})
 
-    def grow(self) -> None:
-        """The growth step: one block for each network, moments and average carried over, a new stage begun."""
+    def grow(self, decided: Decided | None = None) -> None:
+        """The growth step: one block for each network, moments and average carried over, a new stage begun.
+
+        decided: of the new stage, where a budget or a plan says anything.
+        """
         self.G.grow(_rng(self.stream, f"init G {2 * self.res}"))
         self.D.grow(_rng(self.stream, f"init D {2 * self.res}"))
         ema.grow(self.average, self.G)
         for network in (self.G, self.D, self.average):
             network.to(memory_format=torch.channels_last)
+        self.average.eval()
         self.renew_adam(carry=self.config.training.adam_at_growth == "carry")
-        self.stage_start, self.stage_seconds = self.nimg, 0.0
+        self.stage_start, self.stage_seconds, self.pieces, self.decided = self.nimg, 0.0, 1, decided or {}
 
     def renew_adam(self, carry: bool) -> None:
         """Adam over the networks as they now are, with the moments it had or with none."""
-        for name, network in (("adam_g", self.G), ("adam_d", self.D)):
-            kept = moments(getattr(self, name), network) if carry else None
-            setattr(self, name, adam(network, self.config.training, kept))
+        training = self.config.training
+        kept_g, kept_d = (moments(self.adam_g, self.G), moments(self.adam_d, self.D)) if carry else (None, None)
+        self.adam_g = adam(self.G, training, kept_g)
+        self.adam_d = adam(self.D, training, kept_d, lazy_ratio(training))
 
     def add(self, stats: dict[str, torch.Tensor]) -> None:
         """Adds a step's stats (0-d tensors) to the sums since the last record."""
-        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in stats.items()}
-        self.steps += 1
+        for name, value in stats.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def finite(self) -> bool:
         """Whether all weights, moments and sums are finite numbers."""
-        tensors = [*self.G.parameters(), *self.D.parameters(), *self.average.parameters(), *self.sums.values()]
+        tensors = [*self.sums.values()]
+        for network in (self.G, self.D, self.average):
+            tensors += ema.tensors(network).values()
         for optimizer in (self.adam_g, self.adam_d):
             tensors += [value for moments in optimizer.state.values() for value in moments.values()]
         return bool(torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all())
@@ -102,7 +128,6 @@ class TrainState:
         for part in settings.values():
             if isinstance(part, dict):
                 part.update({name: None for name in PLACES if name in part})
-        plain = ("nimg", "attempt", "stage_start", "stage_seconds", "lr_factor", "growth", "steps", "metrics_bytes")
         return {
             "config": settings,
             "res": self.res,
@@ -112,13 +137,14 @@ class TrainState:
             "moments_g": moments(self.adam_g, self.G),
             "moments_d": moments(self.adam_d, self.D),
             "sums": dict(self.sums),
-            **{name: getattr(self, name) for name in (*plain, "data", "threads")},
+            "scaler": self.scaler.state_dict(),
+            **{name: getattr(self, name) for name in PLAIN},
             "torch": str(torch.__version__),
         }
 
 
-def new_state(config: Config, device: torch.device, attempt: int = 0) -> TrainState:
-    """The state before the first step."""
+def new_state(config: Config, device: torch.device, attempt: int = 0, precision: str = "fp32") -> TrainState:
+    """The state before the first step. precision: fp32, bf16 or fp16."""
     stream = Stream(config.training.seed, attempt)
     G = _place(Generator(config.network, _rng(stream, "init G")), device)
     D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
@@ -127,10 +153,11 @@ def new_state(config: Config, device: torch.device, attempt: int = 0) -> TrainSt
         config=config,
         G=G,
         D=D,
-        average=average.requires_grad_(False),
+        average=average.requires_grad_(False).eval(),
         adam_g=adam(G, config.training),
-        adam_d=adam(D, config.training),
+        adam_d=adam(D, config.training, ratio=lazy_ratio(config.training)),
         attempt=attempt,
+        precision=precision,
     )
 
 
@@ -141,17 +168,17 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
     """
     try:
         config = config or from_dict(values["config"])
-        state = new_state(config, device, values["attempt"])
+        state = new_state(config, device, values["attempt"], values["precision"])
         for network, name in ((state.G, "G"), (state.D, "D"), (state.average, "average")):
             _grow_to(network, values["res"])
             _place(network, device).load_state_dict(values[name])
         state.average.requires_grad_(False)
         state.adam_g = adam(state.G, config.training, values["moments_g"])
-        state.adam_d = adam(state.D, config.training, values["moments_d"])
+        state.adam_d = adam(state.D, config.training, values["moments_d"], lazy_ratio(config.training))
         state.sums = {name: value.to(device) for name, value in values["sums"].items()}
-        for name in ("nimg", "stage_start", "stage_seconds", "lr_factor", "growth", "steps", "metrics_bytes"):
-            setattr(state, name, values[name])
-        state.data, state.threads = values["data"], values["threads"]
+        state.scaler.load_state_dict(values["scaler"])
+        for name in PLAIN:
+            setattr(state, name, copy.deepcopy(values[name]))
     except (KeyError, RuntimeError, ValueError) as error:
         what = str(error).strip().splitlines()[0]
         raise UserError(f"this checkpoint has another shape than its settings say ({what})") from error

@@ -26,6 +26,11 @@ class Tracker:
         self.dropped = 0
         self.step = 0  # the last one of the run in wandb, which drops what comes with an earlier one
 
+    @property
+    def seconds_to_close(self) -> float:
+        """About what close() will take, for who plans by the clock."""
+        return 0.0 if self.mode == "off" else SECONDS_UNTIL_TOLD
+
     def log(self, nimg: int, values: dict[str, float]) -> None:
         """Numbers by their names in metrics.jsonl."""
         self._put((nimg, values, None))

@@ -1,73 +1,73 @@
-"""The loop: steps, stages, and what happens at their ends."""
+"""The loop: stages, and what happens at their ends."""
 
 import os
 import shlex
+import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from pggan import checkpoint, ema
-from pggan.config import Config, at, faded
+from pggan import checkpoint
+from pggan.config import Config
 from pggan.data.batches import Pictures
 from pggan.data.packing import Pack
-from pggan.errors import Diverged, Interrupted, UserError
+from pggan.errors import Diverged, Interrupted, UserError, out_of_memory
 from pggan.folder import RunFolder
-from pggan.losses import LOSSES
-from pggan.networks import fade_reals
-from pggan.optimizer import set_lr
-from pggan.run import NonFiniteError, Run, Signals, wall_clock
-from pggan.schedule import Stage, finished, planned_images
-from pggan.starting import begin, complete, default_folder, load_pictures, over, write_down
+from pggan.rehearsal import images_per_s
+from pggan.run import NonFiniteError, Run, Signals
+from pggan.schedule import Decision
+from pggan.starting import begin, complete, default_folder, load_pictures, over, waits, write_down
 from pggan.state import TrainState, state_from
+from pggan.step import step
 from pggan.validation import validate
 
 MOST_ROLLBACKS = 3
 
 
-def train(config: Config, clock: Callable[[], float] = wall_clock) -> Path:
+def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     """Runs `config`, or goes on with the unfinished run in its folder; returns the folder.
 
-    Raises UserError for what the user can mend, Diverged, and Interrupted after a signal, when all is saved.
+    clock: seconds that count as spent by this process so far; None: since this call. Raises UserError for what the user
+    can mend, Diverged, and Interrupted after a signal, when all is saved.
     """
+    clock = clock or stopwatch()
     validate(config)
     with RunFolder(Path(os.path.expanduser(config.run.out or default_folder(config)))) as folder:
         config = complete(config, folder)
         try:
             state = begin(config, folder)
             if over(state):
-                where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
-                print(f"{folder.path} is finished: {where}; to go on, raise --max-res, with --out {folder.path}")
+                print(what_next(folder, state))
                 return folder.path
             pictures = load_pictures(config, state, folder)
             folder.make_mine()
             write_down(config, state, pictures, folder)
-            go_on(config, folder, state, pictures, clock)
+            go_on(folder, state, pictures, clock)
+            if waits(state):
+                print(what_next(folder, state))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise UserError(
-                f"out of memory ({str(error).splitlines()[0][:120]}): what is saved stays; begin anew with a smaller "
-                f"--batch or --fmap-base and another --out"
+                f"out of memory ({str(error).splitlines()[0][:120]}), with the batch in as many parts as it can be: "
+                f"what is saved stays; begin anew with a smaller --batch or --fmap-base and another --out"
             ) from error
     return folder.path
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Of the device or of the machine; torch tells the second in words only."""
-    said = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said
+def stopwatch() -> Callable[[], float]:
+    """Seconds since this call."""
+    start = time.monotonic()
+    return lambda: time.monotonic() - start
 
 
-def go_on(
-    config: Config, folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[[], float] = wall_clock
-) -> None:
+def go_on(folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[[], float]) -> None:
     """All that is left of a run, from `state` on; the folder's records are cut to it. Raises as `train` does."""
+    before = max(
+        state.seconds, folder.last_record().get("wall/seconds", 0.0)
+    )  # those that are cut took their time, too
     folder.cut_metrics(state.metrics_bytes)
     folder.write_growth(state.growth)
-    later = [res for res in config.network.stages() if res > state.res]
-    run = Run(folder, state, state.stage().end + planned_images(config.schedule, later, first=False), clock)
+    run = Run(folder, state, before, clock)
     with Signals() as signals:
         try:
             run_stages(run, state, pictures, signals)
@@ -80,14 +80,17 @@ def go_on(
 
 def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> None:
     """All stages that are left, from wherever `state` is."""
+    settle(run, state)
     run.save(state)  # something to roll back to, and a disk that cannot be written is found out now
     while True:
         stage = state.stage()
         pictures = pictures_at(pack, state)
         try:
-            while not (decision := finished(stage, state.nimg, state.stage_seconds)):
+            while not (decision := run.finished(state, stage)):
                 with run.watch("step"):
-                    step(run, state, stage, pictures)
+                    with run.watch("data"):
+                        reals = pictures.batch(state.nimg, state.batch())
+                    step(state, stage, reals, run.progress.say)
                 before, state.nimg = state.nimg, state.nimg + state.batch()
                 if before < stage.fade_end <= state.nimg and state.config.training.adam_at_growth == "reset":
                     state.renew_adam(carry=False)
@@ -96,64 +99,37 @@ def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> Non
         except NonFiniteError as error:
             state = roll_back(run, state, error)
             continue
-        last = state.res == state.config.network.stages()[-1]
-        state.log("stop" if last else "grow", state.res if last else 2 * state.res, decision.reason, decision.numbers)
-        if not last:
-            state.grow()
-        run.folder.write_growth(state.growth)
-        run.save(state)
-        if last:
+        if end_or_grow(run, state, decision):
             return
 
 
-def step(run: Run, state: TrainState, stage: Stage, pictures: Pictures) -> None:
-    """One step of D, one of G, one of the average, on the images state.nimg .. state.nimg + batch - 1."""
-    G, D, settings, alpha = state.G, state.D, state.config.training, stage.alpha(state.nimg)
-    loss, critic = LOSSES[settings.loss], partial(D, alpha=alpha)
-    with run.watch("data"):
-        reals = pictures.batch(state.nimg, state.batch())
-    reals = fade_reals(reals, alpha)
-    latents_d, latents_g, mix = noise(state)
-    set_rates(state, stage)
-
-    with torch.no_grad():
-        fakes = G(latents_d, alpha)
-    weight = faded(settings.penalty, state.res, alpha)
-    d_loss, d_stats = loss.discriminator(critic, reals, fakes, mix, weight, settings.drift)
-    descend(state.adam_d, d_loss)
-
-    D.requires_grad_(False)
-    g_loss, g_stats = loss.generator(critic, G(latents_g, alpha))
-    descend(state.adam_g, g_loss)
-    D.requires_grad_(True)
-
-    seen = state.nimg + state.batch()
-    lives = ema.half_lives(1000 * at(settings.ema_kimg, state.res), settings.ema_ramp, seen, seen - stage.start)
-    ema.update(state.average, G, *(ema.decay(state.batch(), life) for life in lives))
-    state.add({**d_stats, **g_stats})
+def settle(run: Run, state: TrainState) -> None:
+    """Decides what the stage under way gets from a plan or a budget that it does not know of yet."""
+    if state.decided or not (state.plan or run.budget):
+        return
+    under_way = state.nimg > state.stage_start
+    fade = state.stage().fade
+    if state.G.grown and not under_way and not state.speeds and run.budget:  # begun from a grown checkpoint
+        state.speeds[str(state.res)] = images_per_s(state.config, state.res, state.device)
+    state.decided = run.decide(state, state.res, fades=state.G.grown and not under_way)
+    if under_way and run.budget:
+        state.decided["fade"] = fade
 
 
-def noise(state: TrainState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents for D's step and for G's, [batch, Z], and a number in [0, 1) for each picture, [batch]."""
-    stream, nimg, batch, width = state.stream, state.nimg, state.batch(), state.config.network.latent
-    numbers = [stream.normal(f"latents {player}", nimg, batch, width) for player in "DG"]
-    numbers.append(stream.uniform("mix", nimg, batch, 1)[:, 0].astype("float32"))
-    return tuple(torch.from_numpy(array).to(state.device) for array in numbers)
-
-
-def set_rates(state: TrainState, stage: Stage) -> None:
-    """The learning rates of this step; weights that are new since the last growth are warmed up."""
-    settings, warmth = state.config.training, 1.0
-    if len(state.G.rgb) == 2 and settings.warmup_kimg:  # it has grown
-        warmth = min(1.0, (state.nimg - stage.start + state.batch()) / (1000 * settings.warmup_kimg))
-    for optimizer in (state.adam_d, state.adam_g):
-        set_lr(optimizer, at(settings.lr, state.res) * state.lr_factor, warmth)
-
-
-def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+def end_or_grow(run: Run, state: TrainState, decision: Decision) -> bool:
+    """Writes down what follows from the end of a stage, and does it; whether this process is done."""
+    last = decision.stops or state.res == state.config.network.stages()[-1]
+    if last or run.schedule.schedule == "manual":
+        reason = decision.reason if last else f"{decision.reason}; tools/grow.py is to grow it"
+        state.log("stop", state.res, reason, decision.numbers)
+    else:
+        numbers = dict(decision.numbers)
+        state.log("grow", 2 * state.res, decision.reason, numbers)
+        state.grow(run.decide(state, 2 * state.res, fades=True))
+        numbers["fade_nimg"] = state.stage().fade
+    run.folder.write_growth(state.growth)
+    run.save(state)
+    return state.growth[-1]["action"] == "stop"
 
 
 def pictures_at(pack: Pack, state: TrainState) -> Pictures:
@@ -182,7 +158,7 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
     state = state_from(checkpoint.load_latest(run.folder.checkpoints), failed.device, failed.config)
     state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
     if state.res == failed.res:
-        state.stage_seconds = failed.stage_seconds  # a stage's clock counts what failed, too
+        state.stage_seconds, state.pieces = failed.stage_seconds, failed.pieces  # a stage's clock counts what failed
     state.metrics_bytes = run.folder.metrics.stat().st_size
     state.log("rollback", state.res, str(error), {"failed_nimg": failed.nimg, "lr_factor": state.lr_factor})
     run.progress.say(
@@ -193,6 +169,20 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
     run.measure_from(state)
     run.save(state)
     return state
+
+
+def what_next(folder: RunFolder, state: TrainState) -> str:
+    """What to say of a run that has nothing left to do, and what to type to take it further."""
+    latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
+    where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
+    if waits(state):
+        return (
+            f"{folder.path} has come to the end of {where}\n"
+            f"to grow:       python tools/grow.py {latest}, then the same command again\n"
+            f"to stay on:    the same command with a higher --stable-kimg"
+        )
+    more = "--budget" if state.config.schedule.budget else "--max-res"
+    return f"{folder.path} is finished: {where}; to go on, raise {more}, with --out {folder.path}"
 
 
 def summary(folder: Path) -> str:

@@ -1,15 +1,17 @@
 """Which settings can be, go together, and may change when a run is continued. No torch here."""
 
-from pggan.config import Config, TrainingConfig, at, flat, grid_shape, ladder
+from pggan.config import PENALIZED, Config, ScheduleConfig, at, flat, grid_shape, ladder, seconds
 from pggan.errors import UserError
 
 # What may differ when a run is continued: everything else is what the run is.
 CHANGEABLE = {
     *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
-    *("record_kimg", "sample_kimg", "grid", "wandb", "device", "threads", "cache"),
+    *("record_kimg", "sample_kimg", "grid", "wandb", "tensorboard", "device", "threads", "cache", "dry_run"),
+    *("budget", "budget_share"),
+    "plan",  # its content is compared
 }
 
-LADDERS = ("penalty", "batch", "lr", "ema_kimg", "fade_kimg", "stable_kimg", "stage_minutes")
+LADDERS = ("penalty", "batch", "lr", "ema_kimg", "fade_kimg", "stable_kimg", "stage_minutes", "budget_share")
 MOST_THREADS = 1024
 LARGEST = 1e12  # of any number: what lies above is a slip of the keyboard
 
@@ -20,7 +22,8 @@ def validate(config: Config) -> None:
         _check_value("--" + name.replace("_", "-"), value, name in LADDERS)
     for res in config.network.stages():
         _check_stage(config, res)
-    _check_training(config.training)
+    _check_training(config)
+    _check_schedule(config.schedule)
     for name in ("save_minutes", "record_kimg", "sample_kimg"):
         if getattr(config.run, name) <= 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0")
@@ -63,7 +66,7 @@ def _check_stage(config: Config, res: int) -> None:
     batch, group = at(config.training.batch, res), config.network.stddev_group
     if batch < 1 or batch != int(batch):
         raise UserError(f"--batch is {batch:g} at {res} px: it must be a whole number of pictures")
-    if batch % min(group, batch):
+    if group and batch % min(group, batch):
         raise UserError(f"--batch {batch:g} at {res} px is not a multiple of --stddev-group {group}")
     if at(config.training.lr, res) <= 0:
         raise UserError(f"--lr must be above 0 at {res} px")
@@ -71,9 +74,30 @@ def _check_stage(config: Config, res: int) -> None:
         raise UserError(f"--stable-kimg must be at least 0.001 at {res} px")
 
 
-def _check_training(training: TrainingConfig) -> None:
+def _check_training(config: Config) -> None:
+    training, network = config.training, config.network
+    penalized = training.loss in PENALIZED
+    penalty = any(ladder(training.penalty).values())
+    if penalty and not penalized:
+        raise UserError(f"--loss {training.loss} has no gradient penalty and would ignore --penalty: set it to 0")
+    if training.penalty_every < 1:
+        raise UserError("--penalty-every must be at least 1")
+    if training.penalty_every > 1 and not (penalized and penalty):
+        raise UserError(f"--penalty-every needs a penalty: --loss {training.loss} has none here")
+    if bool(training.clip) != (training.loss == "wgan"):
+        what = "needs --clip above 0" if training.loss == "wgan" else "would ignore --clip: set it to 0"
+        raise UserError(f"--loss {training.loss} {what}")
     if training.drift and training.loss != "wgan-gp":
         raise UserError(f"--drift belongs to --loss wgan-gp; --loss {training.loss} would ignore it")
+    if network.residual and network.arch != "dcgan":
+        raise UserError(f"--residual belongs to --arch dcgan; --arch {network.arch} would ignore it")
+    if network.critic_norm != "none" and network.arch != "dcgan":
+        raise UserError(f"--critic-norm belongs to --arch dcgan; --arch {network.arch} would ignore it")
+    if network.critic_norm == "batch" and penalized and penalty:
+        raise UserError(
+            f"--critic-norm batch mixes the pictures of a batch, and the gradient penalty of --loss {training.loss} "
+            f"needs each by itself: use --critic-norm layer"
+        )
     if training.adam_at_growth == "reset" and training.warmup_kimg:
         raise UserError("--warmup-kimg belongs to --adam-at-growth carry; with reset, set it to 0")
     for name in ("beta1", "beta2"):
@@ -81,3 +105,33 @@ def _check_training(training: TrainingConfig) -> None:
             raise UserError(f"--{name} must be below 1")
     if training.threads > MOST_THREADS:
         raise UserError(f"--threads {training.threads} is more than any machine has: at most {MOST_THREADS}")
+
+
+def _check_schedule(schedule: ScheduleConfig) -> None:
+    if schedule.budget is not None:
+        try:
+            seconds(schedule.budget)
+        except UserError as error:
+            raise UserError(f"--budget: {error}") from None
+        if not all(ladder(schedule.budget_share).values()):
+            raise UserError("--budget-share must be above 0")
+    if schedule.budget and schedule.plan:
+        raise UserError("--budget decides by the clock and --plan repeats what was decided: give one of them")
+    if schedule.schedule == "manual" and (schedule.budget or schedule.plan):
+        other = "--budget" if schedule.budget else "--plan"
+        raise UserError(f"--schedule manual stops after each resolution and {other} grows by itself: give one of them")
+
+
+def check_ignored(config: Config, default: Config) -> None:
+    """Raises UserError for flags that another one makes meaningless. default: what the flags were laid over."""
+    given, usual = flat(config), flat(default)
+    kimg = ("fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg")
+    ignored = {"budget": kimg, "plan": kimg}
+    for other, names in ignored.items():
+        for name in names if given[other] else ():
+            if given[name] != usual[name]:
+                raise UserError(f"--{name.replace('_', '-')} and --{other} both say when to grow: give one of them")
+    if given["budget_share"] != usual["budget_share"] and not given["budget"]:
+        raise UserError("--budget-share divides a --budget: give one, or leave it out")
+    if given["floor_kimg"] != usual["floor_kimg"] and not any(ladder(given["stage_minutes"]).values()):
+        raise UserError("--floor-kimg belongs to --stage-minutes: give these, or leave it out")

@@ -10,14 +10,16 @@ from runs import ROOT
 # A module may import those of lower rank. `data` and `metrics` are rooms of their own.
 RANKS = {
     **dict.fromkeys(("errors", "randomness"), 0),
-    **dict.fromkeys(("config", "cli"), 1),
-    **dict.fromkeys(("presets", "schedule", "validation", "layers", "losses", "checkpoint"), 2),
-    **dict.fromkeys(("networks", "data", "tracking"), 3),
-    **dict.fromkeys(("ema", "optimizer", "samples", "metrics"), 4),
-    "state": 5,
-    **dict.fromkeys(("growth", "folder", "progress"), 6),
-    **dict.fromkeys(("run", "starting"), 7),
-    "training": 8,
+    **dict.fromkeys(("config", "cli", "noise"), 1),
+    **dict.fromkeys(("presets", "budget", "validation", "layers", "losses", "checkpoint"), 2),
+    **dict.fromkeys(("schedule", "archs", "data", "tracking", "tensorboard"), 3),
+    **dict.fromkeys(("networks", "report"), 4),
+    **dict.fromkeys(("ema", "optimizer", "samples", "metrics"), 5),
+    "state": 6,
+    **dict.fromkeys(("growth", "folder", "progress", "step"), 7),
+    "rehearsal": 9,
+    **dict.fromkeys(("run", "starting"), 8),
+    "training": 10,
 }
 
 

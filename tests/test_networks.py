@@ -208,7 +208,7 @@ def test_minibatch_stddev_stands_at_the_base_grid_and_nowhere_else(monkeypatch):
         seen.append((tuple(x.shape), group))
         return torch.from_numpy(real(x.numpy(), group))
 
-    monkeypatch.setattr("pggan.networks.minibatch_stddev", spy)
+    monkeypatch.setattr("pggan.archs.paper.minibatch_stddev", spy)
     D = stirred(Discriminator(small(16))).requires_grad_(False)
     D(pictures(D.config, 16))
     assert seen == [((8, 6, 4, 4), 4)]
