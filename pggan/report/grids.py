@@ -62,12 +62,8 @@ def spread(grids: list, most: int = MOST) -> list:
     stride = 1
     while -(-len(grids) // stride) > most:
         stride *= 2
-    following = [*grids[1:], (None, None, None)]
-    return [
-        grid
-        for number, (grid, after) in enumerate(zip(grids, following, strict=True))
-        if number % stride == 0 or grid[0] != after[0]
-    ]
+    following = [res for res, *_ in grids[1:]] + [None]
+    return [grid for number, grid in enumerate(grids) if number % stride == 0 or grid[0] != following[number]]
 
 
 def encoded(res: int, nimg: int, path: Path) -> Grid | None:
@@ -88,7 +84,7 @@ def fitted(image: Image.Image) -> Image.Image:
     width, height = image.size
     if width > WIDEST:
         size = WIDEST, max(1, round(height * WIDEST / width))
-        return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        return image.resize(size, Image.Resampling.LANCZOS)
     if 2 * width <= WIDEST:
         return image.resize((2 * width, 2 * height), Image.Resampling.NEAREST)
     return image

@@ -162,7 +162,7 @@
     const said = (index) => {
       if (index < 0 || values[index] == null) return "–";
       const ends = series.low && [all.data[series.low][index], all.data[series.high][index]];
-      const around = ends && ends[0] != null && ends[1] != null ? ` (${ends.map(write[chart.kind]).join(" to ")})` : "";
+      const around = ends && ends[0] != null && ends[1] != null ? ` (${ends.map((end) => write[chart.kind](end)).join(" to ")})` : "";
       return write[chart.kind](values[index]) + around;
     };
     const few = values.filter((value) => value !== null).length <= 60;
