@@ -2,12 +2,15 @@
 
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from pggan import checkpoint
 from pggan.config import Config
 from pggan.errors import UserError
-from pggan.state import TrainState
+from pggan.folder import RunFolder
+from pggan.state import TrainState, state_from
 
 PROBES = 4  # latents and pictures that the invariant is checked on
 
@@ -73,6 +76,31 @@ def grow_state(state: TrainState, reason: str) -> None:
     state.log("grow", network.rungs()[level], reason, numbers)
     state.grow()
     numbers["fade_nimg"] = state.stage().fade
+
+
+def grow_file(path: Path, out: Path | None = None) -> tuple[int, TrainState, Path, bool]:
+    """Grows the checkpoint at `path`: (resolution before, grown state, where it is now, whether in its own place).
+
+    It goes to `out`, or to grown-RES.pt beside it; the latest.pt of a run with `--schedule manual` is replaced, and the
+    growth written to growth.json, so that the run can go on. Raises UserError, with nothing written.
+    """
+    state = state_from(checkpoint.load(path), torch.device("cpu"))
+    run = path.resolve().parent.parent
+    in_place = out is None and path.name == "latest.pt" and state.config.schedule.schedule == "manual"
+    in_place = in_place and (run / "config.json").exists()
+    before = Probe(state)
+    grow_state(state, reason=f"tools/grow.py {path.name}")
+    before.check(state)
+    if in_place:
+        with RunFolder(run) as folder:
+            folder.save(state)
+            folder.write_growth(state.growth)
+        return before.res, state, path, True
+    out = out or path.with_name(f"grown-{state.res:04d}.pt")
+    if out.exists() and out.resolve() == path.resolve():
+        raise UserError(f"--out {out} is the checkpoint itself: name another file")
+    checkpoint.save(state.to_dict(), out)
+    return before.res, state, out, False
 
 
 def with_room_for(config: Config, res: int) -> Config:

@@ -10,11 +10,15 @@ from pggan.config import at, seconds, to_dict
 from pggan.errors import Interrupted
 from pggan.folder import RunFolder
 from pggan.progress import Progress, peak_memory
+from pggan.report import Report
 from pggan.schedule import Decision, Stage, budget_spent, due, finished, planned_images, seconds_left
 from pggan.state import TrainState
+from pggan.tensorboard import TensorBoard
 from pggan.tracking import Tracker
 
 SECONDS_BETWEEN_GLANCES = 1  # of the progress line
+SECONDS_BETWEEN_REPORTS = 30
+MOST_REPORTING = 200  # seconds of training for each that the last page took
 SECONDS_TO_LEAVE = 0.5  # of a process after its last word
 
 
@@ -54,10 +58,14 @@ class Run:
         self.tracker = Tracker(
             state.config.run.wandb, folder.path, folder.path.name, to_dict(state.config), self.progress.say
         )
-        self.saved = self.recorded = self.ticked = self.glanced = clock()
+        self.trackers = [self.tracker]
+        if state.config.run.tensorboard:
+            self.trackers.append(TensorBoard(folder.path, state.nimg + 1 if state.nimg else None))
+        self.report = Report(folder.path)
+        self.reported = self.saved = self.recorded = self.ticked = self.glanced = clock()
         self.recorded_nimg = state.nimg
         self.spent = {"step": 0.0, "data": 0.0}
-        self.costs = {"step": 0.0, "save": 0.0, "draw": 0.0}  # seconds that each took the last time
+        self.costs = {"step": 0.0, "save": 0.0, "draw": 0.0, "report": 0.0}  # seconds that each took the last time
         self.speed = math.nan
 
     def wall(self) -> float:
@@ -85,9 +93,10 @@ class Run:
         return decision or budget_spent(self.schedule, stage, state.nimg, self.wall(), self.ahead())
 
     def ahead(self) -> float:
-        """Seconds that one more step and the end of the run are going to take: two checkpoints and a grid."""
-        draw = self.costs["draw"] or self.costs["step"]
-        return self.costs["step"] + 2 * self.costs["save"] + draw + self.tracker.seconds_to_close + SECONDS_TO_LEAVE
+        """Seconds that one more step and the end of the run are going to take: two checkpoints, a grid, the page."""
+        costs = self.costs
+        end = 2 * costs["save"] + (costs["draw"] or costs["step"]) + costs["report"] + self.tracker.seconds_to_close
+        return costs["step"] + end + SECONDS_TO_LEAVE
 
     def decide(self, state: TrainState, res: int, fades: bool) -> budget.Decided:
         """What the plan or the budget gives the stage at `res`, which begins now; {} when there is neither."""
@@ -139,7 +148,8 @@ class Run:
             "wall/seconds": self.wall(),
         }
         state.metrics_bytes = self.folder.append(state.nimg, values)
-        self.tracker.log(state.nimg, values)
+        for tracker in self.trackers:
+            tracker.log(state.nimg, values)
         state.sums, state.counts = {}, {}
         self.measure_from(state)
 
@@ -150,7 +160,16 @@ class Run:
     def draw(self, state: TrainState, alpha: float) -> None:
         with self.watch("draw"):
             grid = self.folder.draw(state, alpha)
-        self.tracker.log_grid(state.nimg, grid)
+        for tracker in self.trackers:
+            tracker.log_grid(state.nimg, grid)
+        if self.clock() - self.reported >= max(SECONDS_BETWEEN_REPORTS, MOST_REPORTING * self.costs["report"]):
+            self.write_report()
+
+    def write_report(self) -> None:
+        """report.html, from all that is in the folder by now."""
+        with self.watch("report"):
+            self.report.update(self.progress.say)
+        self.reported = self.clock()
 
     def glance(self, state: TrainState, stage: Stage, alpha: float) -> None:
         """The progress line."""
@@ -186,5 +205,7 @@ class Run:
         )
 
     def close(self) -> None:
-        self.tracker.close()
+        self.write_report()
+        for tracker in self.trackers:
+            tracker.close()
         self.progress.close()

@@ -18,6 +18,7 @@ from pggan.schedule import Decision
 from pggan.starting import begin, complete, default_folder, load_pictures, over, waits, write_down
 from pggan.state import TrainState, state_from
 from pggan.step import step
+from pggan.tensorboard import check_tensorboard
 from pggan.validation import validate
 
 MOST_ROLLBACKS = 3
@@ -31,6 +32,8 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     """
     clock = clock or stopwatch()
     validate(config)
+    if config.run.tensorboard:
+        check_tensorboard()
     with RunFolder(Path(os.path.expanduser(config.run.out or default_folder(config)))) as folder:
         config = complete(config, folder)
         try:

@@ -16,9 +16,9 @@ RANKS = {
     **dict.fromkeys(("networks", "report"), 4),
     **dict.fromkeys(("ema", "optimizer", "samples", "metrics"), 5),
     "state": 6,
-    **dict.fromkeys(("growth", "folder", "progress", "step"), 7),
+    **dict.fromkeys(("folder", "progress", "step"), 7),
     "rehearsal": 9,
-    **dict.fromkeys(("run", "starting"), 8),
+    **dict.fromkeys(("growth", "run", "starting"), 8),
     "training": 10,
 }
 

@@ -19,32 +19,25 @@ class Args:
     ckpt: Annotated[str, tyro.conf.Positional]
     """A checkpoint whose fade is over, such as runs/NAME/checkpoints/res-0032.pt."""
     out: str | None = None
-    """Where the grown checkpoint goes. Left out: grown-RES.pt beside it."""
+    """Where the grown checkpoint goes. Left out: grown-RES.pt beside it; of a manual run's latest.pt, in its place."""
 
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="grow.py")
     if args.out == "":
         raise UserError("--out is empty: name a file")
-    import torch
+    from pggan.growth import grow_file
 
-    from pggan import checkpoint
-    from pggan.growth import Probe, grow_state
-    from pggan.state import state_from
-
-    path = Path(args.ckpt)
-    state = state_from(checkpoint.load(path), torch.device("cpu"))
-    before = Probe(state)
-    grow_state(state, reason=f"tools/grow.py {path.name}")
-    before.check(state)
-    out = Path(args.out) if args.out else path.with_name(f"grown-{state.res:04d}.pt")
-    if out.exists() and out.resolve() == path.resolve():
-        raise UserError(f"--out {out} is the checkpoint itself: name another file")
-    checkpoint.save(state.to_dict(), out)
+    before, state, path, in_place = grow_file(Path(args.ckpt), Path(args.out) if args.out else None)
+    if in_place:
+        top = state.config.network.ends()[1]
+        go_on = f"the command that trained it, once more (with --max-res {top} or above)"
+    else:
+        go_on = f"python train.py --resume {path} --out runs/NAME"
     print(
-        f"grown from {before.res} to {state.res} px: {out}\n"
+        f"grown from {before} to {state.res} px: {path}\n"
         "checked: at alpha 0 the generator, its average and the discriminator compute exactly what they did\n"
-        f"go on: python train.py --resume {out} --out runs/NAME"
+        f"go on: {go_on}"
     )
 
 
