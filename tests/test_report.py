@@ -25,9 +25,10 @@ from pggan.report import Report, grids
 from pggan.report.charts import alpha_of, charts, fades
 from pggan.report.commands import commands
 from pggan.report.facts import duration, read
-from pggan.report.records import MOST_POINTS, Records, thinned
+from pggan.report.records import MOST_POINTS, Records, places, running_mean, thinned
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+STOP = {"nimg": 2000, "action": "stop", "numbers": {"planned_nimg": 2000}}
 
 
 def record(nimg: int, **values: float) -> dict:
@@ -249,8 +250,25 @@ def test_thinning_keeps_the_extremes_and_the_end():
     assert (np.diff(thin["kimg"]) >= 0).all() and np.isfinite(thin["quality/kid"]).sum() >= 7
 
 
+def test_a_running_mean_is_the_mean_of_the_numbers_around():
+    values = np.random.default_rng(0).normal(size=20_000)
+    values[::3] = np.nan
+    at = places(len(values))
+    told = running_mean(values, 100)
+    assert np.allclose(told, [np.nanmean(values[max(0, i - 50) : i + 51]) for i in at])
+    assert np.isnan(running_mean(np.full(10, np.nan), 4)).all()
+
+
+def test_from_many_records_on_a_running_mean_is_drawn(run):
+    assert "mean" not in embedded(Report(run).page(), "curves")["charts"][0]["series"][0]
+    append(run, *map(record, range(2100, 20_000, 100)))
+    curves = embedded(Report(run).page(), "curves")
+    assert curves["charts"][0]["series"][0]["mean"] == "loss/d mean"
+    assert len(curves["data"]["loss/d mean"]) == len(curves["data"]["kimg"]) == 199
+
+
 def test_the_page_is_under_3_mb_beside_its_pictures(tmp_path):
-    append(tmp_path, *({"nimg": 8 * n, **{f"odd/{k}": math.sin(k * n) for k in range(60)}} for n in range(4000)))
+    append(tmp_path, *({"nimg": 8 * n, **{f"loss/{k}": math.sin(k * n) for k in range(40)}} for n in range(4000)))
     assert len(Report(tmp_path).page()) < 3e6
 
 
@@ -350,6 +368,7 @@ def asked_for(text: str, monkeypatch) -> Config:
         (preset("paper"), {"start_res": 8, "max_res": 16, "drift": 0.002}),
         (preset("demo"), {"data": "/my pictures/it's; $HOME", "random_crop": True, "mirror": False, "cache": "-c"}),
         (preset("cpu"), {"base": "3x3", "start_res": 24, "max_res": 96, "seed": 3, "lr": "32:0.001,64:0.002"}),
+        (preset("demo"), {"budget": "25m"}),
         (preset("smoke", "dcgan", "wgan"), {"fmap_base": 512}),
         (preset("smoke", "dcgan"), {}),
         (preset("cpu", None, "wgan-gp"), {"penalty": "5"}),
@@ -360,14 +379,14 @@ def test_the_command_to_go_on_has_the_settings_of_the_run(tmp_path, monkeypatch,
     start, top = config.network.ends()
     config = replace(config, network=replace(config.network, start_res=start, max_res=top))
     folder = made(tmp_path / "a run; rm -rf $HOME", config)
-    command = commands(folder, read(folder), ended=False)[0].text
+    command = commands(folder, read(folder), end=None)[0].text
     now = asked_for(command, monkeypatch)
     start, top = now.network.ends()
     assert {**flat(now), "start_res": start, "max_res": top} == {**flat(config), "out": str(folder)}
 
 
 def test_a_finished_run_is_taken_one_resolution_further(run, monkeypatch):
-    first, second, third = commands(run, read(run), ended=True)
+    first, second, third = commands(run, read(run), end=STOP)
     assert asked_for(first.text, monkeypatch).network.max_res == 32
     place = run / "checkpoints"
     assert second.text.splitlines() == [
@@ -381,15 +400,20 @@ def test_a_run_that_another_s_checkpoint_began_begins_there_again_only_when_noth
     record = json.loads((run / "config.json").read_text())
     record["config"]["run"]["resume"] = "grown.pt"
     (run / "config.json").write_text(json.dumps(record))
-    assert "--resume" not in commands(run, read(run), ended=False)[0].text
+    assert "--resume" not in commands(run, read(run), end=None)[0].text
     (run / "checkpoints" / "latest.pt").unlink()
-    text = commands(run, read(run), ended=False)[0].text
+    text = commands(run, read(run), end=None)[0].text
     assert "--resume grown.pt" in text and "--preset" not in text and "--lr 0.004" in text
+
+
+def test_a_run_that_diverged_is_not_taken_further(run):
+    diverged = {**STOP, "numbers": {"lr_factor": 0.125}}
+    assert not any("train.py --preset" in command.text for command in commands(run, read(run), diverged))
 
 
 def test_no_command_is_offered_that_the_run_is_not_ready_for(run):
     shutil.rmtree(run / "checkpoints")
-    assert [command.name for command in commands(run, read(run), ended=False)] == [
+    assert [command.name for command in commands(run, read(run), end=None)] == [
         "Go on from the last save, if it was interrupted"
     ]
 
@@ -564,7 +588,7 @@ def test_the_page_of_a_trained_run_and_its_commands(chromium, tmp_path, monkeypa
     assert min(browser.js(INK)) > 1000 and browser.complaints() == []
     known = from_dict(json.loads((folder / "config.json").read_text())["config"])
     facts = read(folder)
-    assert flat(asked_for(commands(folder, facts, ended=False)[0].text, monkeypatch)) == flat(known)
-    words = shlex.split(commands(folder, facts, ended=True)[-1].text)
+    assert flat(asked_for(commands(folder, facts, end=None)[0].text, monkeypatch)) == flat(known)
+    words = shlex.split(commands(folder, facts, end=STOP)[-1].text)
     sample.main([*words[2:-1], str(tmp_path / "out")])
     assert (tmp_path / "out" / "grid.png").exists()

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from pggan.report.records import running_mean, thinned
+
 TOGETHER = {  # keys that are drawn in one chart: its title
     ("loss/d", "loss/g"): "losses of D and G",
     ("loss/real_logit", "loss/fake_logit"): "D's outputs for real and fake pictures",
@@ -22,15 +24,18 @@ TITLES = {
     "wall/seconds": "time spent",
 }
 GROUPS = ("loss", "quality", "diversity", "growth", "speed", "memory", "wall")  # the first ones; then as they occur
+NOISY, ENOUGH = ("loss/",), 150  # from so many records on, a running mean is drawn over these
+MEAN = " mean"  # what its key ends in
 STEPS = ("growth/res", "growth/batch", "growth/lr", "growth/attempt")  # these jump
 KINDS = {"_bytes": "bytes", "_share": "share", "/seconds": "seconds"}  # how their numbers are written
 
 
 def charts(keys: list[str]) -> list[dict]:
-    """The charts of the page in order: {group, title, kind, step, series: [{key, name, low, high}]}."""
+    """The charts of the page in order: {group, title, kind, step, series: [{key, name, low, high, mean}]}."""
     keys = [key for key in keys if key not in ("nimg", "kimg")]
     ends = {key + end for key in keys for end in ("_low", "_high") if {key + "_low", key + "_high"} <= set(keys)}
-    keys = [key for key in keys if key not in ends]
+    means = {key for key in keys if key.endswith(MEAN)}
+    keys = [key for key in keys if key not in ends | means]
     bundles = [tuple(key for key in bundle if key in keys) for bundle in TOGETHER]
     titles = dict(zip(bundles, TOGETHER.values(), strict=True))
     done, out = set(), []
@@ -38,12 +43,12 @@ def charts(keys: list[str]) -> list[dict]:
         if key not in done:
             bundle = next((bundle for bundle in bundles if key in bundle), (key,))
             done |= set(bundle)
-            out.append(chart(bundle, titles.get(bundle), ends))
+            out.append(chart(bundle, titles.get(bundle), ends | means))
     order = {group: number for number, group in enumerate(GROUPS)}
     return sorted(out, key=lambda item: order.get(item["group"], len(order)))
 
 
-def chart(bundle: tuple[str, ...], title: str | None, ends: set[str]) -> dict:
+def chart(bundle: tuple[str, ...], title: str | None, others: set[str]) -> dict:
     group, _, name = bundle[0].rpartition("/")
     kind = next((kind for end, kind in KINDS.items() if bundle[0].endswith(end)), "plain")
     return {
@@ -51,14 +56,15 @@ def chart(bundle: tuple[str, ...], title: str | None, ends: set[str]) -> dict:
         "title": title or TITLES.get(bundle[0], name.replace("_", " ")),
         "kind": kind,
         "step": bundle[0] in STEPS,
-        "series": [series(key, ends) for key in bundle],
+        "series": [series(key, others) for key in bundle],
     }
 
 
-def series(key: str, ends: set[str]) -> dict:
-    """One line of a chart; low and high: the keys of the band around it, if it has one."""
-    band = {"low": key + "_low", "high": key + "_high"} if key + "_low" in ends else {}
-    return {"key": key, "name": key.rpartition("/")[2].replace("_", " "), **band}
+def series(key: str, others: set[str]) -> dict:
+    """One line of a chart; low, high, mean: the keys of the band around it and of its running mean, if any."""
+    band = {"low": key + "_low", "high": key + "_high"} if key + "_low" in others else {}
+    mean = {"mean": key + MEAN} if key + MEAN in others else {}
+    return {"key": key, "name": key.rpartition("/")[2].replace("_", " "), **band, **mean}
 
 
 def marks(growth: list[dict]) -> list[dict]:
@@ -105,8 +111,16 @@ def alpha_of(res: int, nimg: int, table: dict[str, np.ndarray], growth: list[dic
     return float(np.interp(nimg, shown, alphas)) if len(shown) else 1.0
 
 
-def curves(table: dict[str, np.ndarray], growth: list[dict], thin: dict[str, np.ndarray]) -> str:
+def drawn(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The points of every curve: thinned, and with a running mean where many records make it hard to see one."""
+    count = len(table["kimg"])
+    noisy = [key for key in table if key.startswith(NOISY)] if count >= ENOUGH else []
+    return thinned(table) | {key + MEAN: running_mean(table[key], count // 40) for key in noisy}
+
+
+def curves(table: dict[str, np.ndarray], growth: list[dict]) -> str:
     """What the page draws, as JSON: {charts, marks, fades, data: {key: [numbers or null]}}."""
+    thin = drawn(table)
     rest = {"charts": charts(list(thin)), "marks": marks(growth), "fades": fades(table, growth)}
     columns = [
         f"{json.dumps(key)}:[{_numbers(values, 9 if key == 'kimg' else 5)}]"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pggan.config import Config, flat
 from pggan.errors import UserError
-from pggan.report.facts import Facts, changed
+from pggan.report.facts import Facts, changed, gave_up
 
 
 @dataclass(frozen=True)
@@ -18,17 +18,17 @@ class Command:
     text: str
 
 
-def commands(folder: Path, facts: Facts, ended: bool) -> list[Command]:
-    """Those that this run is ready for."""
-    known = _continue(folder, facts, ended), _grow(folder, facts), _sample(folder, facts)
+def commands(folder: Path, facts: Facts, end: dict | None) -> list[Command]:
+    """Those that this run is ready for. end: the entry of the growth log that ended it, None while it goes on."""
+    known = _continue(folder, facts, end), _grow(folder, facts), _sample(folder, facts)
     return [command for command in known if command]
 
 
-def _continue(folder: Path, facts: Facts, ended: bool) -> Command | None:
+def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
     config = facts.config
-    if config is None:
+    if config is None or (end and gave_up(end)):
         return None
-    if not ended:
+    if not end:
         return Command("Go on from the last save, if it was interrupted", train(folder, config, facts))
     if (more := further(config)) is None:
         return None

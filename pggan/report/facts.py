@@ -96,8 +96,12 @@ def state(table: dict[str, np.ndarray], facts: Facts) -> str:
 def _beginning(end: dict | None) -> str:
     if end is None:
         return "Going on:"
-    gave_up = "lr_factor" in (end.get("numbers") or {})  # a stop after too many rollbacks
-    return "Given up" if gave_up else "Finished"
+    return "Given up" if gave_up(end) else "Finished"
+
+
+def gave_up(end: dict) -> bool:
+    """Whether the entry is a stop after too many rollbacks."""
+    return "lr_factor" in (end.get("numbers") or {})
 
 
 def duration(seconds: float) -> str:

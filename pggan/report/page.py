@@ -16,7 +16,7 @@ from pggan.report.charts import alpha_of, curves
 from pggan.report.commands import commands
 from pggan.report.grids import Grid, Grids
 from pggan.report.parts import command_blocks, config_tables, escaped, growth_table
-from pggan.report.records import Records, last, thinned
+from pggan.report.records import Records, last
 
 HERE = Path(__file__).resolve().parent
 
@@ -53,19 +53,19 @@ class Report:
         """The whole page."""
         self.records.read()
         table, facts = self.records.table(), run_facts.read(self.folder)
-        ended = facts.end(last(table, "nimg") or 0) is not None
+        end = facts.end(last(table, "nimg") or 0)
         name, now = self.folder.resolve().name, datetime.now().astimezone()
         grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read()]
         parts = {
             "title": escaped(name),
             "state": escaped(run_facts.state(table, facts)),
-            "going_on": "no" if ended else "yes",
+            "going_on": "no" if end else "yes",
             "iso": now.isoformat(timespec="seconds"),
             "updated": now.strftime("%Y-%m-%d %H:%M %Z"),
             "growth": growth_table(facts.growth),
-            "commands": command_blocks(commands(self.folder, facts, ended)),
+            "commands": command_blocks(commands(self.folder, facts, end)),
             "config": config_tables(facts),
-            "curves": harmless(curves(table, facts.growth, thinned(table))),
+            "curves": harmless(curves(table, facts.growth)),
             "grids": harmless(json.dumps(grids)),
         }
         return filled({**parts, **fixed()})
@@ -79,7 +79,8 @@ class Report:
 @cache
 def fixed() -> dict[str, str]:
     """The parts that are the same on every page; the scripts' hashes are the only ones that may run."""
-    scripts = {name: read(place) for name, place in (("uplot_js", "vendor/uPlot.iife.min.js"), ("page_js", "page.js"))}
+    own = "".join(read(name) for name in ("numbers.js", "curves.js", "page.js"))
+    scripts = {"uplot_js": read("vendor/uPlot.iife.min.js"), "page_js": f'"use strict";\n(() => {{\n{own}}})();\n'}
     allowed = " ".join(f"'sha256-{digest(text)}'" for text in scripts.values())
     return {**scripts, "allowed": allowed, "css": read("vendor/uPlot.min.css") + read("page.css")}
 

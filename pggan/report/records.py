@@ -93,10 +93,27 @@ def thinned(table: dict[str, np.ndarray], most: int = MOST_POINTS) -> dict[str, 
         return table
     width = -(-count // (most // 2))
     out = {key: np.append(_extremes(values, width), values[-1]) for key, values in table.items()}
-    starts = np.arange(0, count, width)
-    ends = np.minimum(starts + width, count) - 1
-    kimg = table["kimg"]
-    return {**out, "kimg": np.append(np.stack([kimg[starts], kimg[ends]], 1).ravel(), kimg[-1])}
+    return {**out, "kimg": table["kimg"][places(count, most)]}
+
+
+def places(count: int, most: int = MOST_POINTS) -> np.ndarray:
+    """Which of `count` records the points of a thinned curve stand at."""
+    if count <= most:
+        return np.arange(count)
+    starts = np.arange(0, count, -(-count // (most // 2)))
+    ends = np.append(starts[1:], count) - 1
+    return np.append(np.stack([starts, ends], 1).ravel(), count - 1)
+
+
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of the `width` values around each of those at `places`, of the numbers among them."""
+    at = places(len(values))
+    around = np.stack([np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(values))], 1).ravel()
+    known = np.isfinite(values)
+    sums, counts = (
+        np.add.reduceat(np.append(each, 0.0), around)[::2] for each in (np.where(known, values, 0.0), known)
+    )
+    return np.divide(sums, counts, out=np.full(len(at), np.nan), where=counts > 0)
 
 
 def _extremes(values: np.ndarray, width: int) -> np.ndarray:
