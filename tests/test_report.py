@@ -291,11 +291,22 @@ def test_a_grid_is_encoded_once_and_again_only_when_it_is_another(run, monkeypat
     monkeypatch.setattr(grids, "encoded", lambda res, nimg, path: calls.append(nimg) or encoded(res, nimg, path))
     report = Report(run)
     report.write(), report.write()
-    assert calls == [500, 1000, 1250, 2000]
+    assert calls == [2000, 1250, 1000, 500]
     os.utime(draw(run, 16, 2000), (1, 1))
     draw(run, 16, 2500)
     report.write()
-    assert calls[4:] == [2000, 2500]
+    assert calls[4:] == [2500, 2000]
+
+
+def test_beside_training_a_long_past_comes_back_a_few_grids_at_a_time_the_newest_first(run):
+    for nimg in range(2100, 2600, 100):
+        draw(run, 16, nimg)
+    report, counts = Report(run), []
+    for _ in range(3):
+        report.update()
+        counts.append([grid["nimg"] for grid in embedded(report.path.read_text(), "grids")])
+    assert counts[0] == [2200, 2300, 2400, 2500]
+    assert [len(shown) for shown in counts] == [4, 8, 9] and counts[2] == sorted(counts[2])
 
 
 def test_a_grid_that_cannot_be_read_is_left_out(run):

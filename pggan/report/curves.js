@@ -61,18 +61,19 @@ function drawn(chart, all, place) {
 
 // One line of a chart, the band around it, and its running mean.
 function add(series, number, chart, all, { columns, lines, bands }) {
-  const values = all.data[series.key], stroke = colour(`series-${number % 4}`);
+  const values = all.data[series.key], stroke = colour(`series-${number % 4}`), tell = write[chart.kind];
   const said = (index) => {
     if (index < 0 || values[index] == null) return "–";
     const ends = series.low && [all.data[series.low][index], all.data[series.high][index]];
-    const around = ends && ends[0] != null && ends[1] != null ? ` (${ends.map((end) => write[chart.kind](end)).join(" to ")})` : "";
-    return write[chart.kind](values[index]) + around;
+    const around = ends && ends[0] != null && ends[1] != null ? ` (${ends.map((end) => tell(end)).join(" to ")})` : "";
+    return tell(values[index]) + around;
   };
   const quiet = { class: "end", spanGaps: true, points: { show: false } };
   const few = values.filter((value) => value !== null).length <= 60;
   columns.push(values);
   lines.push({
-    label: series.name, ink: stroke, stroke: series.mean ? stroke + "4d" : stroke, width: series.mean ? 1 : 1.5, spanGaps: true, points: { show: few, size: 5 },
+    label: series.name, ink: stroke, stroke: series.mean ? stroke + "4d" : stroke, width: series.mean ? 1 : 1.5,
+    spanGaps: true, points: { show: few, size: 5 },
     paths: chart.step ? uPlot.paths.stepped({ align: 1 }) : undefined,
     value: (u, value, line, index) => said(index ?? latest(values)),
   });
@@ -100,7 +101,7 @@ function together(u, line, change) {
 const powers = (base, steps) => [0, 1, 2, 3, 4, 5].flatMap((power) => steps.map((step) => step * base ** power));
 const increments = {
   bytes: powers(1024, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]),
-  seconds: [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, ...powers(2, [3600, 72000, 900000])].sort((a, b) => a - b),
+  seconds: [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000, 86400, 259200, 864000],
 };
 
 // Nothing but zeros has no range of its own.

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +34,30 @@ class Grids:
         self.folder = folder
         self.known: dict[tuple, Grid | None] = {}
 
-    def read(self) -> list[Grid]:
-        """Those to show, oldest first. A picture that cannot be read is left out."""
-        known = {}
-        for res, nimg, path in spread(listed(self.folder)):
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            key = (path.name, stat.st_mtime_ns, stat.st_size)
-            known[key] = self.known[key] if key in self.known else encoded(res, nimg, path)
+    def read(self, most_new: float = math.inf) -> list[Grid]:
+        """Those to show, oldest first. A picture that cannot be read is left out.
+
+        most_new: how many may be encoded now, the newest first; others wait for a later call.
+        """
+        known, left = {}, most_new
+        for res, nimg, path in reversed(spread(listed(self.folder))):
+            key = identity(path)
+            if key in self.known:
+                known[key] = self.known[key]
+            elif key and left > 0:
+                known[key] = encoded(res, nimg, path)
+                left -= 1
         self.known = known
-        return [grid for grid in known.values() if grid]
+        return [grid for grid in reversed(known.values()) if grid]
+
+
+def identity(path: Path) -> tuple | None:
+    """What tells a file from the one that was there before; None when it is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return path.name, stat.st_mtime_ns, stat.st_size
 
 
 def listed(folder: Path) -> list[tuple[int, int, Path]]:

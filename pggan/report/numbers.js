@@ -4,7 +4,9 @@ const tidy = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
 
 function plain(value, digits = 4) {
   const size = Math.abs(value);
-  if (value !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(Math.min(digits, 3) - 1).replace(/\.?0+e/, "e");
+  if (value !== 0 && (size >= 1e6 || size < 1e-3)) {
+    return value.toExponential(Math.min(digits, 3) - 1).replace(/\.?0+e/, "e");
+  }
   if (size >= 1e3) return value.toLocaleString("en", { maximumFractionDigits: 0 });
   return tidy(value.toPrecision(digits));
 }

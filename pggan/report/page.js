@@ -92,7 +92,8 @@ function age() {
   if (passed < 120) return;
   const ago = passed < 172800 ? seconds(passed) : `${plain(passed / 86400, 3)} days`;
   const stale = time.dataset.goingOn === "yes" && passed > 3600;
-  $("age").textContent = `, ${ago} ago` + (stale ? ": reload it, and if it stays so, the run may have been interrupted" : "");
+  const advice = ": reload it, and if it stays so, the run may have been interrupted";
+  $("age").textContent = `, ${ago} ago` + (stale ? advice : "");
 }
 
 film(data("grids"));

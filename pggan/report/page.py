@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pggan.report.grids import Grid, Grids
 from pggan.report.parts import command_blocks, config_tables, escaped, growth_table
 from pggan.report.records import Records, last
 
+NEW_AT_ONCE = 4  # grids
 HERE = Path(__file__).resolve().parent
 
 
@@ -31,31 +33,37 @@ class Report:
         self.grids = Grids(folder / "samples")
         self.failed = False
 
-    def write(self) -> Path:
-        """Makes report.html, whole or not at all, of whatever is there; returns its path. Raises OSError."""
-        text = self.page()
+    def write(self, most_new: float = math.inf) -> Path:
+        """Makes report.html, whole or not at all, of whatever is there; returns its path. Raises OSError.
+
+        most_new: how many grids may be encoded now, a fifth of a second each at 256 px; the rest come the next time.
+        """
+        text = self.page(most_new)
         beside = self.path.with_name(self.path.name + ".tmp")
         beside.write_bytes(text.encode("utf-8", "replace"))
         os.replace(beside, self.path)
         return self.path
 
     def update(self, say: Callable[[str], None] = print) -> None:
-        """As `write`, for use beside training: nothing is raised, and the first failure in a row is told."""
+        """As `write`, for use beside training: nothing is raised, and the first failure in a row is told.
+
+        It never takes long: after a restart, the grids of before come back a few at a time.
+        """
         try:
-            self.write()
+            self.write(NEW_AT_ONCE)
             self.failed = False
         except Exception as error:  # no page is worth a run
             if not self.failed:
                 say(f"{self.path} could not be written: {' '.join(str(error).split()) or type(error).__name__}")
             self.failed = True
 
-    def page(self) -> str:
+    def page(self, most_new: float = math.inf) -> str:
         """The whole page."""
         self.records.read()
         table, facts = self.records.table(), run_facts.read(self.folder)
         end = facts.end(last(table, "nimg") or 0)
         name, now = self.folder.resolve().name, datetime.now().astimezone()
-        grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read()]
+        grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read(most_new)]
         parts = {
             "title": escaped(name),
             "state": escaped(run_facts.state(table, facts)),
