@@ -44,13 +44,13 @@ class Report:
         os.replace(beside, self.path)
         return self.path
 
-    def update(self, say: Callable[[str], None] = print) -> None:
+    def update(self, say: Callable[[str], None] = print, most_new: float = NEW_AT_ONCE) -> None:
         """As `write`, for use beside training: nothing is raised, and the first failure in a row is told.
 
-        It never takes long: after a restart, the grids of before come back a few at a time.
+        It does not take long: after a restart, the grids of before come back `most_new` at a time.
         """
         try:
-            self.write(NEW_AT_ONCE)
+            self.write(most_new)
             self.failed = False
         except Exception as error:  # no page is worth a run
             if not self.failed:
