@@ -224,14 +224,14 @@ def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch, error):
 
 def test_the_command_without_any_flag_is_the_default_run(monkeypatch):
     got = []
-    monkeypatch.setattr("pggan.training.train", lambda config: got.append(config) or Path())
+    monkeypatch.setattr("pggan.training.train", lambda config, clock: got.append(config) or Path())
     monkeypatch.setattr("pggan.training.summary", lambda folder: "")
     train.main([])
     assert got == [Config()]
 
 
 def test_a_signal_becomes_128_plus_its_number(monkeypatch):
-    def interrupted(_):
+    def interrupted(*_):
         raise Interrupted(15, 1500)
 
     monkeypatch.setattr("pggan.training.train", interrupted)
@@ -260,7 +260,7 @@ def test_flags_go_over_the_preset_and_leave_the_rest():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_named_either_way_is_what_the_run_starts_from(name, monkeypatch):
     got = []
-    monkeypatch.setattr("pggan.training.train", lambda config: got.append(config) or Path())
+    monkeypatch.setattr("pggan.training.train", lambda config, clock: got.append(config) or Path())
     monkeypatch.setattr("pggan.training.summary", lambda folder: "")
     train.main(["--preset", name])
     train.main([f"--preset={name}"])
@@ -269,7 +269,7 @@ def test_a_preset_named_either_way_is_what_the_run_starts_from(name, monkeypatch
 
 def test_resume_takes_its_settings_from_the_checkpoint(place, monkeypatch):
     got = []
-    monkeypatch.setattr("pggan.training.train", lambda config: got.append(config) or Path())
+    monkeypatch.setattr("pggan.training.train", lambda config, clock: got.append(config) or Path())
     monkeypatch.setattr("pggan.training.summary", lambda folder: "")
     train.main(["--resume", str(place / "run" / "checkpoints" / "latest.pt"), "--max-res", "8"])
     assert (got[0].network.latent, got[0].network.max_res, got[0].preset) == (8, 8, "smoke")

@@ -14,6 +14,7 @@ from pggan.config import Config, NetworkConfig, ScheduleConfig, TrainingConfig
 from pggan.networks import Discriminator, Growing
 from pggan.optimizer import ADAM_EPS, adam, moments, set_lr
 from pggan.presets import preset
+from pggan.schedule import finished
 from pggan.state import TrainState, new_state, state_from
 
 NETWORK = NetworkConfig(start_res=8, max_res=32, fmap_base=64, fmap_max=4, latent=4)
@@ -215,6 +216,11 @@ def adam_steps(monkeypatch, setting: str) -> list[tuple[int, int, int]]:
         seen.append((made.res, (made.nimg - stage.start) // 10, int(count)))
 
     run = SimpleNamespace(
+        schedule=schedule,
+        budget=0.0,
+        progress=SimpleNamespace(say=None),
+        finished=lambda made, stage: finished(stage, made.nimg, 0.0),
+        decide=lambda *_, **__: {},
         watch=lambda name: nullcontext(),
         save=lambda made: None,
         after_step=after_step,

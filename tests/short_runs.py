@@ -1,0 +1,31 @@
+"""Fixtures of the tests that train short runs in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from short import make_settings
+
+from pggan.config import Config
+from pggan.training import train
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def settings(cache, tmp_path) -> Callable[..., Config]:
+    """settings(*flags, base="smoke") -> Config of a short run in tmp_path/run."""
+
+    def make(*flags: object, base: str = "smoke", out: str = "run", **kind: str) -> Config:
+        return make_settings(cache, tmp_path / out, *flags, base=base, **kind)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def started(cache, tmp_path_factory) -> Path:
+    """A finished run at 4 px; copy it before you go on with it."""
+    return train(make_settings(cache, tmp_path_factory.mktemp("started") / "run", "--max-res", 4))
