@@ -19,7 +19,7 @@ from pggan.tracking import Tracker
 SECONDS_BETWEEN_GLANCES = 1  # of the progress line
 SECONDS_BETWEEN_REPORTS = 30
 MOST_REPORTING = 200  # seconds of training for each that the last page took
-SECONDS_TO_LEAVE = 0.5  # of a process after its last word
+SECONDS_TO_LEAVE = 1.0  # of a process after its last word
 
 
 class NonFiniteError(Exception):
