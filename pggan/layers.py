@@ -64,8 +64,9 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 def pixel_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean over channels of x^2 + eps) at each pixel (section 4.2); also for [N, C] latents."""
-    eps = 1e-4 if x.dtype == torch.float16 else 1e-8  # 1e-8 vanishes in half precision
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + eps)
+    half = x.dtype == torch.float16  # which holds neither 1e-8 nor the square of 256
+    power = (x.float() if half else x).square().mean(dim=1, keepdim=True)
+    return x * torch.rsqrt(power + (1e-4 if half else 1e-8)).to(x.dtype)  # autocast makes the root float32 on a GPU
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:

@@ -148,7 +148,9 @@ def discriminator_loss(
     drift: Karras et al. 2018, appendix A.1. scale: see Shown.steepness.
     """
     real, fake = (Shown(critic, images, watched=weight > 0) for images in (reals, fakes))
-    total = loss.discriminator(real.logits, fake.logits) + drift * real.logits.square().mean()
+    total = loss.discriminator(real.logits, fake.logits)
+    if drift:
+        total = total + drift * real.logits.square().mean()
     stats = {"real_logit": real.logits.detach().mean(), "fake_logit": fake.logits.detach().mean()}
     if weight:
         penalty = loss.penalty(real, fake, mix, scale)

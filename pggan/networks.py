@@ -55,6 +55,7 @@ class Growing(nn.Module):
         self.res = rungs[level]
         self.blocks[str(self.res)] = self.new_block(level, rng).to(like)
         self.rgb[str(self.res)] = self.new_rgb(level, rng).to(like)
+        self.train(self.training)  # the new parts too, whose norms would else take another batch's measure
 
     @property
     def grown(self) -> bool:

@@ -1,7 +1,7 @@
-"""The paper's networks and losses once more, slow and obvious: float64 numpy, loops, no layer classes.
+"""The networks and losses once more, slow and obvious: float64 numpy, loops, no layer classes.
 
-Written from the published description (Karras et al. 2018 and its code), as a second opinion for the tests. Weights
-come as {name: array}; images are [N, 3, H, W].
+Written from the published descriptions (Karras et al. 2018 and its code, 2019, 2020; Radford et al. 2016), as a
+second opinion for the tests. Weights come as {name: array}; images are [N, 3, H, W].
 """
 
 import math
@@ -148,7 +148,14 @@ def discriminator(weights, image, sizes, alpha, group=4):
         x = block(size, x)
         if size == sizes[-1] and alpha is not None:
             x = lerp(layer(f"rgb.{sizes[-2]}", halve(image)), x, alpha)
-    x = layer("output.conv", minibatch_stddev(x, group))
+    return last_layers(weights, x, group)
+
+
+def last_layers(weights, x, group):
+    """The base grid to one number a picture, in the paper's networks and in style's."""
+    sqrt2 = np.sqrt(2)
+    x = minibatch_stddev(x, group) if group else x
+    x = lrelu(conv(x, weights["output.conv.weight"], weights["output.conv.bias"], sqrt2))
     x = x.reshape(len(x), -1)
     x = lrelu(dense(x, weights["output.dense0.weight"], weights["output.dense0.bias"], sqrt2))
     return dense(x, weights["output.dense1.weight"], weights["output.dense1.bias"], 1)[:, 0]
@@ -165,24 +172,254 @@ def slope(critic, image, step=1e-5):
     return out
 
 
-def wgan_gp(critic, reals, fakes, mix, weight, drift):
-    """The discriminator's loss, picture by picture. critic: [N, 3, H, W] -> [N], no talk among the pictures."""
+def steepness(critic, image):
+    """The squared length of the gradient of critic([image]), over channels and pixels."""
+    return (slope(critic, image) ** 2).sum()
+
+
+def softplus(x):
+    """log(1 + e^x), as a cross entropy has it: minus the logarithm of the probability of being wrong by x."""
+    return -math.log(1 / (1 + math.exp(x)))
+
+
+def discriminator_loss(name, critic, reals, fakes, mix, weight, drift=0.0):
+    """Picture by picture. critic: [N, 3, H, W] -> [N], no talk among the pictures."""
     total = 0.0
     for real, fake, t in zip(reals, fakes, mix, strict=True):
         on_real, on_fake = critic(real[None])[0], critic(fake[None])[0]
-        length = np.sqrt((slope(critic, real + t * (fake - real)) ** 2).sum())
-        total += on_fake - on_real + weight * (length - 1) ** 2 + drift * on_real**2
+        if name in ("logistic", "bce"):
+            total += softplus(-on_real) + softplus(on_fake)
+        elif name in ("wgan-gp", "wgan"):
+            total += on_fake - on_real
+        elif name == "relativistic":
+            total += softplus(on_fake - on_real)
+        elif name == "lsgan":
+            total += (on_real - 1) ** 2 / 2 + on_fake**2 / 2
+        elif name == "hinge":
+            total += max(0, 1 - on_real) + max(0, 1 + on_fake)
+        total += drift * on_real**2
+        if weight:
+            total += weight * penalty(name, critic, real, fake, t)
     return total / len(reals)
 
 
-def logistic_r1(critic, reals, fakes, gamma):
+def penalty(name, critic, real, fake, t):
+    """Of one real and one fake: one-centred between them (wgan-gp), R1 (logistic), R1 + R2 (relativistic)."""
+    if name == "wgan-gp":
+        return (math.sqrt(steepness(critic, real + t * (fake - real))) - 1) ** 2
+    if name == "logistic":
+        return steepness(critic, real) / 2
+    return steepness(critic, real) / 2 + steepness(critic, fake) / 2
+
+
+def generator_loss(name, critic, fakes, reals):
     total = 0.0
     for real, fake in zip(reals, fakes, strict=True):
         on_real, on_fake = critic(real[None])[0], critic(fake[None])[0]
-        right_real, right_fake = 1 / (1 + math.exp(-on_real)), 1 / (1 + math.exp(on_fake))
-        total -= math.log(right_real) + math.log(right_fake)
-        total += gamma / 2 * (slope(critic, real) ** 2).sum()
+        if name in ("logistic", "bce"):
+            total += softplus(-on_fake)
+        elif name in ("wgan-gp", "wgan", "hinge"):
+            total += -on_fake
+        elif name == "relativistic":
+            total += softplus(on_real - on_fake)
+        elif name == "lsgan":
+            total += (on_fake - 1) ** 2 / 2
     return total / len(reals)
+
+
+# ---- style: Karras et al. 2019 and 2020, a picture at a time
+
+
+FIR = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64  # 2020, appendix B; sums to 1
+
+
+def extended(x, margin):
+    """The picture with its edge pixels repeated `margin` times."""
+    return np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)), mode="edge")
+
+
+def fir_double(x):
+    """Zeros put between the pixels, the filter run over all, four times as strong since three pixels in four are 0."""
+    n, c, h, w = x.shape
+    x = extended(x, 2)
+    sparse = np.zeros((n, c, 2 * (h + 4), 2 * (w + 4)))
+    sparse[:, :, ::2, ::2] = x
+    out = np.zeros((n, c, 2 * h, 2 * w))
+    for row in range(2 * h):
+        for column in range(
+            2 * w
+        ):  # pixel 0 lies at 4 of the sparse grid; the filter's middle between its taps 1 and 2
+            window = sparse[:, :, row + 2 : row + 6, column + 2 : column + 6]
+            out[:, :, row, column] = (window * 4 * FIR).sum(axis=(2, 3))
+    return out
+
+
+def fir_halve(x):
+    n, c, h, w = x.shape
+    x = extended(x, 1)
+    out = np.zeros((n, c, h // 2, w // 2))
+    for row in range(h // 2):
+        for column in range(w // 2):
+            out[:, :, row, column] = (x[:, :, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] * FIR).sum(
+                axis=(2, 3)
+            )
+    return out
+
+
+def style_conv(weights, name, x, w, demodulate):
+    """2020, equations 1 to 3: each picture has weights of its own."""
+    style = dense(w, weights[name + ".style.weight"], weights[name + ".style.bias"], 1)
+    kernel = weights[name + ".conv.weight"]
+    scaled = kernel / np.sqrt(np.prod(kernel.shape[1:]))
+    out = []
+    for picture, factors in zip(x, style, strict=True):
+        own = scaled * factors[None, :, None, None]
+        if demodulate:
+            own = own / np.sqrt((own**2).sum(axis=(1, 2, 3), keepdims=True) + 1e-8)
+        gain = np.sqrt(np.prod(own.shape[1:]))  # conv() divides by it
+        out.append(conv(picture[None], own, np.zeros(len(own)), gain)[0])
+    return np.stack(out)
+
+
+def style_layer(weights, name, x, w, noise):
+    y = style_conv(weights, name + ".conv", x, w, demodulate=True)
+    if noise is not None:
+        y = y + weights[name + ".noise"] * noise
+    return np.sqrt(2) * lrelu(y + weights[name + ".bias"][None, :, None, None])
+
+
+def style_mapping(weights, z):
+    w = pixelnorm(z)
+    for name in ("input.dense0", "input.dense1"):
+        w = lrelu(dense(w, 0.01 * weights[name + ".weight"], 0.01 * weights[name + ".bias"], np.sqrt(2)))
+    return w
+
+
+def style_generator(weights, z, sizes, grid, alpha, noise=None):
+    """noise: [N, ...] numbers, two maps a resolution from the base up."""
+    width, height = grid
+    w, image = style_mapping(weights, z), None
+    x = np.stack([weights["input.constant"]] * len(z))
+    for size in sizes:
+        maps = [None, None]
+        if noise is not None:
+            pixels = width * height
+            maps = [part.reshape(-1, 1, height, width) for part in (noise[:, :pixels], noise[:, pixels : 2 * pixels])]
+            noise = noise[:, 2 * pixels :]
+        if size == sizes[0]:
+            x = style_layer(weights, "input.conv", x, w, maps[0])
+        else:
+            x = style_layer(weights, f"blocks.{size}.conv0", fir_double(x), w, maps[0])
+            x = style_layer(weights, f"blocks.{size}.conv1", x, w, maps[1])
+        seen = style_conv(weights, f"rgb.{size}.conv", x, w, demodulate=False)
+        seen = seen + weights[f"rgb.{size}.bias"][None, :, None, None]
+        share = 1 if alpha is None or size != sizes[-1] else alpha
+        image = seen if image is None else fir_double(image) + share * seen
+        width, height = 2 * width, 2 * height
+    return image
+
+
+def style_discriminator(weights, image, sizes, alpha, group=4):
+    sqrt2 = np.sqrt(2)
+
+    def layer(name, x):
+        return lrelu(conv(x, weights[name + ".weight"], weights[name + ".bias"], sqrt2))
+
+    def block(size, x):
+        name = f"blocks.{size}"
+        y = fir_halve(layer(name + ".conv0", x))
+        y = layer(name + ".conv1", y)
+        return (y + conv(fir_halve(x), weights[name + ".skip.weight"], np.zeros(y.shape[1]), 1)) / sqrt2
+
+    x = layer(f"rgb.{sizes[-1]}", image)
+    for size in reversed(sizes[1:]):
+        x = block(size, x)
+        if size == sizes[-1] and alpha is not None:
+            x = lerp(layer(f"rgb.{sizes[-2]}", fir_halve(image)), x, alpha)
+    return last_layers(weights, x, group)
+
+
+# ---- dcgan: Radford et al. 2016
+
+
+def plain_conv(x, weight, bias, stride, pad):
+    """A convolution as it is defined, output pixel by output pixel."""
+    n, _, h, w = x.shape
+    out, _, high, wide = weight.shape
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    rows, columns = (h + 2 * pad - high) // stride + 1, (w + 2 * pad - wide) // stride + 1
+    y = np.zeros((n, out, rows, columns))
+    for row in range(rows):
+        for column in range(columns):
+            window = x[:, :, row * stride : row * stride + high, column * stride : column * stride + wide]
+            y[:, :, row, column] = np.einsum("nihw,oihw->no", window, weight)
+    return y + (0 if bias is None else bias[None, :, None, None])
+
+
+def transposed_conv(x, weight, stride, pad):
+    """Every input pixel stamps the kernel, times its value, onto the output; weight: [fan, out, H, W]."""
+    n, _, h, w = x.shape
+    _, out, high, wide = weight.shape
+    y = np.zeros((n, out, (h - 1) * stride + high, (w - 1) * stride + wide))
+    for row in range(h):
+        for column in range(w):
+            stamp = np.einsum("ni,iohw->nohw", x[:, :, row, column], weight)
+            y[:, :, row * stride : row * stride + high, column * stride : column * stride + wide] += stamp
+    return y[:, :, pad : y.shape[2] - pad, pad : y.shape[3] - pad]
+
+
+def norm(weights, name, x, kind):
+    """batch: over pictures and pixels, a map at a time; layer: over all of a picture."""
+    if kind == "none":
+        return x
+    axes = {"batch": (0, 2, 3), "layer": (1, 2, 3)}[kind]
+    x = (x - x.mean(axis=axes, keepdims=True)) / np.sqrt(x.var(axis=axes, keepdims=True) + 1e-5)
+    scale, shift = weights[name + ".norm.weight"], weights[name + ".norm.bias"]
+    return x * scale[None, :, None, None] + shift[None, :, None, None]
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def dcgan_generator(weights, z, sizes, grid, alpha, residual=False):
+    """As it trains: batch norm measures these pictures."""
+    x = transposed_conv(z[:, :, None, None], weights["input.conv.weight"], 1, 0)
+    x = relu(norm(weights, "input.norm", x, "batch"))
+    features = [x]
+    for size in sizes[1:]:
+        name = f"blocks.{size}"
+        y = relu(norm(weights, name + ".norm", transposed_conv(x, weights[name + ".up.weight"], 2, 1), "batch"))
+        if residual:
+            y = norm(weights, name + ".norm1", plain_conv(y, weights[name + ".conv.weight"], None, 1, 1), "batch")
+            y = relu(y + double(plain_conv(x, weights[name + ".skip.weight"], weights[name + ".skip.bias"], 1, 0)))
+        features.append(x := y)
+
+    def to_rgb(age):
+        name = f"rgb.{sizes[-1 - age]}.conv"
+        return np.tanh(plain_conv(features[-1 - age], weights[name + ".weight"], weights[name + ".bias"], 1, 1))
+
+    return to_rgb(0) if alpha is None else lerp(double(to_rgb(1)), to_rgb(0), alpha)
+
+
+def dcgan_discriminator(weights, image, sizes, alpha, kind="batch", residual=False, group=0):
+    def from_rgb(size, x):
+        return lrelu(plain_conv(x, weights[f"rgb.{size}.conv.weight"], weights[f"rgb.{size}.conv.bias"], 1, 0))
+
+    x = from_rgb(sizes[-1], image)
+    for size in reversed(sizes[1:]):
+        name = f"blocks.{size}"
+        y = plain_conv(x, weights[name + ".down.weight"], weights.get(name + ".down.bias"), 2, 1)
+        y = lrelu(norm(weights, name + ".norm", y, kind))
+        if residual:
+            y = plain_conv(y, weights[name + ".conv.weight"], weights.get(name + ".conv.bias"), 1, 1)
+            skip = plain_conv(halve(x), weights[name + ".skip.weight"], weights[name + ".skip.bias"], 1, 0)
+            y = lrelu(norm(weights, name + ".norm1", y, kind) + skip)
+        x = y
+        if size == sizes[-1] and alpha is not None:
+            x = lerp(from_rgb(sizes[-2], halve(image)), x, alpha)
+    x = minibatch_stddev(x, group) if group else x
+    return plain_conv(x, weights["output.conv.weight"], weights["output.conv.bias"], 1, 0).reshape(len(x))
 
 
 class Adam:

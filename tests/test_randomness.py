@@ -1,8 +1,6 @@
 """Random numbers by position: what they depend on, what they do not, and that they are random."""
 
-from contextlib import nullcontext
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ from pggan.config import Config, NetworkConfig, TrainingConfig
 from pggan.networks import fade_reals
 from pggan.randomness import Stream
 from pggan.state import TrainState, new_state
-from pggan.training import step
+from pggan.step import step
 
 KINDS = ["words", "uniform", "normal"]
 WIDTHS = st.integers(1, 11)
@@ -145,8 +143,7 @@ def state(growths: int = 0) -> TrainState:
 
 
 def take_step(made: TrainState, reals: torch.Tensor) -> None:
-    run = SimpleNamespace(watch=lambda name: nullcontext())
-    step(run, made, made.stage(), SimpleNamespace(batch=lambda nimg, count: reals))
+    step(made, made.stage(), reals)
 
 
 def latents_of_steps(made: TrainState, steps: int) -> list[torch.Tensor]:

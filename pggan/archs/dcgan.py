@@ -3,6 +3,9 @@
 As the articles build it, but for the resolutions, which come one by one. `--residual` adds a second convolution and a
 skip connection to each block; `--critic-norm` changes the norm in D, since batch norm makes a picture's gradient
 depend on the rest of its batch, which gradient penalties must not (Gulrajani et al. 2017, section 4).
+
+A convolution before a batch norm, which takes each map's mean away, has no bias: the bias's gradient would be rounding
+noise, and Adam would walk along it.
 """
 
 from functools import partial
@@ -43,7 +46,7 @@ class Input(nn.Module):
         super().__init__()
         width, height = config.grid()
         self.shape = (config.fmaps(0), height, width)
-        self.conv = skip_init(nn.ConvTranspose2d, config.latent, config.fmaps(0), kernel_size=(height, width))
+        self.conv = skip_init(nn.ConvTranspose2d, config.latent, self.shape[0], kernel_size=(height, width), bias=False)
         self.norm = Norm("batch", config.fmaps(0))
         initialize(self, rng)
 
@@ -59,10 +62,11 @@ class UpBlock(nn.Module):
     def __init__(self, config: NetworkConfig, level: int, rng: Rng):
         super().__init__()
         fan, out = config.fmaps(level - 1), config.fmaps(level)
-        self.up, self.norm = doubling(fan, out), Norm("batch", out)
+        self.up, self.norm = doubling(fan, out, bias=False), Norm("batch", out)
         self.residual = config.residual
         if self.residual:
-            self.conv, self.norm1, self.skip = conv3(out, out), Norm("batch", out), conv1(fan, out)
+            self.conv, self.norm1 = conv3(out, out, bias=False), Norm("batch", out)
+            self.skip = conv1(fan, out)
         initialize(self, rng)
 
     def forward(self, x: Tensor, h: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
@@ -96,10 +100,12 @@ class DownBlock(nn.Module):
     def __init__(self, config: NetworkConfig, level: int, rng: Rng):
         super().__init__()
         fan, out = config.fmaps(level), config.fmaps(level - 1)
-        self.down, self.norm = halving(fan, out), Norm(config.critic_norm, out)
+        bias = config.critic_norm != "batch"
+        self.down, self.norm = halving(fan, out, bias=bias), Norm(config.critic_norm, out)
         self.residual = config.residual
         if self.residual:
-            self.conv, self.norm1, self.skip = conv3(out, out), Norm(config.critic_norm, out), conv1(fan, out)
+            self.conv, self.norm1 = conv3(out, out, bias=bias), Norm(config.critic_norm, out)
+            self.skip = conv1(fan, out)
         initialize(self, rng)
 
     def forward(self, x: Tensor) -> Tensor:

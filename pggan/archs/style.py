@@ -32,12 +32,11 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x: [N, fan, H, W]; w: [N, Z] -> [N, out, H, W]"""
-        style = self.style(w)  # (N, fan)
+        with torch.autocast(x.device.type, enabled=False):  # a factor rounded to half precision is wrong on all pixels
+            style = self.style(w)  # (N, fan)
+            power = style.square() @ (self.conv.weight * self.conv.scale).square().sum(dim=(2, 3)).T  # (N, out)
         y = self.conv(x * style[:, :, None, None].to(x.dtype))
-        if not self.demodulate:
-            return y
-        power = style.square() @ (self.conv.weight * self.conv.scale).square().sum(dim=(2, 3)).T  # (N, out)
-        return y * torch.rsqrt(power + 1e-8)[:, :, None, None].to(y.dtype)
+        return y * torch.rsqrt(power + 1e-8)[:, :, None, None].to(y.dtype) if self.demodulate else y
 
 
 class StyledConv(nn.Module):
