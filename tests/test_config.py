@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pggan import cli
 from pggan import config as module
 from pggan.config import (
+    PENALIZED,
+    ArchName,
     Config,
+    LossName,
     NetworkConfig,
     PresetName,
     at,
@@ -20,11 +24,12 @@ from pggan.config import (
     from_dict,
     grid_shape,
     ladder,
+    seconds,
     to_dict,
 )
 from pggan.errors import UserError
-from pggan.presets import COLUMNS, NAMES, TABLE, preset, with_settings
-from pggan.validation import CHANGEABLE, differences, validate
+from pggan.presets import ARCH_TABLE, COLUMNS, LOSS_TABLE, NAMES, TABLE, preset, suited, with_settings
+from pggan.validation import CHANGEABLE, check_ignored, differences, validate
 
 PARTS = [item.name for item in fields(Config) if is_dataclass(getattr(Config(), item.name))]
 VALUES = st.floats(0, 1e9, allow_nan=False)
@@ -192,13 +197,96 @@ def test_values_that_cannot_be_or_contradict_are_refused_by_name(named, settings
     assert named in refusal(validate, changed(**settings))
 
 
-@pytest.mark.parametrize("name", ["fmap_base", "fmap_max", "latent", "stddev_group"])
-def test_a_network_of_nothing_is_refused(name):
-    assert f"--{name.replace('_', '-')}" in refusal(lambda: NetworkConfig(**{name: 0}))
+@pytest.mark.parametrize(("name", "value"), [("fmap_base", 0), ("fmap_max", 0), ("latent", 0), ("stddev_group", -1)])
+def test_a_network_of_nothing_is_refused(name, value):
+    assert f"--{name.replace('_', '-')}" in refusal(lambda: NetworkConfig(**{name: value}))
 
 
 def test_a_batch_smaller_than_the_stddev_group_is_a_group():
     validate(changed(batch="3"))
+
+
+def test_without_minibatch_stddev_any_batch_will_do():
+    validate(changed(batch="7", stddev_group=0))
+
+
+DCGAN = {"arch": "dcgan", "loss": "bce", "penalty": "0", "critic_norm": "batch", "stddev_group": 0}
+IGNORED = [  # what is said, what is asked for, and the same without the contradiction
+    ("--loss bce has no gradient penalty and would ignore --penalty", {"loss": "bce"}, {"penalty": "0"}),
+    ("--loss lsgan has no gradient penalty", {"loss": "lsgan", "penalty": "32:0,64:1"}, {"penalty": "32:0,64:0"}),
+    ("--loss hinge has no gradient penalty", {"loss": "hinge"}, {"penalty": "0"}),
+    ("--loss wgan has no gradient penalty", {"loss": "wgan", "clip": 1.0}, {"penalty": "0"}),
+    ("--penalty-every must be at least 1", {"penalty_every": 0}, {"penalty_every": 1}),
+    ("--penalty-every needs a penalty", {"penalty_every": 4, "penalty": "0"}, {"penalty": "1"}),
+    ("--loss bce has none", {"penalty_every": 4, "penalty": "0", "loss": "bce"}, {"penalty_every": 1}),
+    ("--loss wgan needs --clip above 0", {"loss": "wgan", "penalty": "0"}, {"clip": 0.01}),
+    ("--loss logistic would ignore --clip", {"clip": 0.01}, {"clip": 0.0}),
+    ("--loss logistic would ignore it", {"drift": 0.001}, {"loss": "wgan-gp"}),
+    ("--residual belongs to --arch dcgan; --arch paper", {"residual": True}, DCGAN),
+    ("--residual belongs to --arch dcgan; --arch style", {"residual": True, "arch": "style"}, {"residual": False}),
+    ("--critic-norm belongs to --arch dcgan; --arch paper", {"critic_norm": "layer"}, {"arch": "dcgan"}),
+    ("--critic-norm belongs to --arch dcgan; --arch style", {"critic_norm": "batch", "arch": "style"}, DCGAN),
+    ("use --critic-norm layer", {**DCGAN, "loss": "logistic", "penalty": "1"}, {"critic_norm": "layer"}),
+    ("use --critic-norm layer", {**DCGAN, "loss": "wgan-gp", "penalty": "1"}, {"penalty": "0"}),
+    ("--beta1 must be below 1", {"beta1": 1.0}, {"beta1": 0.99}),
+    ("--threads 1025 is more than any machine has", {"threads": 1025}, {"threads": 1024}),
+    ("--budget: 'soon' is no time", {"budget": "soon"}, {"budget": "25m"}),
+    ("--budget is empty", {"budget": ""}, {"budget": None}),
+    ("--budget-share must be above 0", {"budget": "25m", "budget_share": "32:0,64:1"}, {"budget_share": "32:1"}),
+    ("--budget decides by the clock and --plan", {"budget": "25m", "plan": "growth.json"}, {"plan": None}),
+    ("--plan is empty", {"plan": ""}, {"plan": None}),
+    ("--budget grows by itself", {"budget": "25m", "schedule": "manual"}, {"schedule": "fixed"}),
+    ("--plan grows by itself", {"plan": "growth.json", "schedule": "manual"}, {"plan": None}),
+]
+
+
+@pytest.mark.parametrize(("said", "asked", "mended"), IGNORED)
+def test_settings_that_contradict_are_refused_with_the_reason_and_pass_without(said, asked, mended):
+    assert said in refusal(validate, changed(**asked))
+    validate(changed(**{**asked, **mended}))
+
+
+KIMG = {"fade_kimg": "3", "stable_kimg": "4", "stage_minutes": "5", "floor_kimg": 0.5}
+
+
+@pytest.mark.parametrize("name", KIMG)
+@pytest.mark.parametrize("other", [{"budget": "25m"}, {"plan": "growth.json"}])
+def test_a_schedule_in_kimg_beside_a_budget_or_a_plan_is_refused(name, other):
+    flag, (second,) = "--" + name.replace("_", "-"), other
+    message = refusal(check_ignored, changed(**{name: KIMG[name]}, **other), Config())
+    assert flag in message and f"--{second}" in message
+    of_the_preset = changed(**{name: KIMG[name]})  # what the flags were laid over asks for nothing
+    check_ignored(changed(**{name: KIMG[name]}, **other), of_the_preset)
+
+
+def test_flags_of_a_clock_that_is_not_there_are_refused():
+    assert "--budget-share divides a --budget" in refusal(check_ignored, changed(budget_share="1"), Config())
+    assert "--floor-kimg belongs to --stage-minutes" in refusal(check_ignored, changed(floor_kimg=2.0), Config())
+    assert "--budget-share" in refusal(check_ignored, changed(budget_share="1", plan="growth.json"), Config())
+    check_ignored(changed(budget_share="1", budget="25m"), Config())
+    check_ignored(changed(floor_kimg=2.0, stage_minutes="0,64:3"), Config())
+    check_ignored(changed(**{**KIMG, "schedule": "manual"}), Config())
+
+
+TIMES = {"25m": 1500, "1h30m": 5400, "90s": 90, "1h": 3600, "1.5h": 5400, "2h5s": 7205, "0.5m": 30, " 25M ": 1500}
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_times_are_written_in_hours_minutes_and_seconds(text):
+    assert seconds(text) == TIMES[text]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(1, 99))
+def test_a_time_written_down_is_read_back(h, m, s):
+    assert seconds(f"{h}h{m}m{s}s") == 3600 * h + 60 * m + s
+
+
+@pytest.mark.parametrize(
+    "text", ["", "25", "m", "0m", "0h0m0s", "-5m", "5m1h", "5 m", "1h 30m", "1e3s", "nan", "9" * 9 + "h"]
+)
+def test_what_is_no_time_is_refused_by_name(text):
+    assert f"'{text}' is no time" in refusal(seconds, text)
 
 
 # --- presets -----------------------------------------------------------------------------------------------------
@@ -257,6 +345,79 @@ def test_the_paper_preset_has_the_papers_batches_and_learning_rates():
     training, rungs = preset("paper").training, [4, 8, 16, 32, 64, 128, 256, 512]
     assert [at(training.batch, res) for res in rungs] == [128, 128, 128, 64, 32, 16, 8, 4]
     assert [at(training.lr, res) for res in [*rungs, 1024]] == 8 * [0.001] + [0.0015]
+
+
+# --- what a network and a loss bring ------------------------------------------------------------------------------
+
+PAIRS = [(arch, loss) for arch in get_args(ArchName) for loss in get_args(LossName)]
+
+
+def test_the_tables_have_a_row_for_each_network_and_each_loss():
+    assert set(ARCH_TABLE) == set(get_args(ArchName)) and set(LOSS_TABLE) == set(get_args(LossName))
+    for arch, brought in ARCH_TABLE.items():
+        assert all(type(value) is type(flat(Config())[name]) for name, value in brought.items()), arch
+    assert set(PENALIZED) == {loss for loss, (penalty, *_) in LOSS_TABLE.items() if any(ladder(penalty).values())}
+
+
+@pytest.mark.parametrize(("arch", "loss"), [*PAIRS, *((arch, None) for arch in get_args(ArchName))])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_goes_with_every_loss_in_every_preset(name, arch, loss):
+    config = preset(name, arch, loss)
+    validate(config)
+    check_ignored(config, config)
+    assert config.network.arch == arch and config.training.loss == (loss or config.training.loss)
+
+
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_a_loss_brings_its_penalty_drift_and_clip(loss):
+    training = preset("smoke", None, loss).training
+    assert (training.penalty, training.drift, training.clip) == LOSS_TABLE[loss]
+    assert bool(training.clip) == (loss == "wgan") and bool(training.drift) == (loss == "wgan-gp")
+
+
+def test_dcgan_brings_what_its_authors_published_and_its_own_loss():
+    config = flat(preset("smoke", "dcgan"))
+    assert {name: config[name] for name in ("lr", "beta1", "beta2", "loss", "penalty", "critic_norm")} == {
+        "lr": "0.0002",
+        "beta1": 0.5,
+        "beta2": 0.999,
+        "loss": "bce",
+        "penalty": "0",
+        "critic_norm": "batch",
+    }
+    assert config["stddev_group"] == 0 and config["fmap_max"] == flat(preset("smoke"))["fmap_max"]
+
+
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_dcgan_s_critic_has_batch_norm_but_where_a_penalty_needs_each_picture_by_itself(loss):
+    assert preset("smoke", "dcgan", loss).network.critic_norm == ("layer" if loss in PENALIZED else "batch")
+    assert suited(preset("smoke", "dcgan"), None, loss) == preset("smoke", "dcgan", loss)
+
+
+def test_the_clip_is_dcgan_s_own_for_its_unscaled_weights_and_1_for_equalized_ones():
+    clips = {arch: preset("smoke", arch, "wgan").training.clip for arch in get_args(ArchName)}
+    assert clips == {"paper": 1.0, "style": 1.0, "dcgan": 0.01}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_style_keeps_the_preset_s_loss_and_asking_for_what_is_there_changes_nothing(name):
+    config = preset(name)
+    assert preset(name, "style") == with_settings(config, {"arch": "style"})
+    assert preset(name, config.network.arch, config.training.loss) == config == suited(config)
+
+
+def test_what_a_preset_says_itself_survives_its_own_loss_and_gives_way_to_another():
+    own = with_settings(preset("paper"), {"penalty": "7", "lr": "0.1", "clip": 0.0})
+    assert suited(own, "paper", "wgan-gp") == own
+    assert suited(own, None, "logistic").training.penalty == LOSS_TABLE["logistic"][0]
+    again = with_settings(preset("smoke", "dcgan", "wgan"), {"clip": 0.02, "lr": "0.1", "critic_norm": "layer"})
+    assert suited(again, "dcgan", "wgan") == again  # a run that goes on by the same command
+
+
+def test_flags_go_over_what_a_network_and_a_loss_bring():
+    config = cli.parse(Config, ["--lr", "0.001", "--penalty", "2"], preset("smoke", "dcgan", "logistic"))
+    assert (config.training.lr, config.training.penalty, config.network.critic_norm) == ("0.001", "2", "layer")
+    assert config.training.beta1 == 0.5
 
 
 # --- the tree ----------------------------------------------------------------------------------------------------

@@ -139,3 +139,73 @@ def test_new_weights_take_their_own_factor():
     for name, value in average.named_parameters():
         factor = 0.25 if name in model.newest() else 0.9
         torch.testing.assert_close(value, factor * old[name] + (1 - factor) * theirs[name])
+
+
+# --- buffers: what batch norm has measured ------------------------------------------------------------------------
+
+DCGAN = NetworkConfig(
+    arch="dcgan", start_res=8, max_res=32, fmap_base=64, fmap_max=6, latent=5, stddev_group=0, critic_norm="batch"
+)
+
+
+def trained(seed: int) -> Generator:
+    """A dcgan generator whose norms have measured some batches."""
+    made = Generator(DCGAN, torch.Generator().manual_seed(seed))
+    rng = torch.Generator().manual_seed(seed + 10)
+    with torch.no_grad():
+        for _ in range(seed):
+            made(torch.randn(8, 5, generator=rng))
+    return made
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.9, 1.0])
+def test_buffers_are_averaged_like_weights_and_whole_numbers_copied(factor):
+    average, model = trained(1).requires_grad_(False), trained(3)
+    before = {name: value.clone() for name, value in average.state_dict().items()}
+    ema.update(average, model, factor)
+    theirs, counted = model.state_dict(), 0
+    for name, value in average.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert value == theirs[name] == 3
+            counted += 1
+        else:
+            torch.testing.assert_close(value, factor * before[name] + (1 - factor) * theirs[name])
+    assert counted == 2 and "input.norm.norm.running_var" in before
+
+
+def test_new_buffers_take_the_factor_of_new_weights():
+    average, model = trained(1).requires_grad_(False), trained(3)
+    model.grow()
+    ema.grow(average, model)
+    model(torch.randn(8, 5))
+    before = {name: value.clone() for name, value in average.state_dict().items()}
+    ema.update(average, model, 0.9, 0.25)
+    theirs = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            factor = 0.25 if name in model.newest() else 0.9
+            torch.testing.assert_close(value, factor * before[name] + (1 - factor) * theirs[name])
+        else:
+            assert torch.equal(value, theirs[name])
+    assert "blocks.16.norm.norm.running_mean" in model.newest()
+
+
+def test_growth_carries_the_buffers_of_the_average_and_starts_new_ones_as_the_models():
+    average, model = trained(1).requires_grad_(False).eval(), trained(3)
+    before = {name: value.clone() for name, value in average.state_dict().items()}
+    model.grow()
+    with torch.no_grad():
+        model(torch.randn(8, 5))
+    ema.grow(average, model)
+    theirs = model.state_dict()
+    for name, value in average.state_dict().items():
+        assert torch.equal(value, theirs[name] if name in model.newest() else before[name]), name
+    assert not any(part.training for part in average.modules()) and all(part.training for part in model.modules())
+
+
+def test_the_average_of_norms_draws_as_the_model_does_when_both_have_settled():
+    average, model = trained(1).requires_grad_(False).eval(), trained(3)
+    for _ in range(60):
+        ema.update(average, model, 0.5)
+    z = torch.randn(4, 5)
+    torch.testing.assert_close(average(z), model.eval()(z).detach())

@@ -13,6 +13,8 @@ from pggan.layers import (
     EqualizedConv2d,
     EqualizedLinear,
     downsample,
+    fir_downsample,
+    fir_upsample,
     leaky_relu,
     minibatch_stddev,
     pixel_norm,
@@ -140,3 +142,85 @@ def test_upsample_repeats_pixels_and_downsample_averages_squares():
     same(upsample(x), reference.double(x.numpy()))
     same(downsample(x), reference.halve(x.numpy()))
     assert torch.equal(downsample(upsample(x)), x)
+
+
+# --- rates, and half precision -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0, 4.0])
+def test_a_rate_scales_the_steps_of_a_dense_layer_and_not_its_beginning(rate):
+    """The bias too: what the optimizer moves by 1, the layer moves by the rate."""
+    plain, rated = EqualizedLinear(5, 7, rng=seeded()).double(), EqualizedLinear(5, 7, rng=seeded(), rate=rate).double()
+    x = noise(3, 5)
+    torch.testing.assert_close(rated(x), plain(x), rtol=1e-6, atol=1e-6)
+    before = rated(x)
+    with torch.no_grad():
+        rated.weight += 1.0
+        rated.bias += 1.0
+    moved = rate * (2**0.5 / 5**0.5 * x.sum(dim=1, keepdim=True) + 1).expand(3, 7)
+    torch.testing.assert_close(rated(x) - before, moved)
+
+
+def test_layers_without_a_bias_have_none():
+    conv, dense = EqualizedConv2d(3, 4, 3, bias=False), EqualizedLinear(3, 4, bias=False, rate=0.5)
+    assert [*conv.state_dict()] == [*dense.state_dict()] == ["weight"]
+    assert not conv(torch.zeros(1, 3, 2, 2)).any() and not dense(torch.zeros(1, 3)).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1.0, 1000.0])
+def test_pixel_norm_in_half_precision_is_that_of_float32_also_where_squares_overflow(dtype, size):
+    x = (size * noise(2, 16, 3, 3)).to(dtype)
+    out = pixel_norm(x)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), pixel_norm(x.float()), rtol=2e-2, atol=2e-2)
+
+
+# --- the filter of style -----------------------------------------------------------------------------------------
+
+
+def test_fir_resampling_is_the_filter_1_3_3_1_with_edges_repeated():
+    x = noise(2, 3, 4, 6)
+    same(fir_upsample(x), reference.fir_double(x.numpy()))
+    same(fir_downsample(x), reference.fir_halve(x.numpy()))
+
+
+def test_away_from_edges_an_impulse_becomes_the_filter():
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    x = torch.zeros(1, 1, 5, 5)
+    x[0, 0, 2, 2] = 1
+    expected = torch.zeros(10, 10)
+    expected[3:7, 3:7] = torch.outer(taps, taps) / 16
+    assert torch.equal(fir_upsample(x)[0, 0], expected)
+    x = torch.zeros(1, 1, 8, 8)
+    x[0, 0, 3, 4] = 1  # of the 4 x 4 around each output pixel, the place decides the tap
+    out = fir_downsample(x)[0, 0]
+    assert out[1, 1] * 64 == 3 * 1 and out[1, 2] * 64 == 3 * 3 and out[2, 1] * 64 == 1 and out[2, 2] * 64 == 3
+    assert out.sum() * 64 == 16
+
+
+@given(height=st.integers(1, 5), width=st.integers(1, 5), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_fir_resampling_keeps_constants_is_linear_and_mirrors_as_its_input(height, width, seed):
+    a, b = noise(1, 2, 2 * height, 2 * width, seed=seed), noise(1, 2, 2 * height, 2 * width, seed=seed + 100)
+    for resample, shape in ((fir_upsample, (4 * height, 4 * width)), (fir_downsample, (height, width))):
+        assert resample(a).shape == (1, 2, *shape)
+        torch.testing.assert_close(resample(torch.full_like(a, 0.7)), torch.full((1, 2, *shape), 0.7).double())
+        torch.testing.assert_close(resample(2 * a - 3 * b), 2 * resample(a) - 3 * resample(b))
+        for axes in ((2,), (3,), (2, 3)):
+            torch.testing.assert_close(resample(a.flip(axes)), resample(a).flip(axes))
+        torch.testing.assert_close(resample(a.transpose(2, 3)), resample(a).transpose(2, 3))
+
+
+def test_inside_fir_downsampling_is_a_quarter_of_the_adjoint_of_upsampling():
+    small, large = noise(1, 1, 8, 8), noise(1, 1, 16, 16, seed=1)
+    small[..., :2, :], small[..., -2:, :], small[..., :2], small[..., -2:] = 0, 0, 0, 0
+    up, down = (fir_upsample(small) * large).sum(), (small * fir_downsample(large)).sum()
+    torch.testing.assert_close(up, 4 * down)
+
+
+def test_fir_resampling_does_not_shift_a_picture():
+    """The middle of mass stays where it is, in shares of the picture."""
+    ramp = torch.arange(16.0).reshape(1, 1, 1, 16).expand(1, 1, 16, 16)
+    assert torch.equal(fir_downsample(ramp)[0, 0, 3, 1:-1], torch.arange(8.0)[1:-1] * 2 + 0.5)
+    assert torch.equal(fir_upsample(ramp)[0, 0, 3, 1:-1], torch.arange(32.0)[1:-1] / 2 - 0.25)
