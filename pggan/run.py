@@ -60,7 +60,7 @@ class Run:
         )
         self.trackers = [self.tracker]
         if state.config.run.tensorboard:
-            self.trackers.append(TensorBoard(folder.path, state.nimg + 1 if state.nimg else None))
+            self.trackers.append(TensorBoard(folder.path, state.nimg + 1))
         self.report = Report(folder.path)
         self.reported = self.saved = self.recorded = self.ticked = self.glanced = clock()
         self.recorded_nimg = state.nimg
