@@ -1,0 +1,94 @@
+"""Tables and pictures of the runs that run.py trained: what each case makes at the end of 32 px and of 64 px."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from pggan.metrics.kinds import count_kinds
+from pggan.samples import draw, tile
+from pggan.state import load_generator
+
+SAMPLES = 500  # that kinds are counted in
+SHOWN = 14  # pictures a row of the montage
+
+
+def figures(runs: Path, results: Path) -> None:
+    """results/figures.json, table.md and a montage for each set of pictures."""
+    results.mkdir(parents=True, exist_ok=True)
+    found = sorted(path for path in runs.iterdir() if (path / "checkpoints" / "res-0064.pt").exists())
+    lost = sorted(path.name for path in runs.iterdir() if (path / "diverged.json").exists())
+    with torch.no_grad():
+        rows = [measured(path, res) for path in found for res in (32, 64)]
+    (results / "figures.json").write_text(json.dumps({"rows": rows, "diverged": lost}, indent=1) + "\n")
+    (results / "table.md").write_text(table(rows, lost))
+    for name in sorted({row["set"] for row in rows}):
+        montage(runs, name).save(results / f"{name}-64.jpg", quality=88)
+
+
+def measured(run: Path, res: int) -> dict:
+    """Kinds still made (built-in pictures only) and spread of one run at the end of `res`."""
+    name, *case, seed = run.name.split("-")
+    generator, alpha = load_generator(run / "checkpoints" / f"res-{res:04d}.pt")
+    images = draw(generator, alpha, 0, SAMPLES)
+    growth = json.loads((run / "growth.json").read_text())
+    kimg = next(entry["nimg"] for entry in growth if entry["from_res"] == res) / 1000
+    row = {"set": name, "case": "-".join(case), "seed": int(seed), "res": res, "kimg": kimg, "spread": spread(images)}
+    if name == "builtin":
+        kinds = count_kinds(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1)
+        row |= {"kinds": len(kinds.made), "counts": kinds.counts, "none": kinds.unread}
+    return row
+
+
+def spread(images: np.ndarray) -> float:
+    """Mean distance of two pictures at 8x8 px, in grey levels. It shows a whole collapse, and misses a partial one."""
+    n, side = len(images), images.shape[1] // 8
+    small = images.reshape(n, 8, side, 8, side, 3).mean(axis=(2, 4)).reshape(n, -1)
+    half = n // 2
+    return float(np.sqrt(((small[:half] - small[half : 2 * half]) ** 2).mean(axis=1)).mean())
+
+
+def table(rows: list[dict], lost: list[str]) -> str:
+    """Markdown: a line a case, the runs' values side by side."""
+    lines = []
+    for name in sorted({row["set"] for row in rows}):
+        cases = sorted({row["case"] for row in rows if row["set"] == name})
+        lines += [
+            f"### {name}",
+            "",
+            "| case | n | kimg at 32, 64 px | kinds at 32 px | kinds at 64 px | spread at 32, 64 px |",
+        ]
+        lines += ["|---|---:|---|---|---|---|"]
+        for case in cases:
+            of = {
+                res: [row for row in rows if (row["set"], row["case"], row["res"]) == (name, case, res)]
+                for res in (32, 64)
+            }
+            kimg, spreads = (", ".join(values(of[res], key, 1) for res in (32, 64)) for key in ("kimg", "spread"))
+            kinds = [values(of[res], "kinds", 0) if name == "builtin" else "" for res in (32, 64)]
+            lines.append(
+                f"| {case.replace('-', ' ', 1)} | {len(of[64])} | {kimg} | {kinds[0]} | {kinds[1]} | {spreads} |"
+            )
+        lines.append("")
+    return "\n".join([*lines, f"Diverged: {', '.join(lost) or 'none'}.", ""])
+
+
+def values(rows: list[dict], key: str, digits: int) -> str:
+    """`3 / 4`: each run's own value, in the order of the seeds."""
+    return " / ".join(f"{row[key]:.{digits}f}" for row in sorted(rows, key=lambda row: row["seed"]))
+
+
+def montage(runs: Path, name: str) -> Image.Image:
+    """A row a case, of the first seed: samples at the end of 64 px."""
+    done = sorted(path for path in runs.glob(f"{name}-*-0") if (path / "checkpoints" / "res-0064.pt").exists())
+    sheet = Image.new("RGB", (170 + 64 * SHOWN, 66 * len(done)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for number, run in enumerate(done):
+        generator, alpha = load_generator(run / "checkpoints" / "res-0064.pt")
+        images = draw(generator, alpha, 0, SHOWN)
+        sheet.paste(tile(images, SHOWN), (170, 66 * number + 1))
+        case = run.name.removeprefix(f"{name}-").removesuffix("-0").replace("-", " ", 1)
+        pen.text((8, 66 * number + 24), case, fill="black", font=font)
+    return sheet
