@@ -197,7 +197,7 @@ class Run:
     def end_stage(self, state: TrainState, decision: Decision) -> None:
         """The checkpoint and the grid that every resolution leaves behind."""
         self.save(state, end_of_stage=True)
-        self.draw(state, 1.0)
+        self.draw(state, state.stage().alpha(state.nimg))  # below 1 where a budget ended in a fade
         if self.budget and state.stage_seconds:
             state.speeds[str(state.res)] = (state.nimg - state.stage_start) / state.stage_seconds
         self.progress.say(

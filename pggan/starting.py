@@ -41,7 +41,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
     if values is None and folder.last_record():
         raise UserError(f"the checkpoints of {folder.path} are gone: restore latest.pt there, or name another --out")
     if values is None and config.run.resume:
-        values = begun_elsewhere(config)
+        values = begun_elsewhere(config, device)
     threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
     torch.set_num_threads(threads)
     precision = pick_precision(config.training.precision, device)
@@ -57,7 +57,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
     return state
 
 
-def begun_elsewhere(config: Config) -> dict:
+def begun_elsewhere(config: Config, device: torch.device) -> dict:
     """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
     path = Path(os.path.expanduser(config.run.resume))
     values = checkpoint.load(path)
@@ -65,7 +65,8 @@ def begun_elsewhere(config: Config) -> dict:
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
-    return {**values, "metrics_bytes": 0, "data": "", "seconds": 0.0, "plan": [], "decided": {}, "speeds": {}}
+    anew = {"metrics_bytes": 0, "data": "", "seconds": 0.0, "plan": [], "decided": {}, "speeds": {}, "pieces": 1}
+    return {**values, **anew, "precision": pick_precision(config.training.precision, device)}
 
 
 def plan_of(config: Config, state: TrainState, goes_on: bool) -> list[dict]:

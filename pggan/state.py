@@ -176,7 +176,8 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
         state.adam_g = adam(state.G, config.training, values["moments_g"])
         state.adam_d = adam(state.D, config.training, values["moments_d"], lazy_ratio(config.training))
         state.sums = {name: value.to(device) for name, value in values["sums"].items()}
-        state.scaler.load_state_dict(values["scaler"])
+        if values["scaler"]:  # empty where no precision needed one
+            state.scaler.load_state_dict(values["scaler"])
         for name in PLAIN:
             setattr(state, name, copy.deepcopy(values[name]))
     except (KeyError, RuntimeError, ValueError) as error:

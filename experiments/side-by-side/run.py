@@ -32,9 +32,23 @@ CASES = {
     "dcgan bce":           ("dcgan", "bce"),
 }  # fmt: skip
 SETTINGS = {
-    **{"start_res": 32, "max_res": 64, "fmap_base": 256, "fmap_max": 32, "latent": 64, "batch": "8"},
-    **{"budget": f"{SECONDS}s", "budget_share": "32:2,64:1", "stage_minutes": "0", "warmup_kimg": 0.5, "ema_kimg": "1"},
-    **{"builtin_pictures": 1000, "threads": 1, "device": "cpu", "wandb": "off", "sample_kimg": 2.0, "grid": "8x4"},
+    "start_res": 32,
+    "max_res": 64,
+    "fmap_base": 256,
+    "fmap_max": 32,
+    "latent": 64,
+    "batch": "8",
+    "budget": f"{SECONDS}s",
+    "budget_share": "32:2,64:1",
+    "stage_minutes": "0",
+    "warmup_kimg": 0.5,
+    "ema_kimg": "1",
+    "builtin_pictures": 1000,
+    "threads": 1,
+    "device": "cpu",
+    "wandb": "off",
+    "sample_kimg": 2.0,
+    "grid": "8x4",
 }
 RATE = {"paper": "0.003", "style": "0.003", "dcgan": "0.0002"}
 
