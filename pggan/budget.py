@@ -1,7 +1,7 @@
 """A wall-clock budget shared among the resolutions, and the repetition of what was decided: pure, no clock of its own.
 
 What is decided for a stage as it begins is a plain dict that goes into the checkpoint:
-`{"fade": images, "until": seconds}` under a budget, `{"fade": images, "end": nimg}` when a plan is repeated.
+`{"fade": images, "until": seconds, ...}` under a budget, `{"fade": images, "end": nimg, ...}` when a plan is repeated.
 All seconds are counted from the start of the run, start-up included, over all restarts.
 """
 
@@ -36,7 +36,14 @@ def decide(config: ScheduleConfig, res: int, later: list[int], spent: float, spe
     """What a stage gets as it begins after `spent` seconds. speed: images/s expected; None: there is no fade."""
     end = until(config, res, later, spent)
     fade = 0 if speed is None else max(1, round(FADE_SHARE * (end - spent) * speed))
-    return {"fade": fade, "until": round(end, 3)}
+    return {"fade": fade, "until": round(end, 3), "budget": seconds(config.budget), "top": [res, *later][-1]}
+
+
+def holds(decided: Decided, config: ScheduleConfig, top: int) -> bool:
+    """Whether what was decided for a stage still stands, when a run goes on that is now to grow to `top`."""
+    if config.budget:
+        return (decided.get("budget"), decided.get("top")) == (seconds(config.budget), top)
+    return "end" in decided
 
 
 def replayed(plan: list[dict], res: int) -> Decided:
@@ -53,10 +60,17 @@ def replayed(plan: list[dict], res: int) -> Decided:
 
 def check_plan(plan: object) -> list[dict]:
     """`plan` as the content of a growth.json. Raises UserError when it is none."""
-    keys = {"nimg", "action", "from_res", "to_res", "numbers"}
-    if not isinstance(plan, list) or not all(isinstance(entry, dict) and keys <= entry.keys() for entry in plan):
+    if not isinstance(plan, list) or not all(map(_is_entry, plan)):
         raise UserError("--plan is no growth.json: name that of a run")
     return plan
+
+
+def _is_entry(entry: object) -> bool:
+    kinds = {"nimg": int, "action": str, "from_res": int, "to_res": int, "numbers": dict}
+    if not isinstance(entry, dict) or any(type(entry.get(key)) is not kind for key, kind in kinds.items()):
+        return False
+    fade = entry["numbers"].get("fade_nimg", 0)
+    return type(fade) is int and fade >= 0 and entry["nimg"] >= 0
 
 
 def _doublings(lower: int, upper: int) -> int:

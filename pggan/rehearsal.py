@@ -14,17 +14,18 @@ from pggan import ema
 from pggan.budget import decide, expected_speed, replayed
 from pggan.config import Config, at
 from pggan.data.sources import open_source
+from pggan.errors import UserError, out_of_memory
 from pggan.folder import RunFolder
 from pggan.networks import Discriminator, Generator
 from pggan.progress import duration
-from pggan.schedule import Stage, stage_of
-from pggan.starting import begin, complete, default_folder, pick_device, pick_precision
+from pggan.schedule import Stage, stage_of, stage_seconds
+from pggan.starting import begin, check_enough, complete, default_folder, pick_device, pick_precision
 from pggan.state import TrainState, new_state
 from pggan.step import step
 from pggan.validation import validate
 
 MOST_SECONDS = 60.0  # of all rehearsals; the speed of resolutions after that is estimated from those before
-SLOW_STEP = 3.0  # seconds; a step that takes longer is not taken a second time
+SLOW_STEP = 3.0  # seconds; a step that takes longer is not taken once more, nor is a whole batch tried on a CPU
 SECONDS_TO_START = 5.0  # of a budget, before the first step
 
 
@@ -46,6 +47,7 @@ def dry_run(config: Config) -> None:
     device = pick_device(config.training.device)
     state = begin(config, folder)
     source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
+    check_enough(config, len(source), max(int(at(config.training.batch, res)) for res in config.network.stages()))
     print(f"{len(source):,} pictures in {config.data.data}; {_device(device, state)}; {_networks(config)}")
     costs = rehearse_all(config, device)
     stages = plan_stages(config, costs, state.plan)
@@ -55,13 +57,21 @@ def dry_run(config: Config) -> None:
 
 
 def rehearse_all(config: Config, device: torch.device) -> dict[int, Rehearsed]:
-    """What each resolution of the run costs; those that are too slow to try are estimated."""
+    """What each resolution of the run costs; those that are too slow to try are estimated. Raises UserError."""
     costs, started = {}, time.monotonic()
     for res in config.network.stages():
         if costs and time.monotonic() - started > MOST_SECONDS:
             costs[res] = estimate(costs, res)
-        else:
+            continue
+        try:
             costs[res] = rehearse(config, res, device)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                f"out of memory at {res} px, with the batch in as many parts as it can be: "
+                f"lower --batch, --fmap-base or --max-res"
+            ) from None
     return costs
 
 
@@ -74,40 +84,57 @@ def estimate(costs: dict[int, Rehearsed], res: int) -> Rehearsed:
 
 
 def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
-    """A step or two of a run of its own at `res`, in mid-fade if it has a fade; on a CPU with few pictures."""
+    """Three steps of a run of its own at `res`, in mid-fade if it has a fade: one to warm up, one for the memory, one
+    for the time. On a CPU the first is of few pictures, and the others too when the whole batch would take too long.
+    """
     batch = int(at(config.training.batch, res))
-    tried = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
-    state = _state_at(config, res, tried, device)
-    stage = Stage(res, 0, fade=2 * tried if state.G.grown else 0, stable=10**9)
-    state.nimg = tried
-    width, height = config.network.size(res)
-    reals = torch.zeros(tried, 3, height, width, device=device)
-    with MemoryWatch() as watch:
-        took = _timed(state, stage, reals)
+    few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
+    state = _state_at(config, res, device)
+    took = _timed(state, few)
+    tried = batch if took * batch / few < SLOW_STEP else few
+    with MemoryWatch(_lasting(state)) as watch:
+        took = _timed(state, tried)
     if took < SLOW_STEP:
-        took = _timed(state, stage, reals)
-    networks = sum(tensor.nbytes for net in (state.G, state.D, state.average) for tensor in ema.tensors(net).values())
-    lasting, passing = networks + watch.alive, watch.peak - watch.alive
-    return Rehearsed(tried / took, lasting + passing * batch / tried, state.pieces)
+        took = _timed(state, tried)
+    return Rehearsed(tried / took, watch.alive + (watch.peak - watch.alive) * batch / tried, state.pieces)
 
 
-def _state_at(config: Config, res: int, batch: int, device: torch.device) -> TrainState:
+def _state_at(config: Config, res: int, device: torch.device) -> TrainState:
     first = max(config.network.ends()[0], res // 2) if res > config.network.ends()[0] else res
     network = replace(config.network, start_res=first, max_res=res)
-    training = replace(config.training, batch=str(batch))
     precision = pick_precision(config.training.precision, device)
-    state = new_state(replace(config, network=network, training=training), device, precision=precision)
+    state = new_state(replace(config, network=network), device, precision=precision)
     if state.res < res:
         state.grow()
     return state
 
 
-def _timed(state: TrainState, stage: Stage, reals: torch.Tensor) -> float:
+def _timed(state: TrainState, batch: int) -> float:
+    """Seconds of one step of `batch` black pictures."""
+    state.config = replace(state.config, training=replace(state.config.training, batch=str(batch)))
+    state.nimg = batch
+    stage = Stage(state.res, 0, fade=2 * batch if state.G.grown else 0, stable=10**9)
+    width, height = state.config.network.size(state.res)
+    reals = torch.zeros(batch, 3, height, width, device=state.device)
+    _finish(state.device)
     start = time.perf_counter()
     step(state, stage, reals, say=lambda text: None)
-    if state.device.type == "cuda":
-        torch.cuda.synchronize()
+    _finish(state.device)
     return time.perf_counter() - start
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _lasting(state: TrainState) -> list[torch.Tensor]:
+    """The tensors of a state that is between two steps: networks, gradients, moments."""
+    tensors = [tensor for net in (state.G, state.D, state.average) for tensor in ema.tensors(net).values()]
+    tensors += [weight.grad for net in (state.G, state.D) for weight in net.parameters() if weight.grad is not None]
+    for optimizer in (state.adam_g, state.adam_d):
+        tensors += [moment for moments in optimizer.state.values() for moment in moments.values()]
+    return tensors
 
 
 def images_per_s(config: Config, res: int, device: torch.device) -> float:
@@ -116,11 +143,13 @@ def images_per_s(config: Config, res: int, device: torch.device) -> float:
 
 
 class MemoryWatch(TorchDispatchMode):
-    """The most bytes of tensors made within it that are alive at a time, counted by storages."""
+    """The most bytes of tensors that are alive at a time: of those given, and of those made within it, by storages."""
 
-    def __init__(self):
+    def __init__(self, tensors: list[torch.Tensor] = ()):
         super().__init__()
         self.seen, self.alive, self.peak = set(), 0, 0
+        for tensor in tensors:
+            self._count(tensor.untyped_storage())
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
@@ -159,6 +188,8 @@ def plan_stages(config: Config, costs: dict[int, Rehearsed], plan: list[dict]) -
             stage, spent = replace(stage, stable=max(images - stage.fade, 0)), stage.until
         stages.append(stage)
         start = stage.end
+        if stage.stops:
+            break
     return stages
 
 
@@ -167,8 +198,7 @@ def _table(config: Config, stages: list[Stage], costs: dict[int, Rehearsed]) -> 
     total = 0.0
     for stage in stages:
         cost, batch = costs[stage.res], int(at(config.training.batch, stage.res))
-        took = (stage.fade + stage.stable) / cost.images_per_s
-        took = min(took, stage.seconds) if stage.seconds else took
+        took = stage_seconds(stage, stage.start, cost.images_per_s)
         total += took
         lines.append(
             f"{stage.res:>4}px {batch:>6} {stage.fade / 1000:>10.2f} {stage.stable / 1000:>12.2f} "

@@ -87,7 +87,8 @@ def finished(stage: Stage, nimg: int, seconds: float) -> Decision | None:
 
 
 def budget_spent(config: ScheduleConfig, stage: Stage, nimg: int, spent: float, ahead: float) -> Decision | None:
-    """The decision to end `stage` because of the budget, or None. The fade is finished first, unless all is spent.
+    """The decision to end `stage` because of the budget, or None. There is a step at least, and the fade is finished,
+    unless all is spent.
 
     spent: seconds since the start of the run; ahead: what one more step and the end of the run would take.
     """
@@ -96,7 +97,7 @@ def budget_spent(config: ScheduleConfig, stage: Stage, nimg: int, spent: float, 
     numbers = {"seconds": round(spent, 1), "budget_seconds": seconds(config.budget)}
     if spent + ahead >= numbers["budget_seconds"]:
         return Decision("the budget is spent", numbers, stops=True)
-    if spent >= stage.until and nimg >= stage.fade_end:
+    if spent >= stage.until and nimg >= stage.fade_end and nimg > stage.start:
         return Decision("its share of the budget is spent", {**numbers, "until": stage.until})
     return None
 
@@ -123,14 +124,14 @@ def seconds_left(
     spent: seconds in this stage; later: the resolutions still to come, whose speed is not measured yet: each doubling
     is taken to cost SLOWER times as much an image.
     """
-    seconds = _stage_seconds(stage, nimg, images_per_s, spent)
+    seconds = stage_seconds(stage, nimg, images_per_s, spent)
     for doublings, res in enumerate(later, start=1):
         coming = stage_of(config, res, 0, first=False)
-        seconds += _stage_seconds(coming, 0, images_per_s / SLOWER**doublings, 0.0)
+        seconds += stage_seconds(coming, 0, images_per_s / SLOWER**doublings, 0.0)
     return seconds
 
 
-def _stage_seconds(stage: Stage, nimg: int, images_per_s: float, spent: float) -> float:
-    """From `nimg` to the planned end, or sooner to the clock's, but not before the floor."""
+def stage_seconds(stage: Stage, nimg: int, images_per_s: float, spent: float = 0.0) -> float:
+    """From `nimg` to the planned end, or sooner to the clock's, but not before the floor. spent: in the stage."""
     planned, least = (max(end - nimg, 0) / max(images_per_s, 1e-9) for end in (stage.end, stage.fade_end + stage.floor))
     return min(planned, max(stage.seconds - spent, least)) if stage.seconds else planned

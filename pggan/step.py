@@ -1,5 +1,6 @@
 """One step: D, its penalty where that has a turn of its own, G, the moving average. And what to do without memory."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -92,20 +93,24 @@ def take_turn(
 ) -> dict[str, Tensor]:
     """One step of one player, on all of `given` at once or, where memory is short, on parts in turn; mean stats.
 
-    Nothing is changed until all gradients are there, so a turn that ran out of memory can be taken again.
+    No weight is changed until all gradients are there, so a turn that ran out of memory can be taken again.
     """
+    measured = [(buffer, buffer.clone()) for network in (state.G, state.D) for buffer in network.buffers()]
     while True:
         try:
             optimizer.zero_grad()
             parts = given.parts(state.pieces, state.config.network.stddev_group)
             results = [_backward(state, loss_of(part), len(parts)) for part in parts]
+            scale = state.scaler.get_scale()
             state.scaler.step(optimizer)
             state.scaler.update()
-            return {name: torch.stack([stats[name] for stats in results]).mean() for name in results[0]}
+            return _means(state, results, scale)
         except (RuntimeError, MemoryError) as error:
             more = more_pieces(state) if out_of_memory(error) else None
             if more is None:
                 raise
+        for buffer, before in measured:  # what batch norm has seen
+            buffer.copy_(before)
         _make_room(state, optimizer, more, say)
 
 
@@ -113,6 +118,17 @@ def _backward(state: TrainState, result: Result, parts: int) -> dict[str, Tensor
     loss, stats = result
     state.scaler.scale(loss / parts).backward()
     return stats
+
+
+def _means(state: TrainState, results: list[dict[str, Tensor]], scale: float) -> dict[str, Tensor]:
+    """Mean stats of a turn's parts. scale: of the losses; where it has been lowered since, float16 overflowed, the step
+    was left out, and there is nothing to tell. At a scale of 1 that is no overflow any more: the stats are no numbers.
+    """
+    overflowed = state.scaler.get_scale() < scale
+    if overflowed and scale > 1:
+        return {}
+    factor = math.nan if overflowed else 1.0
+    return {name: torch.stack([stats[name] for stats in results]).mean() * factor for name in results[0]}
 
 
 def more_pieces(state: TrainState) -> int | None:
