@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-SECONDS = 240
+SECONDS = 180
 SEEDS = (0, 1)
 CASES = {
     # name                  arch      loss
