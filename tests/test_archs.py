@@ -546,6 +546,25 @@ def test_in_half_precision_too_growth_changes_nothing_at_alpha_0(kind, half):
 
 
 @torch.no_grad()
+@EACH_HALF
+def test_in_half_precision_styles_and_demodulation_are_computed_in_full(half):
+    """A factor that is rounded is wrong on all pixels of a map at once."""
+    G = in_half(stirred(both(config("style", start=32, top=64), 1)[0]), half)
+    dtypes = {}
+    for name, part in G.named_modules():
+        if name.endswith("style"):
+            part.register_forward_hook(lambda _, given, out, name=name: dtypes.update({name: out.dtype}))
+    G(numbers(4, 5))
+    assert len(dtypes) == 14 and set(dtypes.values()) == {torch.float32}
+    conv, w = G.blocks["64"].conv1.conv, G.project(numbers(4, 5))
+    x = torch.ones(4, conv.style.weight.shape[0], 8, 8)
+    with torch.autocast("cpu", dtype=HALVES[half]):
+        ours = conv(1000 * x, w)  # by itself the output would be near float16's largest number
+    scale = conv(1000 * x, w).abs().amax()
+    torch.testing.assert_close(ours.float() / scale, conv(1000 * x, w) / scale, rtol=0, atol=2e-2)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("kind", FIVE)
 def test_activations_in_float16_are_kept_far_from_its_largest_number(kind):
     _, D = both(
