@@ -342,6 +342,7 @@ def test_preset_and_resume_together_are_refused():
         train.main(["--preset", "cpu", "--resume", "x.pt"])
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path):
     process = start(*TINY, "--cache", tmp_path / "cache", "--out", tmp_path / "run")
     process.stdout.readline()

@@ -35,6 +35,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(settings, monkeypatch
     assert_same_run(whole, train(settings()))
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_paper_s_fade_and_right_at_its_end_it_goes_on_the_same(settings, monkeypatch):
     whole = train(settings(base="paper", out="whole"))
     for nimg in (152, 200):  # 200 + 8 is past the fade's end at 204: Adam has been reset just before the save

@@ -82,6 +82,7 @@ def test_what_depends_on_the_clock_has_one_width(tmp_path_factory, value, key):
     assert read == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_length_of_the_records_does_not_depend_on_the_clock(run, tmp_path):
     slow = iter(range(0, 10**9, 977))
     other = train(settings(tmp_path), clock=lambda: float(next(slow)))

@@ -58,6 +58,7 @@ def test_every_stage_is_printed_with_what_it_will_be(settings, capsys, arch):
     assert f"{arch} networks of" in said and "0.60 kimg, about" in said and "40 pictures" in said
 
 
+@pytest.mark.slow
 def test_the_networks_are_those_of_the_last_resolution(settings, capsys):
     config = settings("--max-res", 16)
     dry_run(config)

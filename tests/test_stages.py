@@ -206,6 +206,7 @@ def test_the_stage_clock_sums_its_time_over_restarts(settings, monkeypatch):
     assert latest(run)["stage_seconds"] == 20.0
 
 
+@pytest.mark.slow
 def test_without_a_stage_clock_no_clock_changes_the_run(settings):
     ticks = iter(range(10**9))
     one = train(settings(out="one"), clock=lambda: 100.0 * next(ticks))  # it saves all the time
