@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pggan import checkpoint
+from pggan.budget import holds
 from pggan.config import Config
 from pggan.data.batches import Pictures
 from pggan.data.packing import Pack
@@ -107,8 +108,9 @@ def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> Non
 
 
 def settle(run: Run, state: TrainState) -> None:
-    """Decides what the stage under way gets from a plan or a budget that it does not know of yet."""
-    if state.decided or not (state.plan or run.budget):
+    """Decides what the stage under way gets from a plan, or a budget, that is new or was raised."""
+    top = state.config.network.ends()[1]
+    if holds(state.decided, run.schedule, top) or not (state.plan or run.budget):
         return
     under_way = state.nimg > state.stage_start
     fade = state.stage().fade
