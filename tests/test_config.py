@@ -412,6 +412,8 @@ def test_what_a_preset_says_itself_survives_its_own_loss_and_gives_way_to_anothe
     assert suited(own, None, "logistic").training.penalty == LOSS_TABLE["logistic"][0]
     again = with_settings(preset("smoke", "dcgan", "wgan"), {"clip": 0.02, "lr": "0.1", "critic_norm": "layer"})
     assert suited(again, "dcgan", "wgan") == again  # a run that goes on by the same command
+    again = with_settings(preset("smoke", "dcgan", "logistic"), {"critic_norm": "none"})
+    assert suited(again, "dcgan", "logistic") == again
 
 
 def test_flags_go_over_what_a_network_and_a_loss_bring():
