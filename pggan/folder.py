@@ -23,7 +23,7 @@ from pggan.samples import draw, tile
 from pggan.state import TrainState
 
 CLOCK_KEYS = ("speed/", "memory/", "wall/")
-FIRST = {".lock", "config.json.tmp"}  # all that a run has written if it was killed at its very start
+FIRST = {".lock", ".seconds", "config.json.tmp"}  # all that a run has written if it was killed at its very start
 
 
 class RunFolder:
@@ -118,6 +118,17 @@ class RunFolder:
         """The last line of metrics.jsonl, {} when there is none."""
         lines = self.metrics.read_bytes().split(b"\n") if self.metrics.exists() else []
         return json.loads(lines[-2]) if len(lines) > 1 else {}  # after the last newline there is nothing, or a part
+
+    def note_seconds(self, seconds: float) -> None:
+        """What a budget has to know even after a kill: the seconds that the run has taken so far."""
+        self._replace(self.path / ".seconds", f"{seconds:.3f}\n")
+
+    def noted_seconds(self) -> float:
+        """The last of them; 0 when none is readable."""
+        try:
+            return float((self.path / ".seconds").read_text())
+        except (OSError, ValueError):
+            return 0.0
 
     def save(self, state: TrainState, end_of_stage: bool = False) -> None:
         """latest.pt, and first the stage's own checkpoint when it is over."""

@@ -13,13 +13,12 @@ from torch.utils._pytree import tree_leaves
 from pggan import ema
 from pggan.budget import decide, expected_speed, replayed
 from pggan.config import Config, at
-from pggan.data.sources import open_source
 from pggan.errors import UserError, out_of_memory
 from pggan.folder import RunFolder
 from pggan.networks import Discriminator, Generator
 from pggan.progress import duration
 from pggan.schedule import Stage, stage_of, stage_seconds
-from pggan.starting import begin, check_enough, complete, default_folder, pick_device, pick_precision
+from pggan.starting import begin, check_enough, complete, default_folder, open_pictures, pick_device, pick_precision
 from pggan.state import TrainState, new_state
 from pggan.step import step
 from pggan.validation import validate
@@ -46,7 +45,7 @@ def dry_run(config: Config) -> None:
     config = complete(config, folder)
     device = pick_device(config.training.device)
     state = begin(config, folder)
-    source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
+    source = open_pictures(config, state, folder)
     check_enough(config, len(source), max(int(at(config.training.batch, res)) for res in config.network.stages()))
     print(f"{len(source):,} pictures in {config.data.data}; {_device(device, state)}; {_networks(config)}")
     costs = rehearse_all(config, device)

@@ -179,6 +179,7 @@ class Run:
         later = [res for res in state.config.network.stages() if res > state.res]
         if self.budget:
             left, done = max(self.budget - self.wall(), 0.0), self.wall()
+            self.folder.note_seconds(done)
         else:
             left = seconds_left(self.schedule, stage, state.nimg, state.stage_seconds, later, speed)
             done = state.nimg

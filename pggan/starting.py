@@ -10,7 +10,7 @@ import torch
 from pggan import budget, checkpoint
 from pggan.config import Config, at, from_dict, seconds
 from pggan.data.packing import Pack, pack
-from pggan.data.sources import open_source
+from pggan.data.sources import Source, open_source
 from pggan.errors import UserError
 from pggan.folder import RunFolder
 from pggan.schedule import finished
@@ -71,6 +71,8 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
 
 def plan_of(config: Config, state: TrainState, goes_on: bool) -> list[dict]:
     """The growth.json that --plan repeats, [] for none. Raises UserError when it cannot, or is not this run's."""
+    if state.plan and config.schedule.budget:
+        raise UserError("this run repeats a plan, which leaves nothing for --budget to decide: name another --out")
     if not config.schedule.plan or (goes_on and not Path(config.schedule.plan).expanduser().exists()):
         return state.plan
     path = Path(config.schedule.plan).expanduser()
@@ -106,8 +108,8 @@ def waits(state: TrainState) -> bool:
     return over(state) and state.config.schedule.schedule == "manual" and state.res < state.config.network.ends()[1]
 
 
-def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
-    """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
+def open_pictures(config: Config, state: TrainState, folder: RunFolder) -> Source:
+    """Where the pictures are, checked to be this run's. Raises UserError."""
     source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
@@ -116,6 +118,12 @@ def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
             f"the pictures in {config.data.data} are not those of {folder.path}: "
             f"put them back as they were, or name another --out"
         )
+    return source
+
+
+def load_pictures(config: Config, state: TrainState, folder: RunFolder) -> Pack:
+    """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
+    source = open_pictures(config, state, folder)
     stages = [res for res in config.network.stages() if res >= state.res]
     largest = max(int(at(config.training.batch, res)) for res in stages)
     check_enough(config, len(source), largest)

@@ -66,9 +66,8 @@ def stopwatch() -> Callable[[], float]:
 
 def go_on(folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[[], float]) -> None:
     """All that is left of a run, from `state` on; the folder's records are cut to it. Raises as `train` does."""
-    before = max(
-        state.seconds, folder.last_record().get("wall/seconds", 0.0)
-    )  # those that are cut took their time, too
+    recorded = folder.last_record().get("wall/seconds", 0.0)  # perhaps of a record that is cut now
+    before = max(state.seconds, recorded, folder.noted_seconds())
     folder.cut_metrics(state.metrics_bytes)
     folder.write_growth(state.growth)
     run = Run(folder, state, before, clock)
