@@ -1,6 +1,7 @@
 # Two commands: `make demo` and `make test`. Both make .venv first, from requirements.txt (with uv if it is there).
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := -n auto --dist loadscope  # a worker a core, a module's fixtures made once
 
 .PHONY: demo test quick lint format bench clean
 
@@ -8,11 +9,11 @@ demo: .venv/ready
 	$(BIN)/python train.py --preset demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 quick: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 lint: .venv/ready
 	$(BIN)/ruff check .

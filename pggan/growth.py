@@ -52,8 +52,10 @@ class Probe:
 def _evaluating(state: TrainState):
     """Looking must change nothing: batch norm, in training, would count what it is shown."""
     state.G.eval(), state.D.eval()
-    yield
-    state.G.train(), state.D.train()
+    try:
+        yield
+    finally:
+        state.G.train(), state.D.train()
 
 
 def grow_state(state: TrainState, reason: str) -> None:

@@ -203,7 +203,8 @@ def test_a_folder_in_which_a_run_was_killed_at_its_very_start_is_taken(tmp_path)
 
 def test_nothing_half_written_is_left_in_the_folder(run):
     names = {path.relative_to(run).parts[0] for path in run.rglob("*")}
-    assert names == {"config.json", "metrics.jsonl", "growth.json", "checkpoints", "samples", ".lock"}
+    kept = {"config.json", "metrics.jsonl", "growth.json", "checkpoints", "samples", "report.html", ".lock"}
+    assert names == kept
     assert not list(run.rglob("*.tmp"))
     checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert checkpoints == ["latest.pt", "previous.pt", "res-0004.pt", "res-0008.pt", "res-0016.pt"]
