@@ -26,7 +26,7 @@ def disk_full(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Of the device or of the machine; torch tells the second in words only."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    """Of the device or of the machine; torch and the libraries below it tell most of that in words only."""
+    said = str(error).lower()
+    words = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in said for word in words))

@@ -86,23 +86,34 @@ def grow_file(path: Path, out: Path | None = None) -> tuple[int, TrainState, Pat
     It goes to `out`, or to grown-RES.pt beside it; the latest.pt of a run with `--schedule manual` is replaced, and the
     growth written to growth.json, so that the run can go on. Raises UserError, with nothing written.
     """
-    state = state_from(checkpoint.load(path), torch.device("cpu"))
-    run = path.resolve().parent.parent
-    in_place = out is None and path.name == "latest.pt" and state.config.schedule.schedule == "manual"
-    in_place = in_place and (run / "config.json").exists()
-    before = Probe(state)
-    grow_state(state, reason=f"tools/grow.py {path.name}")
-    before.check(state)
-    if in_place:
-        with RunFolder(run) as folder:
+    if out is None and _waits_in_place(path):
+        with RunFolder(path.resolve().parent.parent) as folder:  # held while it is read and replaced
+            before, state = _grown(path)
             folder.save(state)
             folder.write_growth(state.growth)
-        return before.res, state, path, True
+        return before, state, path, True
+    before, state = _grown(path)
     out = out or path.with_name(f"grown-{state.res:04d}.pt")
     if out.exists() and out.resolve() == path.resolve():
         raise UserError(f"--out {out} is the checkpoint itself: name another file")
     checkpoint.save(state.to_dict(), out)
-    return before.res, state, out, False
+    return before, state, out, False
+
+
+def _waits_in_place(path: Path) -> bool:
+    """Whether this is the latest.pt of a run that is grown by hand."""
+    run = path.resolve().parent.parent
+    if path.name != "latest.pt" or not (run / "config.json").exists():
+        return False
+    return RunFolder(run).config().schedule.schedule == "manual"
+
+
+def _grown(path: Path) -> tuple[int, TrainState]:
+    state = state_from(checkpoint.load(path), torch.device("cpu"))
+    before = Probe(state)
+    grow_state(state, reason=f"tools/grow.py {path.name}")
+    before.check(state)
+    return before.res, state
 
 
 def with_room_for(config: Config, res: int) -> Config:

@@ -3,6 +3,9 @@
 Shapes: N pictures, C channels, H x W pixels; images and features are [N, C, H, W].
 """
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,15 +61,29 @@ class EqualizedLinear(nn.Module):
         return F.linear(x, self.weight * self.scale, bias)
 
 
+def in_its_own_precision(function: Callable) -> Callable:
+    """What comes in half precision stays in it: on a GPU, autocast would make float32 of it here."""
+
+    @wraps(function)
+    def run(x: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return function(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return function(x)
+
+    return run
+
+
 def leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, LEAK)
 
 
+@in_its_own_precision
 def pixel_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean over channels of x^2 + eps) at each pixel (section 4.2); also for [N, C] latents."""
     half = x.dtype == torch.float16  # which holds neither 1e-8 nor the square of 256
     power = (x.float() if half else x).square().mean(dim=1, keepdim=True)
-    return x * torch.rsqrt(power + (1e-4 if half else 1e-8)).to(x.dtype)  # autocast makes the root float32 on a GPU
+    return x * torch.rsqrt(power + (1e-4 if half else 1e-8)).to(x.dtype)
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
@@ -87,6 +104,7 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     return torch.cat([x, y], dim=1)
 
 
+@in_its_own_precision
 def upsample(x: Tensor) -> Tensor:
     """Nearest neighbour x2. [N, C, H, W] -> [N, C, 2H, 2W]"""
     return F.interpolate(x, scale_factor=2, mode="nearest")
@@ -97,6 +115,7 @@ def downsample(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
+@in_its_own_precision
 def fir_upsample(x: Tensor) -> Tensor:
     """x2 by the filter [1, 3, 3, 1] (Karras et al. 2020, appendix B), edges repeated. [N, C, H, W] -> [N, C, 2H, 2W]
 
@@ -105,6 +124,7 @@ def fir_upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+@in_its_own_precision
 def fir_downsample(x: Tensor) -> Tensor:
     """Half the size by the filter [1, 3, 3, 1] / 8, edges repeated. [N, C, H, W] -> [N, C, H/2, W/2]"""
     x = F.pad(x, (1, 1, 1, 1), mode="replicate")

@@ -76,7 +76,7 @@ class Growing(nn.Module):
             return part(x, *more)
         bears = res > FULL_PRECISION_RES
         with torch.autocast(x.device.type, dtype=self.half, enabled=bears):
-            y = part(x if bears else x.float(), *more)
+            y = part(x.to(self.half if bears else torch.float32), *more)
         return y.clamp(-CLAMP, CLAMP) if y.dtype == torch.float16 else y
 
 

@@ -82,7 +82,7 @@ def suited(config: Config, arch: str | None = None, loss: str | None = None) -> 
     if new_loss != config.training.loss:
         changes |= dict(zip(("penalty", "drift", "clip"), LOSS_TABLE[new_loss], strict=True))
     if new_loss == "wgan" and new_arch == "dcgan" and len(changes) > 2:
-        changes["clip"] = DCGAN_CLIP
+        changes |= {"clip": DCGAN_CLIP, "beta1": 0.0}  # a critic so bounded is unstable with momentum, section 4.3
     if new_arch == "dcgan" and new_loss in PENALIZED and len(changes) > 2:
         changes["critic_norm"] = "layer"
     return with_settings(config, changes)

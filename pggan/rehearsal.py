@@ -48,17 +48,17 @@ def dry_run(config: Config) -> None:
     source = open_pictures(config, state, folder)
     check_enough(config, len(source), max(int(at(config.training.batch, res)) for res in config.network.stages()))
     print(f"{len(source):,} pictures in {config.data.data}; {_device(device, state)}; {_networks(config)}")
-    costs = rehearse_all(config, device)
-    stages = plan_stages(config, costs, state.plan)
-    print("\n".join(_table(config, stages, costs)))
+    costs = rehearse_all(config, device, state.res)
+    stages = plan_stages(config, costs, state.plan, state)
+    print("\n".join(_table(config, stages, costs, state.nimg)))
     if folder.config():
         print(f"{folder.path} is at {state.res} px, {state.nimg / 1000:.2f} kimg, and would go on from there")
 
 
-def rehearse_all(config: Config, device: torch.device) -> dict[int, Rehearsed]:
-    """What each resolution of the run costs; those that are too slow to try are estimated. Raises UserError."""
+def rehearse_all(config: Config, device: torch.device, start: int = 0) -> dict[int, Rehearsed]:
+    """What each resolution from `start` on costs; those that are too slow to try are estimated. Raises UserError."""
     costs, started = {}, time.monotonic()
-    for res in config.network.stages():
+    for res in (res for res in config.network.stages() if res >= start):
         if costs and time.monotonic() - started > MOST_SECONDS:
             costs[res] = estimate(costs, res)
             continue
@@ -91,6 +91,9 @@ def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
     state = _state_at(config, res, device)
     took = _timed(state, few)
     tried = batch if took * batch / few < SLOW_STEP else few
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return Rehearsed(tried / _timed(state, tried), torch.cuda.max_memory_allocated(device), state.pieces)
     with MemoryWatch(_lasting(state)) as watch:
         took = _timed(state, tried)
     if took < SLOW_STEP:
@@ -123,8 +126,8 @@ def _timed(state: TrainState, batch: int) -> float:
 
 
 def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
 
 
 def _lasting(state: TrainState) -> list[torch.Tensor]:
@@ -171,19 +174,28 @@ class MemoryWatch(TorchDispatchMode):
         self.alive -= size
 
 
-def plan_stages(config: Config, costs: dict[int, Rehearsed], plan: list[dict]) -> list[Stage]:
-    """The stages as settings, plan or budget have them; under a budget as long as the speeds let them be."""
-    stages, start, spent = [], 0, SECONDS_TO_START
-    resolutions = config.network.stages()
+def plan_stages(
+    config: Config, costs: dict[int, Rehearsed], plan: list[dict], state: TrainState | None = None
+) -> list[Stage]:
+    """The stages as settings, plan or budget have them; under a budget as long as the speeds let them be.
+
+    state: where the run is, if it has begun; stages that are over are left out.
+    """
+    start, spent = (state.stage_start, state.seconds + SECONDS_TO_START) if state else (0, SECONDS_TO_START)
+    stages, resolutions = [], list(costs)
+    begun = state is not None and state.G.grown
     for number, res in enumerate(resolutions):
         decided, speed = {}, costs[res].images_per_s
-        if plan:
+        if number == 0 and state and state.decided:
+            decided = state.decided
+        elif plan:
             decided = replayed(plan, res)
         elif config.schedule.budget:
-            decided = decide(config.schedule, res, resolutions[number + 1 :], spent, speed if number else None)
-        stage = stage_of(config.schedule, res, start, first=number == 0, decided=decided)
+            decided = decide(config.schedule, res, resolutions[number + 1 :], spent, speed if number or begun else None)
+        stage = stage_of(config.schedule, res, start, first=number == 0 and not begun, decided=decided)
         if stage.until:
-            images = round((stage.until - spent) * speed)
+            shown = state.nimg - start if state and number == 0 else 0
+            images = shown + round(max(stage.until - spent, 0.0) * speed)
             stage, spent = replace(stage, stable=max(images - stage.fade, 0)), stage.until
         stages.append(stage)
         start = stage.end
@@ -192,12 +204,12 @@ def plan_stages(config: Config, costs: dict[int, Rehearsed], plan: list[dict]) -
     return stages
 
 
-def _table(config: Config, stages: list[Stage], costs: dict[int, Rehearsed]) -> list[str]:
+def _table(config: Config, stages: list[Stage], costs: dict[int, Rehearsed], nimg: int = 0) -> list[str]:
     lines = ["   res  batch  fade kimg  stable kimg  images/s     memory      time"]
     total = 0.0
     for stage in stages:
         cost, batch = costs[stage.res], int(at(config.training.batch, stage.res))
-        took = stage_seconds(stage, stage.start, cost.images_per_s)
+        took = stage_seconds(stage, max(stage.start, nimg), cost.images_per_s)
         total += took
         lines.append(
             f"{stage.res:>4}px {batch:>6} {stage.fade / 1000:>10.2f} {stage.stable / 1000:>12.2f} "

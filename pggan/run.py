@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pggan import budget
 from pggan.config import at, seconds, to_dict
@@ -17,9 +17,9 @@ from pggan.tensorboard import TensorBoard
 from pggan.tracking import Tracker
 
 SECONDS_BETWEEN_GLANCES = 1  # of the progress line
+SECONDS_BETWEEN_NOTES = 3  # of the time spent
 SECONDS_BETWEEN_REPORTS = 30
 MOST_REPORTING = 200  # seconds of training for each that the last page took
-SECONDS_TO_LEAVE = 1.0  # of a process after its last word
 
 
 class NonFiniteError(Exception):
@@ -47,13 +47,17 @@ class Signals:
 class Run:
     """One process's share of a run.
 
-    clock: seconds since this process began, injected by tests; before: seconds that earlier processes spent.
+    clock: seconds since this process began, injected by tests; before: seconds that earlier processes spent; came:
+    seconds that this one took to come to its first line, by which it is judged how long it is going to take to leave.
     """
 
-    def __init__(self, folder: RunFolder, state: TrainState, before: float, clock: Callable[[], float]):
+    def __init__(
+        self, folder: RunFolder, state: TrainState, before: float, clock: Callable[[], float], came: float = 0.0
+    ):
         self.folder, self.clock, self.before = folder, clock, before
         self.schedule = state.config.schedule
         self.budget = seconds(self.schedule.budget) if self.schedule.budget else 0.0
+        self.to_leave = min(0.3 + 0.4 * came, 0.5 + 0.015 * self.budget)
         self.progress = Progress(*((self.budget, self.wall()) if self.budget else (self.planned(state), state.nimg)))
         self.tracker = Tracker(
             state.config.run.wandb, folder.path, folder.path.name, to_dict(state.config), self.progress.say
@@ -63,7 +67,7 @@ class Run:
             self.trackers.append(TensorBoard(folder.path, state.nimg + 1))
         self.report = Report(folder.path)
         self.reported = self.saved = self.recorded = self.ticked = self.glanced = clock()
-        self.recorded_nimg = state.nimg
+        self.recorded_nimg, self.noted = state.nimg, 0.0
         self.spent = {"step": 0.0, "data": 0.0}
         self.costs = {"step": 0.0, "save": 0.0, "draw": 0.0, "report": 0.0}  # seconds that each took the last time
         self.speed = math.nan
@@ -96,7 +100,7 @@ class Run:
         """Seconds that one more step and the end of the run are going to take: two checkpoints, a grid, the page."""
         costs = self.costs
         end = 2 * costs["save"] + (costs["draw"] or costs["step"]) + costs["report"] + self.tracker.seconds_to_close
-        return costs["step"] + end + SECONDS_TO_LEAVE
+        return costs["step"] + end + self.to_leave
 
     def decide(self, state: TrainState, res: int, fades: bool) -> budget.Decided:
         """What the plan or the budget gives the stage at `res`, which begins now; {} when there is neither."""
@@ -165,10 +169,10 @@ class Run:
         if self.clock() - self.reported >= max(SECONDS_BETWEEN_REPORTS, MOST_REPORTING * self.costs["report"]):
             self.write_report()
 
-    def write_report(self) -> None:
-        """report.html, from all that is in the folder by now."""
+    def write_report(self, most_new: float = 4) -> None:
+        """report.html, from all that is in the folder by now, but for at most so many grids it has not read yet."""
         with self.watch("report"):
-            self.report.update(self.progress.say)
+            self.report.update(self.progress.say, most_new)
         self.reported = self.clock()
 
     def glance(self, state: TrainState, stage: Stage, alpha: float) -> None:
@@ -179,11 +183,20 @@ class Run:
         later = [res for res in state.config.network.stages() if res > state.res]
         if self.budget:
             left, done = max(self.budget - self.wall(), 0.0), self.wall()
-            self.folder.note_seconds(done)
+            self.note_seconds(done)
+        elif state.plan:
+            left, done = max(self.planned(state) - state.nimg, 0) / max(speed, 1e-9), state.nimg
         else:
             left = seconds_left(self.schedule, stage, state.nimg, state.stage_seconds, later, speed)
             done = state.nimg
         self.progress.show(state, alpha, speed, peak_memory(state.device), left, done)
+
+    def note_seconds(self, seconds: float) -> None:
+        """For the next process, should this one be killed. A drive that is away for a moment is no reason to stop."""
+        if seconds - self.noted >= SECONDS_BETWEEN_NOTES:
+            self.noted = seconds
+            with suppress(OSError):
+                self.folder.note_seconds(seconds)
 
     def save(self, state: TrainState, end_of_stage: bool = False) -> None:
         """A checkpoint of a state that is good to return to. Raises NonFiniteError when it is not."""
@@ -206,7 +219,7 @@ class Run:
         )
 
     def close(self) -> None:
-        self.write_report()
+        self.write_report(*(() if self.budget else (math.inf,)))  # all grids, where time does not matter
         for tracker in self.trackers:
             tracker.close()
         self.progress.close()

@@ -35,7 +35,8 @@ def draw_batches(
     for start in range(0, count, batch):  # the last batch is full too: a convolution's last bit depends on its size
         h = generator.project(latents(stream, "samples", start, batch, width, device))
         h = h if mean is None else mean + psi * (h - mean)
-        images = generator.synthesize(h, alpha, noise_maps(stream, "sample noise", start, batch, maps, device))
+        noise = noise_maps(stream, "sample noise", start, batch, maps, torch.device("cpu"))  # the same on all devices
+        images = generator.synthesize(h, alpha, None if noise is None else noise.to(device))
         yield to_uint8(images).numpy()[: count - start]
 
 

@@ -45,6 +45,9 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
     threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
     torch.set_num_threads(threads)
     precision = pick_precision(config.training.precision, device)
+    if values and values["precision"] != precision:
+        print(f"trained in {values['precision']} so far, going on in {precision}, which suits {device.type} here")
+        values["precision"] = precision
     state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
     state.threads = threads
     state.plan = plan_of(config, state, bool(values))

@@ -91,20 +91,27 @@ def step(state: TrainState, stage: Stage, reals: Tensor, say: Say = print) -> No
 def take_turn(
     state: TrainState, optimizer: torch.optim.Optimizer, loss_of: Callable[[Inputs], Result], given: Inputs, say: Say
 ) -> dict[str, Tensor]:
-    """One step of one player, on all of `given` at once or, where memory is short, on parts in turn; mean stats.
+    """One step of one player, on all of `given` at once or, where memory is short, on parts in turn; mean stats."""
+    results = gradients(state, optimizer, loss_of, given, say)
+    scale = state.scaler.get_scale()
+    state.scaler.step(optimizer)
+    state.scaler.update()
+    return _means(state, results, scale)
 
-    No weight is changed until all gradients are there, so a turn that ran out of memory can be taken again.
+
+def gradients(
+    state: TrainState, optimizer: torch.optim.Optimizer, loss_of: Callable[[Inputs], Result], given: Inputs, say: Say
+) -> list[dict[str, Tensor]]:
+    """The gradients of a turn, in its parameters, and the stats of its parts.
+
+    No weight is changed here, so that what ran out of memory can be tried again, in more parts.
     """
     measured = [(buffer, buffer.clone()) for network in (state.G, state.D) for buffer in network.buffers()]
     while True:
         try:
             optimizer.zero_grad()
             parts = given.parts(state.pieces, state.config.network.stddev_group)
-            results = [_backward(state, loss_of(part), len(parts)) for part in parts]
-            scale = state.scaler.get_scale()
-            state.scaler.step(optimizer)
-            state.scaler.update()
-            return _means(state, results, scale)
+            return [_backward(state, loss_of(part), len(parts)) for part in parts]
         except (RuntimeError, MemoryError) as error:
             more = more_pieces(state) if out_of_memory(error) else None
             if more is None:

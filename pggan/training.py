@@ -32,6 +32,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     can mend, Diverged, and Interrupted after a signal, when all is saved.
     """
     clock = clock or stopwatch()
+    came = clock()
     validate(config)
     if config.run.tensorboard:
         check_tensorboard()
@@ -45,15 +46,16 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
             pictures = load_pictures(config, state, folder)
             folder.make_mine()
             write_down(config, state, pictures, folder)
-            go_on(folder, state, pictures, clock)
+            go_on(folder, state, pictures, clock, came)
             if waits(state):
                 print(what_next(folder, state))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
+            what = (str(error).splitlines() or ["no more"])[0][:120]
             raise UserError(
-                f"out of memory ({str(error).splitlines()[0][:120]}), with the batch in as many parts as it can be: "
-                f"what is saved stays; begin anew with a smaller --batch or --fmap-base and another --out"
+                f"out of memory ({what}): what is saved stays; begin anew with a smaller --batch or --fmap-base and "
+                f"another --out"
             ) from error
     return folder.path
 
@@ -64,13 +66,16 @@ def stopwatch() -> Callable[[], float]:
     return lambda: time.monotonic() - start
 
 
-def go_on(folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[[], float]) -> None:
-    """All that is left of a run, from `state` on; the folder's records are cut to it. Raises as `train` does."""
+def go_on(folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[[], float], came: float = 0.0) -> None:
+    """All that is left of a run, from `state` on; the folder's records are cut to it. Raises as `train` does.
+
+    came: seconds until train() was called.
+    """
     recorded = folder.last_record().get("wall/seconds", 0.0)  # perhaps of a record that is cut now
     before = max(state.seconds, recorded, folder.noted_seconds())
     folder.cut_metrics(state.metrics_bytes)
     folder.write_growth(state.growth)
-    run = Run(folder, state, before, clock)
+    run = Run(folder, state, before, clock, came)
     with Signals() as signals:
         try:
             run_stages(run, state, pictures, signals)

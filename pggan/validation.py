@@ -133,5 +133,9 @@ def check_ignored(config: Config, default: Config) -> None:
                 raise UserError(f"--{name.replace('_', '-')} and --{other} both say when to grow: give one of them")
     if given["budget_share"] != usual["budget_share"] and not given["budget"]:
         raise UserError("--budget-share divides a --budget: give one, or leave it out")
+    if given["ema_ramp"] != usual["ema_ramp"] and not any(ladder(given["ema_kimg"]).values()):
+        raise UserError("--ema-ramp belongs to an average, and --ema-kimg 0 keeps none: leave one of them out")
+    if given["precision"] in ("bf16", "fp16") and config.network.ends()[1] <= 16:
+        raise UserError(f"--precision {given['precision']} is for resolutions above 16 px: leave it out")
     if given["floor_kimg"] != usual["floor_kimg"] and not any(ladder(given["stage_minutes"]).values()):
         raise UserError("--floor-kimg belongs to --stage-minutes: give these, or leave it out")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -407,15 +408,22 @@ def test_what_a_plan_says_last_of_a_resolution_counts():
 # ---- the real clock
 
 
+def timed(call: Callable) -> tuple[float, object]:
+    start = time.monotonic()
+    value = call()
+    return time.monotonic() - start, value
+
+
 @pytest.mark.slow
 def test_a_budget_of_20_s_takes_20_s_from_start_to_exit(cache, tmp_path):
-    """Within 5 %, and a second for what the process cannot see: the interpreter's start, before the first line of the
-    project, and its end after the last, each a few tenths of a second on a busy machine."""
+    """Within 5 %, and what the process cannot see: the interpreter's start before the first line of the project, and
+    its end after the last. A busy machine needs more for that, so it is measured: by the same command once more.
+    """
     kimg = [place for place, word in enumerate(TINY) if word in ("--stable-kimg", "--fade-kimg")]
     flags = [word for place, word in enumerate(TINY) if place not in kimg and place - 1 not in kimg]
-    start = time.monotonic()
-    code, said, err = finish(*flags, "--cache", cache, "--out", tmp_path / "run", "--budget", "20s")
-    took = time.monotonic() - start
+    command = [*flags, "--cache", cache, "--out", tmp_path / "run", "--budget", "20s"]
+    (took, (code, said, err)), (unseen, (_, again, _)) = (timed(lambda: finish(*command)) for _ in range(2))
     assert code == 0, err
-    assert 0.95 * 20 - 1 <= took <= 1.05 * 20 + 1, (took, said)
+    assert 0.95 * 20 - unseen <= took <= 1.05 * 20 + unseen, (took, unseen, said)
+    assert "is finished" in again
     assert growth(tmp_path / "run")[-1]["action"] == "stop"

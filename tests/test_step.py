@@ -33,6 +33,9 @@ EXHAUSTED = {
     "of the device": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
     "of the machine": RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
     "of Python": MemoryError(),
+    "of the driver": RuntimeError("CUDA error: out of memory"),
+    "of cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "of a Mac": RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB, other allocations: 1.00 GB)"),
 }
 
 
@@ -267,9 +270,23 @@ def test_parts_are_kept_in_the_checkpoint_and_forgotten_at_growth(settings, monk
     assert set(pieces) == {(4, 2), (8, 1)}
 
 
+def test_a_step_of_adam_that_runs_out_of_memory_is_not_taken_a_second_time(monkeypatch):
+    """It may have moved half of the weights already, and a loss scale would be multiplied in once more."""
+    state, tried = fresh(), []
+
+    def step_of_adam(*_, **__):
+        tried.append(len(tried))
+        raise EXHAUSTED["of the device"]
+
+    monkeypatch.setattr(state.adam_d, "step", step_of_adam)
+    with pytest.raises(torch.OutOfMemoryError):
+        step(state, FADE, reals(state), lambda text: None)
+    assert len(tried) == 1 and state.pieces == 1
+
+
 def test_a_run_that_fits_in_no_parts_ends_in_one_line(settings, monkeypatch):
     limit_memory(monkeypatch, 3, EXHAUSTED["of the device"])
-    with pytest.raises(UserError, match="with the batch in as many parts as it can be") as caught:
+    with pytest.raises(UserError, match="out of memory .*smaller --batch") as caught:
         train(settings())
     assert "\n" not in str(caught.value)
 

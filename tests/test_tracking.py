@@ -358,7 +358,8 @@ def test_a_real_offline_run_stays_in_the_run_s_folder_and_goes_on_under_one_id(t
     common = [*TINY, "--cache", tmp_path / "pictures", "--out", run, "--wandb", "auto"]
     for top in (4, 8):
         code, out, err = finish(*common, "--max-res", top, cwd=cwd, **env)
-        assert code == 0 and "wandb" not in out, (out, err)
+        said = out.replace("handing the last records to wandb\n", "")  # on a busy machine
+        assert code == 0 and "wandb" not in said, (out, err)
     folders = list((run / "wandb").glob("offline-run-*"))
     assert {folder.name.rpartition("-")[2] for folder in folders} == {run_id(run)} and len(folders) == 2
     assert all(os.path.getsize(next(folder.glob("*.wandb"))) > 1000 for folder in folders)

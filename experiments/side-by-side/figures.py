@@ -34,7 +34,7 @@ def measured(run: Path, res: int) -> dict:
     generator, alpha = load_generator(run / "checkpoints" / f"res-{res:04d}.pt")
     images = draw(generator, alpha, 0, SAMPLES)
     growth = json.loads((run / "growth.json").read_text())
-    kimg = next(entry["nimg"] for entry in growth if entry["from_res"] == res) / 1000
+    kimg = next(entry["nimg"] for entry in growth if entry["from_res"] == res and entry["action"] != "rollback") / 1000
     row = {"set": name, "case": "-".join(case), "seed": int(seed), "res": res, "kimg": kimg, "spread": spread(images)}
     if name == "builtin":
         kinds = count_kinds(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1)

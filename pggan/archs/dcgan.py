@@ -36,7 +36,7 @@ class Norm(nn.Module):
         self.norm = norms[kind]()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x)
+        return self.norm(x).to(x.dtype)  # a GPU's autocast makes float32 of a layer norm
 
 
 class Input(nn.Module):

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pggan.config import Config, flat
+from pggan.config import Config, flat, seconds
 from pggan.errors import UserError
 from pggan.report.facts import Facts, changed, gave_up
 
@@ -28,6 +28,12 @@ def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
     config = facts.config
     if config is None or (end and gave_up(end)):
         return None
+    if end and facts.waits():
+        grow = shlex.join(["python", "tools/grow.py", typed(Path(typed(folder), "checkpoints", "latest.pt"))])
+        return Command("Grow it, and go on at the next resolution", f"{grow}\n{train(folder, config, facts)}")
+    if end and config.schedule.budget:
+        longer = replace(config.schedule, budget=f"{2 * seconds(config.schedule.budget):.0f}s")
+        return Command("Give it twice the time", train(folder, replace(config, schedule=longer), facts))
     if not end:
         return Command("Go on from the last save, if it was interrupted", train(folder, config, facts))
     if (more := further(config)) is None:

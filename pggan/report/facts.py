@@ -29,6 +29,12 @@ class Facts:
         entry = self.growth[-1] if self.growth else {}
         return entry if entry.get("action") == "stop" and nimg <= entry["nimg"] else None
 
+    def waits(self) -> bool:
+        """Whether a run that is grown by hand has come to the end of a resolution that is not its last."""
+        entry = self.growth[-1] if self.growth else {}
+        by_hand = self.config is not None and self.config.schedule.schedule == "manual"
+        return by_hand and entry.get("action") == "stop" and entry.get("from_res", 0) < self.config.network.ends()[1]
+
 
 def read(folder: Path) -> Facts:
     """All that is there and can be read; what is missing or damaged is left empty."""
@@ -87,7 +93,8 @@ def state(table: dict[str, np.ndarray], facts: Facts) -> str:
     res, seconds, speed = (last(table, key) for key in ("growth/res", "wall/seconds", "speed/images_per_s"))
     end = facts.end(nimg)
     shown = end["nimg"] if end else nimg
-    said = f"{_beginning(end)} at {res or 0:.0f} px after {shown / 1000:,.1f} kimg"
+    beginning = "Waiting to be grown" if end and facts.waits() else _beginning(end)
+    said = f"{beginning} at {res or 0:.0f} px after {shown / 1000:,.1f} kimg"
     said += f", in {duration(seconds)}" if seconds is not None else ""
     said += f"; {speed:,.1f} images a second" if speed is not None else ""
     return said + "."
