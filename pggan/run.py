@@ -69,7 +69,7 @@ class Run:
         self.reported = self.saved = self.recorded = self.ticked = self.glanced = clock()
         self.recorded_nimg, self.noted = state.nimg, 0.0
         self.spent = {"step": 0.0, "data": 0.0}
-        self.costs = {"step": 0.0, "save": 0.0, "draw": 0.0, "report": 0.0}  # seconds that each took the last time
+        self.costs = {"step": 0.0, "save": 0.0, "report": 0.0}  # seconds that each took the last time
         self.speed = math.nan
 
     def wall(self) -> float:
@@ -99,7 +99,7 @@ class Run:
     def ahead(self) -> float:
         """Seconds that one more step and the end of the run are going to take: two checkpoints, a grid, the page."""
         costs = self.costs
-        end = 2 * costs["save"] + (costs["draw"] or costs["step"]) + costs["report"] + self.tracker.seconds_to_close
+        end = 2 * costs["save"] + costs.get("draw", costs["step"]) + costs["report"] + self.tracker.seconds_to_close
         return costs["step"] + end + self.to_leave
 
     def decide(self, state: TrainState, res: int, fades: bool) -> budget.Decided:
