@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from pggan.data.packing import pack
+from pggan.data.sources import open_source
 from pggan.metrics.kinds import count_kinds
 from pggan.samples import draw, tile
 from pggan.state import load_generator
@@ -22,8 +24,9 @@ def figures(runs: Path, results: Path) -> None:
     lost = sorted(path.name for path in runs.iterdir() if (path / "diverged.json").exists())
     with torch.no_grad():
         rows = [measured(path, res) for path in found for res in (32, 64)]
-    (results / "figures.json").write_text(json.dumps({"rows": rows, "diverged": lost}, indent=1) + "\n")
-    (results / "table.md").write_text(table(rows, lost))
+    reals = {name: spread_of_reals(runs, name) for name in sorted({row["set"] for row in rows})}
+    (results / "figures.json").write_text(json.dumps({"rows": rows, "reals": reals, "diverged": lost}, indent=1) + "\n")
+    (results / "table.md").write_text(table(rows, reals, lost))
     for name in sorted({row["set"] for row in rows}):
         montage(runs, name).save(results / f"{name}-64.jpg", quality=88)
 
@@ -42,6 +45,16 @@ def measured(run: Path, res: int) -> dict:
     return row
 
 
+def spread_of_reals(runs: Path, name: str) -> list[float]:
+    """Spread of the pictures that the runs of a set were trained on, at 32 and 64 px."""
+    settings = json.loads((next(runs.glob(f"{name}-*")) / "config.json").read_text())["config"]["data"]
+    source = open_source(settings["data"], settings["builtin_pictures"])
+    packed = pack(source, [(res, res, res) for res in (32, 64)])
+    few = np.linspace(0, len(packed) - 1, SAMPLES).round().astype(int)
+    chosen = np.random.default_rng(0).permutation(few)  # neighbours in a folder are alike
+    return [spread(packed.level(res)[chosen]) for res in (32, 64)]
+
+
 def spread(images: np.ndarray) -> float:
     """Mean distance of two pictures at 8x8 px, in grey levels. It shows a whole collapse, and misses a partial one."""
     n, side = len(images), images.shape[1] // 8
@@ -50,7 +63,7 @@ def spread(images: np.ndarray) -> float:
     return float(np.sqrt(((small[:half] - small[half : 2 * half]) ** 2).mean(axis=1)).mean())
 
 
-def table(rows: list[dict], lost: list[str]) -> str:
+def table(rows: list[dict], reals: dict[str, list[float]], lost: list[str]) -> str:
     """Markdown: a line a case, the runs' values side by side."""
     lines = []
     for name in sorted({row["set"] for row in rows}):
@@ -71,7 +84,7 @@ def table(rows: list[dict], lost: list[str]) -> str:
             lines.append(
                 f"| {case.replace('-', ' ', 1)} | {len(of[64])} | {kimg} | {kinds[0]} | {kinds[1]} | {spreads} |"
             )
-        lines.append("")
+        lines += [f"| the pictures themselves | | | | | {reals[name][0]:.1f}, {reals[name][1]:.1f} |", ""]
     return "\n".join([*lines, f"Diverged: {', '.join(lost) or 'none'}.", ""])
 
 
