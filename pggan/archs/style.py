@@ -7,6 +7,7 @@ and a residual discriminator. An image is a sum over resolutions, so growing one
 import torch
 from torch import Tensor, nn
 
+from pggan.archs import paper
 from pggan.archs.paper import FromRGB, Output
 from pggan.config import NetworkConfig
 from pggan.layers import GAIN, EqualizedConv2d, EqualizedLinear, fir_downsample, fir_upsample, leaky_relu, pixel_norm
@@ -100,15 +101,12 @@ class ToRGB(nn.Module):
         return self.conv(x, w) + self.bias[:, None, None]
 
 
-class DownBlock(nn.Module):
+class DownBlock(paper.DownBlock):
     """Residual, 2020, section 4.1; the mean square of its output is that of either branch."""
 
     def __init__(self, config: NetworkConfig, level: int, rng: Rng):
-        super().__init__()
-        fan, out = config.fmaps(level), config.fmaps(level - 1)
-        self.conv0 = EqualizedConv2d(fan, fan, 3, rng=rng)
-        self.conv1 = EqualizedConv2d(fan, out, 3, rng=rng)
-        self.skip = EqualizedConv2d(fan, out, 1, gain=1.0, rng=rng, bias=False)
+        super().__init__(config, level, rng)
+        self.skip = EqualizedConv2d(config.fmaps(level), config.fmaps(level - 1), 1, gain=1.0, rng=rng, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y = leaky_relu(self.conv1(fir_downsample(leaky_relu(self.conv0(x)))))
