@@ -3,6 +3,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pggan import cli
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> None:
             "--preset and --resume do not go together: what --resume begins keeps its checkpoint's settings"
         )
     asks_for_help = "-h" in argv or "--help" in argv
-    default = of_checkpoint(resume) if resume and not asks_for_help else preset(name or "paintings")
+    default = begun(resume, flag(argv, "--out")) if resume and not asks_for_help else preset(name or "paintings")
     default = suited(default, arch, loss)
     config = cli.parse(Config, argv, default, prog="train.py")
 
@@ -52,12 +53,17 @@ def flag(argv: list[str], name: str) -> str | None:
     return value
 
 
-def of_checkpoint(path: str) -> Config:
-    """The settings that a checkpoint was made with."""
+def begun(resume: str, out: str | None) -> Config:
+    """The settings of the run in `out`, which may have been begun already, or else of the checkpoint it begins from."""
     from pggan import checkpoint
     from pggan.config import from_dict
+    from pggan.folder import RunFolder
 
-    return from_dict(checkpoint.load(Path(os.path.expanduser(path)))["config"])
+    known = RunFolder(Path(os.path.expanduser(out))).config() if out else None
+    if known and known.run.resume:
+        return known
+    config = from_dict(checkpoint.load(Path(os.path.expanduser(resume)))["config"])
+    return replace(config, schedule=replace(config.schedule, budget=None))
 
 
 if __name__ == "__main__":

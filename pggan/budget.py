@@ -5,6 +5,8 @@ What is decided for a stage as it begins is a plain dict that goes into the chec
 All seconds are counted from the start of the run, start-up included, over all restarts.
 """
 
+from itertools import pairwise
+
 from pggan.config import ScheduleConfig, at, seconds
 from pggan.errors import UserError
 
@@ -62,6 +64,11 @@ def check_plan(plan: object) -> list[dict]:
     """`plan` as the content of a growth.json. Raises UserError when it is none."""
     if not isinstance(plan, list) or not all(map(_is_entry, plan)):
         raise UserError("--plan is no growth.json: name that of a run")
+    ends = [entry for entry in plan if entry["action"] in ("grow", "stop")]
+    for begin, end in pairwise(ends):
+        fade = begin["numbers"].get("fade_nimg", 0) if end["action"] == begin["action"] == "grow" else 0
+        if end["nimg"] < begin["nimg"] + fade:
+            raise UserError(f"--plan ends {end['from_res']} px before it has begun or faded in: it is no run's")
     return plan
 
 

@@ -227,7 +227,7 @@ class RunConfig:
     out: str | None = None
     """The run's folder. Left out: runs/<data>-<preset>-<max-res>. An unfinished run there is continued."""
     resume: str | None = None
-    """Start a new run in --out from this checkpoint (of tools/grow.py, say), with its settings."""
+    """Start a new run in --out from this checkpoint (of tools/grow.py, say), with its settings but for a budget."""
     save_minutes: float = 5.0
     """Minutes between saves; besides, every stage's end and every signal save."""
     record_kimg: float = 0.5
@@ -277,7 +277,7 @@ def from_dict(values: dict) -> Config:
     }
     try:
         return Config(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise UserError(f"these settings are of another version of the project: {error}") from None
 
 

@@ -28,5 +28,6 @@ def disk_full(error: BaseException) -> bool:
 def out_of_memory(error: BaseException) -> bool:
     """Of the device or of the machine; torch and the libraries below it tell most of that in words only."""
     said = str(error).lower()
-    words = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "alloc_failed", "allocate memory", "not enough memory")
+    words += ("could not create a primitive", "could not create a memory object")  # oneDNN
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in said for word in words))

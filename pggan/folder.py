@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +117,11 @@ class RunFolder:
 
     def last_record(self) -> dict:
         """The last line of metrics.jsonl, {} when there is none."""
-        lines = self.metrics.read_bytes().split(b"\n") if self.metrics.exists() else []
-        return json.loads(lines[-2]) if len(lines) > 1 else {}  # after the last newline there is nothing, or a part
+        lines = self.metrics.read_bytes().split(b"\n")[:-1] if self.metrics.exists() else []
+        for line in reversed(lines):  # after the last newline there is nothing, or a part
+            with suppress(ValueError):
+                return json.loads(line)
+        return {}
 
     def note_seconds(self, seconds: float) -> None:
         """What a budget has to know even after a kill: the seconds that the run has taken so far."""

@@ -18,7 +18,17 @@ from pggan.folder import RunFolder
 from pggan.networks import Discriminator, Generator
 from pggan.progress import duration
 from pggan.schedule import Stage, stage_of, stage_seconds
-from pggan.starting import begin, check_enough, complete, default_folder, open_pictures, pick_device, pick_precision
+from pggan.starting import (
+    begin,
+    check_enough,
+    complete,
+    default_folder,
+    open_pictures,
+    over,
+    pick_device,
+    pick_precision,
+    what_next,
+)
 from pggan.state import TrainState, new_state
 from pggan.step import step
 from pggan.validation import validate
@@ -44,13 +54,23 @@ def dry_run(config: Config) -> None:
     folder = RunFolder(Path(os.path.expanduser(config.run.out or default_folder(config))))
     config = complete(config, folder)
     device = pick_device(config.training.device)
-    state = begin(config, folder)
+    try:
+        state = begin(config, folder)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError("the networks do not fit into memory: lower --fmap-base, --fmap-max or --latent") from None
+    if over(state):
+        print(what_next(folder, state))
+        return
     source = open_pictures(config, state, folder)
     check_enough(config, len(source), max(int(at(config.training.batch, res)) for res in config.network.stages()))
     print(f"{len(source):,} pictures in {config.data.data}; {_device(device, state)}; {_networks(config)}")
     costs = rehearse_all(config, device, state.res)
     stages = plan_stages(config, costs, state.plan, state)
     print("\n".join(_table(config, stages, costs, state.nimg)))
+    if config.schedule.schedule == "manual":
+        print("it stops at the end of each resolution, until tools/grow.py has grown it")
     if folder.config():
         print(f"{folder.path} is at {state.res} px, {state.nimg / 1000:.2f} kimg, and would go on from there")
 
@@ -89,15 +109,17 @@ def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
     batch = int(at(config.training.batch, res))
     few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
     state = _state_at(config, res, device)
-    took = _timed(state, few)
+    lazy = config.training.penalty_every  # of so many steps one has the penalty, and needs the most memory
+    took = _timed(state, few, lazy)
     tried = batch if took * batch / few < SLOW_STEP else few
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return Rehearsed(tried / _timed(state, tried), torch.cuda.max_memory_allocated(device), state.pieces)
+        took = _mean_time(state, tried, lazy)
+        return Rehearsed(tried / took, torch.cuda.max_memory_allocated(device), state.pieces)
     with MemoryWatch(_lasting(state)) as watch:
-        took = _timed(state, tried)
-    if took < SLOW_STEP:
-        took = _timed(state, tried)
+        took = _timed(state, tried, lazy)
+    if took < SLOW_STEP or lazy > 1:
+        took = _mean_time(state, tried, lazy)
     return Rehearsed(tried / took, watch.alive + (watch.peak - watch.alive) * batch / tried, state.pieces)
 
 
@@ -111,11 +133,17 @@ def _state_at(config: Config, res: int, device: torch.device) -> TrainState:
     return state
 
 
-def _timed(state: TrainState, batch: int) -> float:
-    """Seconds of one step of `batch` black pictures."""
+def _mean_time(state: TrainState, batch: int, lazy: int) -> float:
+    """Seconds of a step in the mean, with a penalty in one of `lazy`."""
+    full = _timed(state, batch, lazy)
+    return full if lazy == 1 else (full + (lazy - 1) * _timed(state, batch, lazy + 1)) / lazy
+
+
+def _timed(state: TrainState, batch: int, number: int = 1) -> float:
+    """Seconds of one step of `batch` black pictures, the `number`th of its stage."""
     state.config = replace(state.config, training=replace(state.config.training, batch=str(batch)))
-    state.nimg = batch
-    stage = Stage(state.res, 0, fade=2 * batch if state.G.grown else 0, stable=10**9)
+    state.nimg = batch * number
+    stage = Stage(state.res, 0, fade=2 * state.nimg if state.G.grown else 0, stable=10**9)
     width, height = state.config.network.size(state.res)
     reals = torch.zeros(batch, 3, height, width, device=state.device)
     _finish(state.device)

@@ -213,7 +213,8 @@ class Run:
         self.save(state, end_of_stage=True)
         self.draw(state, state.stage().alpha(state.nimg))  # below 1 where a budget ended in a fade
         if self.budget and state.stage_seconds:
-            state.speeds[str(state.res)] = (state.nimg - state.stage_start) / state.stage_seconds
+            counted = state.nimg - state.decided.get("counted_from", state.stage_start)
+            state.speeds[str(state.res)] = counted / state.stage_seconds
         self.progress.say(
             f"{state.res} px is done at {state.nimg / 1000:.2f} kimg, {self.wall() / 60:.1f} min: {decision.reason}"
         )

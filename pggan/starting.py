@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
     known = folder.config()
     if known and (changed := differences(known, config)):
         raise UserError(f"{folder.path} holds another run ({'; '.join(changed)}): take its settings, or another --out")
-    if known and config.run.resume and known.run.resume != config.run.resume:
+    if known and config.run.resume and not same_file(known.run.resume, config.run.resume):
         raise UserError(f"{folder.path} holds another run: name another --out for what --resume begins")
     values = checkpoint.load_latest(folder.checkpoints)
     if values is None and folder.last_record():
@@ -50,7 +51,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
         values["precision"] = precision
     state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
     state.threads = threads
-    state.plan = plan_of(config, state, bool(values))
+    state.plan = plan_of(config, state, known is not None and bool(values))
     if not known and over(state):
         raise UserError(f"{config.run.resume} is the end of its run: raise --max-res or --stable-kimg to go on from it")
     if state.res > config.network.ends()[1]:
@@ -72,22 +73,39 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     return {**values, **anew, "precision": pick_precision(config.training.precision, device)}
 
 
+def same_file(one: str | None, other: str) -> bool:
+    return one is not None and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
 def plan_of(config: Config, state: TrainState, goes_on: bool) -> list[dict]:
-    """The growth.json that --plan repeats, [] for none. Raises UserError when it cannot, or is not this run's."""
+    """The growth.json that --plan repeats, [] for none. Raises UserError when it cannot, or is not this run's.
+
+    goes_on: the state is that of a run under way, which repeats a plan from its first image or never.
+    """
     if state.plan and config.schedule.budget:
         raise UserError("this run repeats a plan, which leaves nothing for --budget to decide: name another --out")
-    if not config.schedule.plan or (goes_on and not Path(config.schedule.plan).expanduser().exists()):
-        return state.plan
+    if state.plan and not config.schedule.plan:
+        raise UserError("this run repeats a plan: give --plan again, or name another --out")
+    if not config.schedule.plan:
+        return []
     path = Path(config.schedule.plan).expanduser()
+    if state.plan and not path.exists():
+        return state.plan  # it is in the checkpoint
+    if goes_on and not state.plan:
+        raise UserError("this run did not begin with a plan: --plan is for a new one, so name another --out")
     try:
         plan = budget.check_plan(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--plan {path} cannot be read: {error}") from None
     if state.plan and plan != state.plan:
         raise UserError(f"--plan {path} is not the plan that this run began with: put that back, or name another --out")
     for res in (res for res in config.network.stages() if res >= state.res):
-        budget.replayed(plan, res)
-        if any(entry["action"] == "stop" and entry["from_res"] == res for entry in plan):
+        stage = budget.replayed(plan, res)
+        if not state.plan and stage["end"] <= state.nimg:
+            raise UserError(f"--plan {path} ends {res} px at image {stage['end']}, and this is at {state.nimg} already")
+        if stage["stops"]:
+            if res < config.network.ends()[1]:
+                print(f"{path} stops at {res} px, and so will this run", flush=True)
             break
     if any(entry["action"] == "rollback" for entry in plan):
         print(f"{path} has a rollback, which is not repeated: only when to fade, grow and stop is", flush=True)
@@ -109,6 +127,20 @@ def over(state: TrainState) -> bool:
 def waits(state: TrainState) -> bool:
     """Whether a manual run is at the end of a resolution that is not its last."""
     return over(state) and state.config.schedule.schedule == "manual" and state.res < state.config.network.ends()[1]
+
+
+def what_next(folder: RunFolder, state: TrainState) -> str:
+    """What to say of a run that has nothing left to do, and what to type to take it further."""
+    latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
+    where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
+    if waits(state):
+        return (
+            f"{folder.path} has come to the end of {where}\n"
+            f"to grow:       python tools/grow.py {latest}, then the same command again\n"
+            f"to stay on:    the same command with a higher --stable-kimg"
+        )
+    more = "--budget" if state.config.schedule.budget else "--max-res"
+    return f"{folder.path} is finished: {where}; to go on, raise {more}, with --out {folder.path}"
 
 
 def open_pictures(config: Config, state: TrainState, folder: RunFolder) -> Source:

@@ -180,7 +180,9 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
             state.scaler.load_state_dict(values["scaler"])
         for name in PLAIN:
             setattr(state, name, copy.deepcopy(values[name]))
-    except (KeyError, RuntimeError, ValueError) as error:
+    except KeyError as error:
+        raise UserError(f"this checkpoint lacks {error}: it is of another version of the project") from error
+    except (RuntimeError, ValueError) as error:
         what = str(error).strip().splitlines()[0]
         raise UserError(f"this checkpoint has another shape than its settings say ({what})") from error
     return state

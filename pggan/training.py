@@ -16,7 +16,7 @@ from pggan.folder import RunFolder
 from pggan.rehearsal import images_per_s
 from pggan.run import NonFiniteError, Run, Signals
 from pggan.schedule import Decision
-from pggan.starting import begin, complete, default_folder, load_pictures, over, waits, write_down
+from pggan.starting import begin, complete, default_folder, load_pictures, over, waits, what_next, write_down
 from pggan.state import TrainState, state_from
 from pggan.step import step
 from pggan.tensorboard import check_tensorboard
@@ -116,13 +116,20 @@ def settle(run: Run, state: TrainState) -> None:
     top = state.config.network.ends()[1]
     if holds(state.decided, run.schedule, top) or not (state.plan or run.budget):
         return
-    under_way = state.nimg > state.stage_start
-    fade = state.stage().fade
-    if state.G.grown and not under_way and not state.speeds and run.budget:  # begun from a grown checkpoint
-        state.speeds[str(state.res)] = images_per_s(state.config, state.res, state.device)
+    under_way, fade, fresh = state.nimg > state.stage_start, state.stage().fade, "until" not in state.decided
+    counted_from = state.nimg if fresh else state.decided.get("counted_from", state.stage_start)
+    if state.G.grown and not under_way:  # begun from a grown checkpoint
+        know_a_speed(run, state)
     state.decided = run.decide(state, state.res, fades=state.G.grown and not under_way)
     if under_way and run.budget:
-        state.decided["fade"] = fade
+        state.decided |= {"fade": fade, "counted_from": counted_from}
+        state.stage_seconds = 0.0 if fresh else state.stage_seconds
+
+
+def know_a_speed(run: Run, state: TrainState) -> None:
+    """A budget needs one to tell how long a fade may be; where none was reached yet, a few steps are tried."""
+    if run.budget and not state.speeds:
+        state.speeds[str(state.res)] = images_per_s(state.config, state.res, state.device)
 
 
 def end_or_grow(run: Run, state: TrainState, decision: Decision) -> bool:
@@ -134,6 +141,7 @@ def end_or_grow(run: Run, state: TrainState, decision: Decision) -> bool:
     else:
         numbers = dict(decision.numbers)
         state.log("grow", 2 * state.res, decision.reason, numbers)
+        know_a_speed(run, state)
         state.grow(run.decide(state, 2 * state.res, fades=True))
         numbers["fade_nimg"] = state.stage().fade
     run.folder.write_growth(state.growth)
@@ -178,20 +186,6 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
     run.measure_from(state)
     run.save(state)
     return state
-
-
-def what_next(folder: RunFolder, state: TrainState) -> str:
-    """What to say of a run that has nothing left to do, and what to type to take it further."""
-    latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
-    where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
-    if waits(state):
-        return (
-            f"{folder.path} has come to the end of {where}\n"
-            f"to grow:       python tools/grow.py {latest}, then the same command again\n"
-            f"to stay on:    the same command with a higher --stable-kimg"
-        )
-    more = "--budget" if state.config.schedule.budget else "--max-res"
-    return f"{folder.path} is finished: {where}; to go on, raise {more}, with --out {folder.path}"
 
 
 def summary(folder: Path) -> str:

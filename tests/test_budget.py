@@ -371,6 +371,8 @@ STOP = {**ENTRY, "nimg": 200, "action": "stop", "from_res": 8, "numbers": {}}
         ([{**ENTRY, "numbers": {"fade_nimg": 1.5}}], "no growth.json"),
         ([{**ENTRY, "numbers": {"fade_nimg": -1}}], "no growth.json"),
         ([{key: value for key, value in ENTRY.items() if key != "to_res"}], "no growth.json"),
+        ([ENTRY, {**STOP, "action": "grow", "to_res": 16, "nimg": 120}], "before it has begun or faded in"),
+        ([ENTRY, {**STOP, "nimg": 96}], "before it has begun or faded in"),
         ([], "says nothing of 4 px"),
         ([ENTRY], "says nothing of 8 px"),
         ([{**ENTRY, "numbers": {}}, STOP], "older version"),
@@ -393,6 +395,31 @@ def test_a_plan_that_is_missing_or_not_the_run_s_own_is_refused(settings, tmp_pa
     (tmp_path / "plan.json").write_text(json.dumps([ENTRY, {**STOP, "nimg": 300}]))
     with pytest.raises(UserError, match="not the plan that this run began with"):
         train(settings("--plan", tmp_path / "plan.json"))
+
+
+def test_a_plan_is_for_a_new_run_and_is_kept_to(settings, tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps([{**ENTRY, "action": "stop", "to_res": 4}]))
+    train(settings("--max-res", 4, out="without"))
+    with pytest.raises(UserError, match="did not begin with a plan"):
+        train(settings("--max-res", 8, "--plan", path, out="without"))
+    train(settings("--plan", path, out="with"))
+    with pytest.raises(UserError, match="repeats a plan: give --plan again"):
+        train(settings(out="with"))
+    path.unlink()
+    train(settings("--plan", path, out="with"))  # it is in the checkpoint
+
+
+@pytest.mark.parametrize("shares", ["1", "4:0.0001,8:1"], ids=["even", "nothing left for the stage under way"])
+def test_a_budget_given_to_a_run_under_way_knows_its_speed(settings, monkeypatch, shares):
+    train(settings("--max-res", 4, "--stable-kimg", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "images_per_s", lambda *_: 16.0)
+        budget_of_100 = settings("--budget", "100s", "--budget-share", shares, "--max-res", 8, "--stable-kimg", 1)
+        run = train(budget_of_100, Clock(patch, steady(0.5)))
+    grew = next(entry for entry in growth(run) if entry["action"] == "grow")
+    assert 0 < grew["numbers"]["fade_nimg"] <= 0.2 * 100 * 16
+    assert growth(run)[-1]["from_res"] == 8
 
 
 def test_what_a_plan_says_last_of_a_resolution_counts():
