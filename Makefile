@@ -10,7 +10,7 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m pytest $(PARALLEL) -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 quick: .venv/ready
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"

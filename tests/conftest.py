@@ -1,5 +1,13 @@
+import os
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
+
+# The tests start many short processes. Where Python may not keep what it compiles, each would take ten seconds for it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(tempfile.gettempdir(), "pggan-tests-pycache")))
 
 
 @pytest.fixture(autouse=True)
