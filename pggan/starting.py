@@ -119,9 +119,9 @@ def over(state: TrainState) -> bool:
     entry, schedule = state.growth[-1], state.config.schedule
     if schedule.budget:
         return seconds(schedule.budget) <= entry["numbers"].get("budget_seconds", 0.0)
-    waits = schedule.schedule == "manual" or state.stage().stops
+    pauses = schedule.schedule == "manual" or state.stage().stops
     last = state.res == state.config.network.stages()[-1]
-    return (last or waits) and finished(state.stage(), state.nimg, state.stage_seconds) is not None
+    return (last or pauses) and finished(state.stage(), state.nimg, state.stage_seconds) is not None
 
 
 def waits(state: TrainState) -> bool:
