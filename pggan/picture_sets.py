@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,10 @@ class PictureSet(ABC):
     def identity(self) -> str:
         """64 hexadecimal digits that change whenever a picture may come out otherwise."""
 
+    def check_unchanged(self) -> None:
+        """Raises UserError when the files are no longer what they were when `identity` was asked first."""
+        return
+
     @abstractmethod
     def _prepared(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
         """What `prepare` makes of each picture, in order."""
@@ -153,6 +157,10 @@ class Read(PictureSet):
 
     def identity(self) -> str:
         return digest(["pictures", self.source.fingerprint, str(self.size), self.fit])
+
+    def check_unchanged(self) -> None:
+        if replace(self.source).fingerprint != self.source.fingerprint:  # a new source remembers nothing
+            raise UserError(f"the pictures of {plain(self.spec)} changed while they were read: start again")
 
     def picture(self, number: int) -> np.ndarray:
         """uint8 [H, W, 3]. Raises Unreadable, and UserError for a decompression bomb."""

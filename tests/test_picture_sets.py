@@ -203,6 +203,18 @@ def test_identity_is_of_the_content_and_not_of_the_place(folder, tmp_path):
     assert open_set(str(tmp_path / "elsewhere")).identity() == before
 
 
+def test_pictures_that_change_while_they_are_read_are_noticed(folder, trained, tmp_path):
+    pictures = open_set(str(folder))
+    pictures.identity()
+    pictures.check_unchanged()
+    Image.fromarray(noise(99)).save(folder / "a" / "07.png")
+    with pytest.raises(UserError, match="changed while they were read"):
+        pictures.check_unchanged()
+    for other in (open_set(str(trained)), open_set("builtin")):
+        other.identity()
+        other.check_unchanged()
+
+
 # ---- what cannot be read
 
 
