@@ -77,10 +77,10 @@ class RunningMoments:
     _summed: tuple[int, np.ndarray, np.ndarray] | None = field(default=None, init=False)  # n, mean, scatter
 
     def add(self, features: np.ndarray) -> None:
-        """features: [N, D]. Raises ValueError when they are not, or of another D, or not finite."""
+        """features: [N, D]. Raises ValueError when they are not that, or of another D, or not finite."""
         features = check_features(features)
         if self._first is None:
-            self._first = features[0].copy()
+            self._first = features[0].astype(np.float64)
             self._waiting = np.empty((max(BLOCK, features.shape[1]), features.shape[1]))
         if features.shape[1] != len(self._first):
             raise ValueError(f"{features.shape[1]} features a picture, where there were {len(self._first)} before")
@@ -125,15 +125,15 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def check_features(features: np.ndarray, least: int = 1, largest: float = LARGEST) -> np.ndarray:
-    """features as float64 [N, D]. Raises ValueError unless there are `least` rows, all finite and below `largest`."""
+    """features [N, D] as they are. Raises ValueError unless there are `least` rows, all finite and below `largest`."""
     features = np.asarray(features)
     if features.ndim != 2 or not features.shape[1]:
         raise ValueError(f"features are [N, D], not {list(features.shape)}")
     if len(features) < least:
         raise ValueError(f"at least {least} pictures are needed in a set, not {len(features)}")
-    features = features.astype(np.float64, copy=False)
-    if not (np.abs(features) < largest).all():
-        raise ValueError(f"features must be finite and below {largest:.0e}")
+    for start in range(0, len(features), BLOCK):
+        if not (np.abs(features[start : start + BLOCK].astype(np.float64)) < largest).all():
+            raise ValueError(f"features must be finite and below {largest:.0e}")
     return features
 
 
