@@ -106,6 +106,10 @@ class PictureSet(ABC):
     def identity(self) -> str:
         """64 hexadecimal digits that change whenever a picture may come out otherwise."""
 
+    @abstractmethod
+    def part(self, count: int, seed: int) -> "PictureSet":
+        """`count` of the pictures that can be read, chosen at random, in their order; all where they are fewer."""
+
     def check_unchanged(self) -> None:
         """Raises UserError when the files are no longer what they were when `identity` was asked first."""
         return
@@ -157,6 +161,16 @@ class Read(PictureSet):
 
     def identity(self) -> str:
         return digest(["pictures", self.source.fingerprint, str(self.size), self.fit])
+
+    def part(self, count: int, seed: int) -> "Read":
+        if isinstance(self.source, Builtin):  # any of them are a random choice
+            return open_set(self.spec, size=self.size, fit=self.fit, builtin_pictures=min(count, len(self)))
+        numbers = np.random.default_rng(seed).permutation(self._readable(list(range(len(self.source)))))[:count]
+        kept = sorted(numbers.tolist())
+        names, labels = (
+            values and [values[number] for number in kept] for values in (self.source.names, self.source.labels)
+        )
+        return Read(self.spec, self.size, self.fit, replace(self.source, names=names, labels=labels))
 
     def check_unchanged(self) -> None:
         if replace(self.source).fingerprint != self.source.fingerprint:  # a new source remembers nothing
@@ -234,6 +248,9 @@ class Drawn(PictureSet):
         device = next(self.trained.average.parameters()).device.type  # another kind may change a colour by 1 in 255
         facts = [self.trained.sha256, str(self.num), str(self.seed), device, str(self.size), self.fit]
         return digest(["samples", *facts])
+
+    def part(self, count: int, seed: int) -> "Drawn":
+        return replace(self, num=min(count, self.num))  # any samples are a random choice
 
     def _prepared(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
         def one(sample: np.ndarray) -> np.ndarray:

@@ -136,6 +136,20 @@ def test_an_error_of_prepare_reaches_the_caller(folder):
         list(open_set(str(folder)).mapped(lambda picture: 1 // 0, batch=4))
 
 
+def test_a_part_is_a_random_choice_of_what_can_be_read_in_order(folder, trained):
+    (folder / "a" / "04.png").write_text("no picture")
+    pictures = open_set(str(folder), size=(8, 8))
+    whole = dict(zip([name for name in pictures.names if name != "a/04.png"], pixels(pictures), strict=True))
+    part, other = (pictures.part(12, seed) for seed in (0, 1))
+    assert len(part) == len(part.labels) == 12 and part.names == sorted(part.names) != other.names
+    assert np.array_equal(pixels(part), np.stack([whole[name] for name in part.names]))
+    assert part.labels == [int(name.startswith("b")) for name in part.names]
+    assert pictures.part(100, 0).names == pictures.names
+    for endless in (open_set("builtin:3", size=(8, 8), builtin_pictures=20), open_set(str(trained), num=20)):
+        assert np.array_equal(pixels(endless.part(6, 0)), pixels(endless)[:6])
+        assert len(endless.part(30, 0)) == 20
+
+
 # ---- pairs
 
 
