@@ -282,6 +282,16 @@ def test_what_was_given_is_left_as_it_was():
     assert np.array_equal(features, before) and np.array_equal(kept.mean, mean) and kept.n == 20
 
 
+def test_features_and_moments_may_be_read_only():
+    """As files mapped into memory are. Warnings are errors here."""
+    features = normal(0, 6, 9)
+    features.flags.writeable = False
+    kept = moments(features)
+    for array in kept.arrays().values():
+        array.flags.writeable = False
+    assert frechet_distance(kept, kept.full()) == pytest.approx(0, abs=1e-6 * kept.trace)
+
+
 def test_memory_does_not_grow_with_the_number_of_pictures():
     running = RunningMoments()
     sizes = []

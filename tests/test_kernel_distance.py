@@ -174,6 +174,13 @@ def test_more_confidence_is_a_wider_interval_around_the_same_value():
     assert narrow.high + narrow.low == pytest.approx(2 * narrow.value)
 
 
+def test_features_may_be_read_only_and_in_any_order_in_memory():
+    rows = normal(0, 12, 9)
+    rows.flags.writeable = False
+    for each in (rows, rows[::-1], np.asfortranarray(rows)):
+        assert kernel_distance(each, rows).value == pytest.approx(kernel_distance(rows, rows.copy()).value)
+
+
 # --- what is hard, and what is refused ---------------------------------------------------------------------------
 
 

@@ -223,6 +223,13 @@ def test_blocks_give_the_same_four(monkeypatch):
     assert prdc(reals, fakes) == whole
 
 
+def test_features_may_be_read_only_and_in_any_order_in_memory():
+    rows = normal(0, 12, 9)
+    rows.flags.writeable = False
+    for each in (rows, rows[::-1], np.asfortranarray(rows)):
+        assert prdc(each, rows).precision == 1 and (nearest(each, rows)[0] == 0).all()
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 

@@ -202,5 +202,5 @@ def _merge(summed: tuple[int, np.ndarray, np.ndarray] | None, rows: np.ndarray) 
 
 
 def _gram(rows: np.ndarray) -> np.ndarray:
-    tensor = torch.from_numpy(rows)
+    tensor = torch.from_numpy(np.require(rows, requirements="W"))  # torch wants no read-only memory
     return (tensor.T @ tensor).numpy()
