@@ -122,7 +122,8 @@ class PictureSet(ABC):
         """What the user should know about the files, in plain lines, after a pass."""
         if not self.unreadable:
             return []
-        return [f"{len(self.unreadable):,} pictures of {plain(self.spec)} are left out: {self._named_unreadable()}"]
+        count = f"{len(self.unreadable):,} of {len(self.all_names):,} pictures"
+        return [f"{count} of {plain(self.spec)} cannot be read and are left out: {self._named_unreadable()}"]
 
     def _readable(self, values: list) -> list:
         return [value for number, value in enumerate(values) if number not in self.unreadable]
@@ -177,13 +178,13 @@ class Read(PictureSet):
             raise UserError(f"the pictures of {plain(self.spec)} changed while they were read: start again")
 
     def picture(self, number: int) -> np.ndarray:
-        """uint8 [H, W, 3]. Raises Unreadable, and UserError for a decompression bomb."""
+        """uint8 [H, W, 3], which may be written to. Raises Unreadable, and UserError for a decompression bomb."""
         if self.size:
-            return self.source.pyramid(number, [self.size], self.fit)[0][0]
+            return np.array(self.source.pyramid(number, [self.size], self.fit)[0][0])
         name = self.source.names[number]
         with reading.guarded(name):
             data = self.source.read(number)
-        return np.asarray(reading.decode(io.BytesIO(data), name))
+        return np.array(reading.decode(io.BytesIO(data), name))
 
     def _prepared(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
         def one(number: int) -> np.ndarray | reading.Unreadable:
@@ -261,7 +262,7 @@ class Drawn(PictureSet):
         return _shown(_ahead(one, samples), self.num, "drawing")
 
     def _fitted(self, sample: np.ndarray) -> np.ndarray:
-        return reading.fit(Image.fromarray(sample), *self.size, self.fit)
+        return np.array(reading.fit(Image.fromarray(sample), *self.size, self.fit))
 
 
 # ---- opening

@@ -114,6 +114,15 @@ def test_mapped_prepares_each_picture_and_stacks_batches(folder):
     assert np.array_equal(np.concatenate(batches), wanted)
 
 
+def test_pictures_may_be_written_to(folder, trained):
+    for pictures in (
+        open_set(str(folder)),
+        open_set(str(folder), size=(8, 8)),
+        open_set(str(trained), num=2, size=(6, 6)),
+    ):
+        assert all(picture.flags.writeable for picture in pictures)
+
+
 @pytest.mark.parametrize("count", [10 * AHEAD])
 def test_no_more_pictures_are_prepared_than_a_little_ahead(count):
     prepared = []
@@ -240,7 +249,7 @@ def test_unreadable_files_are_left_out_counted_and_named(folder):
     assert len(pixels(pictures)) == len(pictures) == len(pictures.names) == len(pictures.labels) == 29
     assert "a/04.png" not in pictures.names
     (note,) = pictures.notes()
-    assert "2 pictures" in note and "a/04.png (not a picture" in note and "\n" not in note
+    assert "2 of 31 pictures" in note and "a/04.png (not a picture" in note and "\n" not in note
     note.encode()
 
 
