@@ -389,8 +389,8 @@ def _short(spec: str) -> str:
 
 def _ahead(work: Callable, items: Iterable) -> Iterator:
     """work(item) of each, in order, by threads that are never more than AHEAD items further than what was taken."""
-    waiting = deque()
-    with _quiet_pillow(), ThreadPoolExecutor(THREADS) as pool:
+    waiting, cores = deque(), torch.get_num_threads()
+    with _quiet_pillow(), ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
@@ -401,6 +401,7 @@ def _ahead(work: Callable, items: Iterable) -> Iterator:
         finally:
             for future in waiting:
                 future.cancel()
+            torch.set_num_threads(cores)  # what other threads will begin with
 
 
 @contextmanager
