@@ -352,7 +352,7 @@ def _read(spec: str, size: Size | None, fit: str, builtin_pictures: int, cache: 
     builtin = spec.partition(":")[0] == "builtin"
     if not builtin and (not spec or not os.path.exists(path)):
         raise UserError(f"{plain(spec) or 'an empty name'}: no such folder, zip file or checkpoint")
-    if (path / "checkpoints").is_dir() and (path / "samples").is_dir():
+    if os.path.isdir(path / "checkpoints") and os.path.isdir(path / "samples"):
         latest = path / "checkpoints" / "latest.pt"
         raise UserError(f"{plain(spec)} is the folder of a run: name a checkpoint in it, such as {plain(latest)}")
     source = open_source(spec, builtin_pictures, cache)
