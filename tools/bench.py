@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Measurements: `python tools/bench.py limits` holds what everything beside the step costs against its limits."""
+"""Measurements, held against their limits.
+
+`python tools/bench.py limits`: what everything beside the step of a run costs.
+`python tools/bench.py metrics`: what measuring quality costs, beside the usual library in the same run.
+"""
 
 import json
 import platform
@@ -7,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,44 +28,55 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Args:
-    """Measure what a run costs beside its steps."""
+    """Measure what a run costs beside its steps, or what measuring its pictures costs."""
 
-    what: Annotated[Literal["limits"], tyro.conf.Positional] = "limits"
-    """limits: start-up, packing, the cached start, waiting for data, and everything else but the step."""
+    what: Annotated[Literal["limits", "metrics"], tyro.conf.Positional] = "limits"
+    """limits: start-up, packing, the cached start, waiting for data, and everything else but the step. metrics: the
+    features and the distance of FID."""
     data: str = "builtin"
     """Pictures for the packing and the start; 1,400 of them are what the limits are meant for."""
     pictures: int = 1400
     """How many built-in pictures, when --data is builtin."""
     repeat: int = 5
-    """Repetitions of each start; the median counts."""
+    """Repetitions of each start, and of each measurement of metrics; the median counts."""
     json: str | None = None
     """A file for the figures."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measurement: `values` in `unit`, whose median should be below `limit`."""
+    """One measurement: `values` in `unit`, whose median should be at most `limit`, or `at_least` that, or anything."""
 
     name: str
     unit: str
-    limit: float
+    limit: float | None
     values: list[float]
+    at_least: bool = False
 
     @property
     def median(self) -> float:
         return sorted(self.values)[len(self.values) // 2]
 
+    @property
+    def verdict(self) -> str:
+        if self.limit is None:
+            return ""
+        if self.at_least:
+            return "ok" if self.median >= self.limit else "UNDER"
+        return "ok" if self.median <= self.limit else "OVER"
+
+    def __str__(self) -> str:
+        limit = "" if self.limit is None else f"limit {self.limit:<5g} {self.verdict:<5}"
+        spread = f"{min(self.values):.3g} to {max(self.values):.3g}, n {len(self.values)}"
+        return f"{self.name:<52} {self.median:9.3g} {self.unit:<8} {limit:<17} ({spread})"
+
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="bench.py")
     with tempfile.TemporaryDirectory() as folder:
-        figures = limits(args, Path(folder))
+        figures = limits(args, Path(folder)) if args.what == "limits" else metrics(args, Path(folder))
     for figure in figures:
-        verdict = "ok" if figure.median <= figure.limit else "OVER"
-        spread = f"{min(figure.values):.3g} to {max(figure.values):.3g}, n {len(figure.values)}"
-        print(
-            f"{figure.name:<44} {figure.median:9.3g} {figure.unit:<3} limit {figure.limit:<5g} {verdict:<5} ({spread})"
-        )
+        print(figure)
     if args.json:
         facts = {"python": platform.python_version(), "machine": platform.processor() or platform.machine()}
         rows = [{**vars(figure), "median": figure.median} for figure in figures]
@@ -138,6 +154,107 @@ def shares(run: Path) -> tuple[float, float]:
     steps = sum(span * (1 - record["speed/other_share"]) for span, record in zip(spans, records, strict=True))
     data = sum(span * record["speed/data_share"] for span, record in zip(spans, records, strict=True))
     return 100 * data / steps, 100 * (1 - steps / ends[-1])
+
+
+# ---- metrics: each function gives its figures; torch and the libraries beside it are loaded here only
+
+
+def metrics(args: Args, folder: Path) -> list[Figure]:
+    """All of METRICS, as many times as --repeat says, on as many cores as torch takes."""
+    return [figure for measure in METRICS for figure in measure(args.repeat, folder)]
+
+
+def inception_figures(repeat: int, folder: Path, pictures: int = 50) -> list[Figure]:
+    """Our features beside those of pytorch-fid's own network: the same weights and pictures, in turns.
+
+    pictures: at a time; pytorch-fid's own default.
+    """
+    import numpy as np
+    import torch
+
+    from pggan.data.builtin import draw
+    from pggan.metrics import inception
+
+    state = random_weights(torch.Generator().manual_seed(0))
+    torch.save(state, folder / "weights.pth")
+    ours, theirs = inception.open_network(str(folder / "weights.pth")), pytorch_fid_network(state)
+    drawn = [draw(0, index, 299, 299)[0] for index in range(pictures)]
+    images = torch.from_numpy(np.stack(drawn)).movedim(-1, 1).contiguous()  # uint8 [N, 3, 299, 299]
+
+    @torch.no_grad()
+    def reference():
+        return theirs(images.float() / 256)[0][:, :, 0, 0].numpy()  # it takes 0..1 to -1..1; the same values as ours
+
+    wanted = reference()
+    error = np.abs(ours.features(images) - wanted).max() / np.abs(wanted).max()
+    seconds = in_turns(repeat, lambda: ours.features(images), reference)
+    rates = [[pictures / taken for taken in column] for column in zip(*seconds, strict=True)]
+    return [
+        Figure("Inception features, speed over pytorch-fid's network", "x", 1.5, [b / a for a, b in seconds], True),
+        Figure("- images/s, ours", "images/s", None, rates[0]),
+        Figure("- images/s, pytorch-fid", "images/s", None, rates[1]),
+        Figure("- largest difference of a feature, of the largest", "", 1e-4, [float(error)]),
+    ]
+
+
+def frechet_figures(repeat: int, folder: Path) -> list[Figure]:
+    """Of two sets with full covariances of 2048 features, the most work there is; their moments are taken before."""
+    import numpy as np
+
+    from pggan.metrics.frechet import frechet_distance, moments
+
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((2048, 2048), dtype=np.float32) / 45
+    one, two = (moments(rng.standard_normal((2500, 2048), dtype=np.float32) @ mix + shift) for shift in (0, 0.1))
+    taken = [seconds for (seconds,) in in_turns(repeat, lambda: frechet_distance(one, two))]
+    return [Figure("Frechet distance, two sets of 2,500 by 2048", "s", 1.5, taken)]
+
+
+METRICS = (inception_figures, frechet_figures)
+
+
+def in_turns(repeat: int, *functions: Callable[[], object]) -> list[tuple[float, ...]]:
+    """Seconds of each function, one after the other, `repeat` times; every one has run once before."""
+    for function in functions:
+        function()
+    return [tuple(clocked(function) for function in functions) for _ in range(repeat)]
+
+
+def clocked(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def random_weights(generator) -> dict:
+    """A state dict as it is published, of Inception's shapes, drawn from a torch.Generator.
+
+    He et al. 2015 with batch norms of all sorts, so that features of different pictures differ.
+    """
+    import torch
+
+    from pggan.metrics.inception_layers import Inception
+
+    def drawn(name: str, like: torch.Tensor) -> torch.Tensor:
+        if like.ndim == 4:
+            return torch.randn(like.shape, generator=generator) * (2 / like[0].numel()) ** 0.5
+        if name.endswith(("running_var", "bn.weight")):
+            return torch.rand(like.shape, generator=generator) + 0.5
+        if like.ndim == 0:
+            return torch.tensor(1)  # batches counted
+        return torch.randn(like.shape, generator=generator) * 0.2
+
+    with torch.device("meta"):
+        empty = Inception().state_dict()
+    return {name: drawn(name, like) for name, like in empty.items()}
+
+
+def pytorch_fid_network(state: dict):
+    """pytorch-fid's network up to the 2048 features, with these weights, for pictures of 299 px within 0..1."""
+    from pytorch_fid import inception
+
+    with unittest.mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        return inception.InceptionV3(resize_input=False).eval()
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ class Network:
         `resizing` makes such pictures. Each picture's features depend on no other picture, but for rounding. Raises
         ValueError for another shape.
         """
-        images = torch.as_tensor(images)
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.require(images, requirements="W"))  # a copy of what is read-only
         if images.shape[1:] != (3, SIDE, SIDE):
             raise ValueError(f"features are of pictures [N, 3, {SIDE}, {SIDE}], not {list(images.shape)}")
         if not len(images):
