@@ -1,0 +1,71 @@
+"""Features of random filters: a measure of quality that needs no download and works on any machine.
+
+Their Frechet distance is called RFD (Naeem et al. 2020 and arXiv 2208.09218 use random networks so), never FID: its
+numbers have nothing to do with those of Inception. It sees blur, noise and wrong colours; it knows nothing of objects.
+
+Shapes here: N pictures; images are float32 [N, 3, 64, 64] in [-1, 1].
+"""
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pggan.metrics.spaces import batches
+from pggan.randomness import Stream
+
+CHANNELS = (16, 32, 48, 64)
+COLOURS = 8  # places along a side at which the mean colour is taken
+BLOCKS = (*(2 * count for count in CHANNELS), 3 * COLOURS**2)  # numbers in each block of features
+WIDTH = sum(BLOCKS)  # 512
+
+
+@lru_cache(maxsize=1)
+def filters() -> tuple[Tensor, ...]:
+    """Of four layers, float32 [outputs, inputs, 3, 3], each filter of mean 0 and of norm sqrt 2.
+
+    Uniform numbers from the bits of Philox: the same on every machine.
+    """
+    out, inputs = [], 3
+    for level, outputs in enumerate(CHANNELS):
+        raw = Stream(0).uniform(f"random filters {level}", 0, outputs, inputs * 9).reshape(outputs, inputs, 9)
+        centred = raw - raw.mean(axis=2, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).sum(axis=(1, 2), keepdims=True) / 2)
+        out.append(torch.from_numpy(scaled.reshape(outputs, inputs, 3, 3).astype(np.float32)))
+        inputs = outputs
+    return tuple(out)
+
+
+@lru_cache(maxsize=1)
+def filters_digest() -> str:
+    """64 hexadecimal digits that say which filters these are."""
+    whole = b"".join(np.round(weight.double().numpy() * 1e5).astype("<i4").tobytes() for weight in filters())
+    return hashlib.sha256(whole).hexdigest()
+
+
+@torch.no_grad()
+def random_features(pictures: np.ndarray) -> np.ndarray:
+    """float64 [N, 512] of pictures uint8 [N, H, W, 3], which may be a memory map; see `balanced`."""
+    return np.concatenate([of_images(images).double().numpy() for images in batches(pictures)])
+
+
+def of_images(images: Tensor) -> Tensor:
+    """[N, 512]: the mean and the spread of each channel after each layer, and the colours at 8x8 places."""
+    h, out = images.contiguous(memory_format=torch.channels_last), []
+    for weight in filters():
+        h = F.relu(F.conv2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), weight))
+        out.append(torch.cat([h.mean((2, 3)), h.std((2, 3))], dim=1))
+        h = F.avg_pool2d(h, 2)
+    return torch.cat([*out, F.adaptive_avg_pool2d(images, COLOURS).flatten(1)], dim=1)
+
+
+def balance(reals: np.ndarray) -> np.ndarray:
+    """[512]: factors for features [N, 512] after which each block of those of the reals has the same variance, 1 in all.
+
+    Otherwise the block of the largest numbers would be all that a distance sees; and 1 is now as far as the reals are wide.
+    """
+    totals = [block.var(axis=0).sum() for block in np.split(reals, np.cumsum(BLOCKS)[:-1], axis=1)]
+    return np.repeat([1 / np.sqrt(max(len(BLOCKS) * total, 1e-12)) for total in totals], BLOCKS)

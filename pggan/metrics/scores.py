@@ -1,0 +1,176 @@
+"""The scores of a set of samples against a Reference: how varied, how good, whether copied, and the verdict."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pggan.errors import UserError
+from pggan.metrics import spaces
+from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
+from pggan.metrics.deserted import deserted
+from pggan.metrics.diversity import Diversity, diversity, hold, near_duplicates
+from pggan.metrics.frechet import frechet_distance, moments
+from pggan.metrics.kernel_distance import Estimate, kernel_distance
+from pggan.metrics.neighbours import nearest, prdc
+from pggan.metrics.random_features import of_images
+from pggan.metrics.reference import SOFT, Reference
+from pggan.metrics.verdict import VERDICTS as VERDICTS
+from pggan.metrics.verdict import Evidence, judge
+
+LEAST = 100  # samples
+BINS, PER_BIN = 50, 20  # of the number of different bins: at most so many, with so many fitting reals in each at least
+SIGNIFICANT = 1.96  # standard errors by which a bin's shares differ (Richardson and Weiss 2018, section 3)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was found of n samples. desertion: by space, the share of each fitting real that is deserted (deserted.py)."""
+
+    diversity: Diversity
+    count: int
+    real_duplicates: float
+    """The share of near-duplicates among the held-out reals."""
+    groups: list[np.ndarray]
+    """Near-duplicates: the numbers of the samples of each group of two or more, the largest group first."""
+    desertion: dict[str, np.ndarray]
+    coverage: float
+    """The share of reals with a sample in the ball around them, over the same for held-out reals."""
+    different_bins: float
+    """The share of bins of the space that samples fill otherwise than held-out reals do (NDB / K)."""
+    copies: Copies | None
+    copied: float
+    """The share of samples that are copies of training pictures."""
+    real_copied: float
+    """The share of reals that are as like another real."""
+    rfd: float
+    kid: Estimate
+    """Of random features."""
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(
+            ratio=self.diversity.ratio,
+            high=self.diversity.high,
+            alike=self.diversity.alike,
+            count=self.count,
+            largest=len(self.groups[0]) / self.count if self.groups else 0.0,
+            duplicates=max(0.0, self.diversity.duplicates - self.real_duplicates),
+            deserted=max(float(each.sum()) for each in self.desertion.values()),
+            copied=max(0.0, self.copied - self.real_copied),
+        )
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        return judge(self.evidence)[0]
+
+    @property
+    def reason(self) -> str:
+        """A sentence."""
+        return judge(self.evidence)[1]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers, named as in metrics.jsonl."""
+        copies = {"diversity/copied_share": self.copied} if self.copies else {}
+        return {
+            "diversity/d": self.diversity.value,
+            "diversity/d_low": self.diversity.low,
+            "diversity/d_high": self.diversity.high,
+            "diversity/alike": self.diversity.alike,
+            "diversity/duplicate_share": self.diversity.duplicates,
+            "diversity/deserted_share": self.evidence.deserted,
+            "diversity/coverage": self.coverage,
+            **copies,
+            "quality/rfd": self.rfd,
+            "quality/kid_rand": self.kid.value,
+            "quality/kid_rand_low": self.kid.low,
+            "quality/kid_rand_high": self.kid.high,
+        }
+
+
+def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Scores:
+    """Scores of fakes uint8 [n, H, W, 3], of which as many count as reals are held out, at most 500.
+
+    copies: whether copies of training pictures are looked for. Raises UserError with fewer than 100 samples.
+    """
+    if len(fakes) < LEAST:
+        raise UserError(f"variety can be measured on {LEAST} samples or more, and there are {len(fakes)}")
+    fakes = fakes[: reference.count]
+    count = len(fakes)
+    looked = _look(fakes, reference.contrast, copies)
+    z, held_z = reference.space(looked["form"]), reference.held_z[:count]
+    held = reference.held if count == reference.count else hold(held_z)
+    found, copied, real_copied = None, 0.0, 0.0
+    if copies:
+        found = find_copies(looked["thumbs"], [z, reference.space(looked["mirrored"])], reference.thumbs, reference.z)
+        limit = threshold(reference.likeness)
+        copied, real_copied = (float((each >= limit).mean()) for each in (found.likeness, reference.likeness))
+    random = looked["random"] * reference.balance
+    desertion = {
+        name: deserted(points.fitted, points.held, points.space(looked[f"soft {name}"]))
+        for name, points in reference.soft.items()
+    }
+    return Scores(
+        diversity=diversity(z, held),
+        count=count,
+        real_duplicates=held.duplicates,
+        groups=near_duplicates(z, held.near),
+        desertion=desertion,
+        coverage=_coverage(reference.fitted_z[:count], held_z, z),
+        different_bins=different_bins(reference.fitted_z, held_z, z),
+        copies=found,
+        copied=copied,
+        real_copied=real_copied,
+        rfd=frechet_distance(moments(reference.random.astype(np.float64)), moments(random)),
+        kid=kernel_distance(reference.random, random),
+    )
+
+
+def different_bins(fitted: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:
+    """NDB / K, Richardson and Weiss 2018: the share of the k-means bins of `fitted` whose part of the samples z differs
+    from that of the held-out reals by a two-proportion test at 5 %; about 0.05 for samples as good as the reals."""
+    bins = int(np.clip(len(fitted) // PER_BIN, 2, BINS))
+    centres = k_means(fitted, bins)
+    real, fake = (np.bincount(nearest(points, centres)[1][:, 0], minlength=bins) for points in (held, z))
+    together = (real + fake) / (len(held) + len(z))
+    error = np.sqrt(together * (1 - together) * (1 / len(held) + 1 / len(z)))
+    apart = np.abs(real / len(held) - fake / len(z))
+    return float((apart > SIGNIFICANT * np.maximum(error, 1e-12)).mean())
+
+
+def k_means(points: np.ndarray, bins: int, rounds: int = 20) -> np.ndarray:
+    """Centres [bins, d] of points [N, d], by Lloyd's rounds from points taken at random. An empty bin stays where it is,
+    so sets of few different pictures are no trouble."""
+    centres = points[np.random.default_rng(0).choice(len(points), bins, replace=len(points) < bins)].copy()
+    for _ in range(rounds):
+        own = nearest(points, centres)[1][:, 0]
+        sums, sizes = np.zeros_like(centres), np.bincount(own, minlength=bins)
+        np.add.at(sums, own, points)
+        centres[sizes > 0] = (sums / np.maximum(sizes, 1)[:, None])[sizes > 0]
+    return centres
+
+
+def _coverage(reals: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:
+    """Coverage (Naeem et al. 2020) of the reals by the samples over that by as many held-out reals."""
+    size = min(len(reals), len(held), len(z))
+    usual, found = (prdc(reals[:size], points[:size]).coverage for points in (held, z))
+    return found / usual if usual else 0.0
+
+
+def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndarray]:
+    """Features of the samples; the softened ones with the mean contrast of the reals, which is a matter of quality."""
+    own = np.concatenate([spaces.contrast(images).numpy() for images in spaces.batches(fakes)]).mean()
+    factor = float(np.clip(contrast / max(own, 1e-6), 0.5, 2))
+    parts: dict[str, list[np.ndarray]] = {}
+    for images in spaces.batches(fakes):
+        soft = spaces.softened(spaces.with_contrast(images, factor))
+        found = {f"soft {name}": space(soft).double().numpy() for name, space in SOFT.items()}
+        found |= {"form": spaces.form(images).double().numpy(), "random": of_images(images).double().numpy()}
+        if copies:
+            mirrored = spaces.form(images.flip(3)).double().numpy()
+            found |= {"thumbs": thumbnails(images), "mirrored": mirrored}
+        for name, value in found.items():
+            parts.setdefault(name, []).append(value)
+    return {name: np.concatenate(values) for name, values in parts.items()}
