@@ -1,9 +1,10 @@
 """Samples that are copies of training pictures, flipped, moved or cut a little as they may be.
 
-Variety does not show them: exact copies of the training pictures are as varied as the training pictures. Each sample is
-laid over the training pictures that look most like it, at every small shift, and over their mirror images; what counts is
-the correlation of the brightness without its slow changes, in which two different pictures hardly agree. How alike different real pictures are is measured on the reals themselves: each against all
-others, so that a set of pictures that all look alike does not turn every sample into a copy.
+Variety does not show them: exact copies of the training pictures are as varied as the training pictures. Each sample
+is laid over the training pictures that look most like it, at every small shift, and over their mirror images; what
+counts is the correlation of the brightness without its slow changes, in which two different pictures hardly agree. How
+alike different real pictures are is measured on the reals themselves, each against all others, so that a set of
+pictures that all look alike does not turn every sample into a copy.
 
 Shapes here: thumbnails are uint8 [N, 32, 32, 3]; z are points [N, d] in which likely originals are looked for.
 """
@@ -30,7 +31,7 @@ CHUNK = 64  # samples laid over their candidates at once
 
 @dataclass(frozen=True)
 class Copies:
-    """For each of n samples: the correlation with the training picture most like it, in [-1, 1], and which one it is."""
+    """For each of n samples: its correlation with the training picture most like it, in [-1, 1], and which that is."""
 
     likeness: np.ndarray
     original: np.ndarray

@@ -1,8 +1,9 @@
 """Which part of the real pictures the samples leave out.
 
 Each picture, sample or held-out real, is counted for the 3 fitting pictures nearest to it. Where a neighbourhood of
-fitting pictures gets far fewer counts from the samples than from the held-out reals, that part of the reals is deserted:
-a dropped class, an artist that G forgot. A score of overall variety such as D does not see one class of ten gone.
+fitting pictures gets far fewer counts from the samples than from the held-out reals, that part of the reals is
+deserted: a dropped class, an artist that G forgot. A score of overall variety such as D does not see one class of ten
+gone.
 
 Being counted for the nearest real picture, however far that is, is what makes this a matter of kinds, not of quality.
 """
@@ -18,7 +19,7 @@ LARGEST_SHARE = 0.25  # of the fitting pictures that a neighbourhood may be
 
 
 def deserted(fitted: np.ndarray, held: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """float64 [N]: the share of the held-out reals counted for each of `fitted` whose neighbourhood is deserted, else 0.
+    """float64 [N]: the share of held-out reals counted for each of `fitted` whose neighbourhood is deserted, else 0.
 
     All are points [N, d], [n, d] and [m, d] of one space; the sum is the share of the reals that is deserted.
     """

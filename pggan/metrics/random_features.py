@@ -63,9 +63,9 @@ def of_images(images: Tensor) -> Tensor:
 
 
 def balance(reals: np.ndarray) -> np.ndarray:
-    """[512]: factors for features [N, 512] after which each block of those of the reals has the same variance, 1 in all.
+    """[512]: factors for features [N, 512] after which each block of the reals' has the same variance, 1 in all.
 
-    Otherwise the block of the largest numbers would be all that a distance sees; and 1 is now as far as the reals are wide.
+    Otherwise the block of the largest numbers would be all that a distance sees; 1 is now as far as the reals are wide.
     """
     totals = [block.var(axis=0).sum() for block in np.split(reals, np.cumsum(BLOCKS)[:-1], axis=1)]
     return np.repeat([1 / np.sqrt(max(len(BLOCKS) * total, 1e-12)) for total in totals], BLOCKS)

@@ -25,7 +25,7 @@ SIGNIFICANT = 1.96  # standard errors by which a bin's shares differ (Richardson
 
 @dataclass(frozen=True)
 class Scores:
-    """What was found of n samples. desertion: by space, the share of each fitting real that is deserted (deserted.py)."""
+    """What was found of n samples. desertion: by space, what `deserted` says of each fitting real."""
 
     diversity: Diversity
     count: int
@@ -141,8 +141,10 @@ def different_bins(fitted: np.ndarray, held: np.ndarray, z: np.ndarray) -> float
 
 
 def k_means(points: np.ndarray, bins: int, rounds: int = 20) -> np.ndarray:
-    """Centres [bins, d] of points [N, d], by Lloyd's rounds from points taken at random. An empty bin stays where it is,
-    so sets of few different pictures are no trouble."""
+    """Centres [bins, d] of points [N, d], by Lloyd's rounds from points taken at random.
+
+    An empty bin stays where it is, so sets of few different pictures are no trouble.
+    """
     centres = points[np.random.default_rng(0).choice(len(points), bins, replace=len(points) < bins)].copy()
     for _ in range(rounds):
         own = nearest(points, centres)[1][:, 0]
