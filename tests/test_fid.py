@@ -204,8 +204,8 @@ def test_rand_needs_no_download_and_calls_nothing_fid(measured):
 def test_rfd_is_the_frechet_distance_of_balanced_random_features(measured, sets):
     read = (np.stack([read_one(picture) for picture in open_set(str(sets / name))]) for name in ("reals", "fakes"))
     real, fake = map(random_features, read)
-    factors = balance(real)
-    wanted = frechet_distance(moments(real * factors), moments(fake * factors))
+    balanced = balance(real)
+    wanted = frechet_distance(moments(balanced(real)), moments(balanced(fake)))
     assert measured("reals", "fakes")[0]["rfd"] == pytest.approx(wanted, rel=1e-4)
 
 
@@ -302,8 +302,8 @@ def test_reals_are_read_once_and_again_when_one_changes(measured, sets, monkeypa
 def test_the_floor_is_half_of_the_reals_against_the_other_half(measured, sets):
     figures, said = measured("reals", "fakes")
     gathered = gather(open_set(str(sets / "reals")), protocol.RandomFeatures(), 32, 0, None)
-    factors = balance(gathered.features)
-    halves = [moments(gathered.kept(part) * factors) for part in ("first", "second")]
+    balanced = balance(gathered.features)
+    halves = [moments(balanced(gathered.kept(part))) for part in ("first", "second")]
     assert figures["rfd_floor"] == pytest.approx(frechet_distance(*halves), rel=1e-6)
     assert "(16 reals against 15)" in said
     assert measured("reals", "fakes", "--seed", 1)[0]["rfd_floor"] != figures["rfd_floor"]

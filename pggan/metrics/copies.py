@@ -10,6 +10,7 @@ Shapes here: thumbnails are uint8 [N, 32, 32, 3]; z are points [N, d] in which l
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from pggan.metrics.neighbours import nearest
 
 SIDE = 32
 WINDOW = 24  # pixels of the middle of a sample that are looked for: shifts of up to 4 of 32 pixels are found
+SHIFTS = SIDE - WINDOW + 1
 CANDIDATES = 16  # training pictures that each sample is laid over
 SIGMA = 2.5  # pixels of 32: what is slower than that is taken out
 CERTAIN = 0.8  # correlation from which a sample is a copy, where different reals stay below it
@@ -31,7 +33,10 @@ CHUNK = 64  # samples laid over their candidates at once
 
 @dataclass(frozen=True)
 class Copies:
-    """For each of n samples: its correlation with the training picture most like it, in [-1, 1], and which that is."""
+    """For each of n samples: its correlation with the training picture most like it, in [-1, 1], and which that is.
+
+    -1 where there is nothing to compare: flat pictures.
+    """
 
     likeness: np.ndarray
     original: np.ndarray
@@ -56,73 +61,93 @@ def find_copies(
     z: points of the samples as they are, and of their mirror images. same: for samples that are training pictures
     themselves, which one each is: [n]; it does not count.
     """
-    out = Copies(np.full(len(samples), -1.0), np.full(len(samples), -1))
-    spare = 0 if same is None else 1
-    for points, mirrored in zip(z, (False, True), strict=True):
-        candidates = nearest(points, z_training, min(CANDIDATES + spare, len(z_training)))[1]
-        views = samples[:, :, ::-1] if mirrored else samples
-        for start in range(0, len(samples), CHUNK):
-            some, places = slice(start, start + CHUNK), candidates[start : start + CHUNK]
-            found = likeness(views[some], training, places)
-            if same is not None:
-                found[places == same[some, None]] = -1
-            best = found.argmax(axis=1)
-            value = np.take_along_axis(found, best[:, None], 1)[:, 0]
-            better = value > out.likeness[some]
-            out.likeness[some] = np.where(better, value, out.likeness[some])
-            out.original[some] = np.where(better, places[np.arange(len(best)), best], out.original[some])
-    return out
+    count = min(CANDIDATES + (same is not None), len(z_training))
+    candidates = np.stack([nearest(points, z_training, count)[1] for points in z], axis=1)  # [n, 2, c]
+    views = np.stack([samples, samples[:, :, ::-1]], axis=1)  # [n, 2, 32, 32, 3]
+    used, places = np.unique(candidates, return_inverse=True)
+    among, places = Laid.down(training[used]), places.reshape(candidates.shape)
+    parts = [slice(start, start + CHUNK) for start in range(0, len(samples), CHUNK)]
+    found = np.concatenate([among.likeness(views[part], places[part]) for part in parts])
+    if same is not None:
+        found[candidates == same[:, None, None]] = -1
+    found, candidates = (each.reshape(len(samples), -1) for each in (found, candidates))
+    best = found.argmax(axis=1)[:, None]
+    likeness, original = (np.take_along_axis(each, best, 1)[:, 0] for each in (found, candidates))
+    return Copies(likeness.astype(np.float64), original)
 
 
-def likeness(samples: np.ndarray, training: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """float32 [n, c]: of samples [n, 32, 32, 3] with each of their own c candidates among `training`, at [n, c].
+@dataclass(frozen=True)
+class Laid:
+    """Pictures that windows can be laid over at all shifts at once. Shapes: k zooms, u pictures."""
 
-    The best correlation of the sample's middle with any part of the candidate of that size, at the zooms looked at.
-    """
-    edge = (SIDE - WINDOW) // 2
-    windows = sharpened(_light(samples))[:, :, edge : edge + WINDOW, edge : edge + WINDOW]
-    windows = windows - windows.mean((1, 2, 3), keepdim=True)
-    wanted = torch.fft.rfft2(windows, s=(SIDE, SIDE)).conj()  # (n, 1, 32, 17)
-    lengths = windows.square().sum((1, 2, 3)).sqrt()[:, None, None, None]
-    used, where = np.unique(places, return_inverse=True)
-    where, found = torch.from_numpy(where.reshape(places.shape)), _light(training[used])  # (u, 1, 32, 32)
-    best = torch.full(places.shape, -1.0)
-    for zoom in ZOOMS:
-        pictures = sharpened(_zoomed(found, zoom))
-        spectra, spreads = torch.fft.rfft2(pictures)[:, 0], _spreads(pictures)
-        products = torch.fft.irfft2(wanted * spectra[where], s=(SIDE, SIDE))
-        scale = lengths * spreads[where]
-        products = products[:, :, : scale.shape[2], : scale.shape[3]]  # further shifts would wrap round
-        correlations = torch.where(scale < 1e-3, -1.0, products / scale.clamp(min=1e-3))  # nothing to compare there
-        best = torch.maximum(best, correlations.amax((2, 3)))
-    return best.clamp(-1, 1).numpy()
+    spectra: Tensor
+    """complex64 [k, u, 32, 17]: of the sharpened pictures."""
+    spreads: Tensor
+    """float32 [k, u, 9, 9]: the length of each 24x24 part, less its mean."""
+
+    @classmethod
+    def down(cls, thumbs: np.ndarray) -> "Laid":
+        """Of thumbnails uint8 [u, 32, 32, 3]."""
+        light = _light(thumbs)
+        pictures = torch.stack([sharpened(_zoomed(light, zoom)) for zoom in ZOOMS])
+        mean, square = _window_means(pictures), _window_means(pictures.square())
+        return cls(torch.fft.rfft2(pictures), (square - mean.square()).clamp(min=0).sqrt() * WINDOW)
+
+    def likeness(self, views: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """float32 [n, 2, c]: of views [n, 2, 32, 32, 3] with each of their own pictures, whose numbers are [n, 2, c].
+
+        The best correlation of the middle of the view with any part of the picture of that size, at any zoom.
+        """
+        where, edge = torch.from_numpy(places), (SIDE - WINDOW) // 2
+        light = sharpened(_light(views.reshape(-1, SIDE, SIDE, 3)))
+        windows = light[:, edge : edge + WINDOW, edge : edge + WINDOW].unflatten(0, views.shape[:2])
+        windows = windows - windows.mean((2, 3), keepdim=True)
+        lengths = windows.square().sum((2, 3)).sqrt()[:, :, None, None, None]
+        wanted = torch.fft.rfft2(windows, s=(SIDE, SIDE)).conj()[:, :, None]  # (n, 2, 1, 32, 17)
+        best = torch.full(places.shape, -1.0)
+        for spectra, spreads in zip(self.spectra, self.spreads, strict=True):
+            products = torch.fft.irfft2(wanted * spectra[where], s=(SIDE, SIDE))
+            products = products[..., :SHIFTS, :SHIFTS]  # further ones would wrap round
+            scale = lengths * spreads[where]
+            correlations = torch.where(scale < 1e-3, -1.0, products / scale.clamp(min=1e-3))  # nothing to compare
+            best = torch.maximum(best, correlations.amax((3, 4)))
+        return best.clamp(-1, 1).numpy()
 
 
 def sharpened(light: Tensor) -> Tensor:
-    """[N, 1, H, W] without its slow changes: less its own gaussian blur."""
+    """[N, 32, 32] without its slow changes: less its own gaussian blur, mirrored at the edges."""
+    blur = _blur()
+    return light - blur @ light @ blur.T
+
+
+@lru_cache(maxsize=1)
+def _blur() -> Tensor:
+    """[32, 32]: the blur of a column of pixels, as a matrix."""
     reach = round(3 * SIGMA)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SIGMA) ** 2)
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    padded = F.pad(light, (reach,) * 4, mode="reflect")
-    return light - F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))
+    padded = F.pad(torch.eye(SIDE)[:, None], (reach, reach), mode="reflect")
+    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.contiguous()
 
 
 def _zoomed(pictures: Tensor, zoom: float) -> Tensor:
+    """[N, 32, 32]: the middle of each, enlarged."""
     inner = round(SIDE / zoom)
     cut = (SIDE - inner) // 2
-    part = pictures[:, :, cut : cut + inner, cut : cut + inner]
-    return part if zoom == 1 else F.interpolate(part, (SIDE, SIDE), mode="bilinear")
+    part = pictures[:, None, cut : cut + inner, cut : cut + inner]
+    return pictures if zoom == 1 else F.interpolate(part, (SIDE, SIDE), mode="bilinear")[:, 0]
 
 
-def _spreads(pictures: Tensor) -> Tensor:
-    """[N, 9, 9]: the length of each 24x24 part of pictures [N, 1, 32, 32], less its mean."""
-    mean, square = F.avg_pool2d(pictures, WINDOW, 1), F.avg_pool2d(pictures.square(), WINDOW, 1)
-    return (square - mean.square()).clamp(min=0).sqrt()[:, 0] * WINDOW
+def _window_means(pictures: Tensor) -> Tensor:
+    """[k, N, 9, 9]: the mean of each 24x24 part of [k, N, 32, 32]."""
+    windows = torch.zeros(SHIFTS, SIDE)
+    for shift in range(SHIFTS):
+        windows[shift, shift : shift + WINDOW] = 1 / WINDOW
+    return windows @ pictures @ windows.T
 
 
 def _light(thumbs: np.ndarray) -> Tensor:
-    """Brightness in [-1, 1], [N, 1, 32, 32], of thumbnails."""
-    return torch.from_numpy(thumbs.astype(np.float32)).mean(dim=3)[:, None] / 127.5 - 1
+    """Brightness in [-1, 1], [N, 32, 32], of thumbnails."""
+    return torch.from_numpy(thumbs.astype(np.float32)).mean(dim=3) / 127.5 - 1
 
 
 def threshold(real_likeness: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from pggan.metrics.neighbours import nearest
 
 VOTES = 3  # nearest fitting pictures that each picture is counted for
-EXPECTED = 14  # counts that a neighbourhood would get from n samples: it is as large as that takes
+EXPECTED = 14  # pictures of n that a neighbourhood would be counted for: it is as large as that takes
 RATIO = 0.4  # deserted: less than this part of what the held-out reals give
 LARGEST_SHARE = 0.25  # of the fitting pictures that a neighbourhood may be
 
@@ -30,7 +30,7 @@ def deserted(fitted: np.ndarray, held: np.ndarray, samples: np.ndarray) -> np.nd
 
 
 def neighbourhoods(fitted: np.ndarray, count: int) -> np.ndarray:
-    """int64 [N, m]: each fitting picture and its nearest others, so many that `count` pictures give 14 counts."""
+    """int64 [N, m]: each fitting picture and its nearest others, so many that it expects 14 of `count`."""
     size = round(np.clip(EXPECTED * len(fitted) / count, VOTES, max(VOTES, LARGEST_SHARE * len(fitted))))
     return nearest(fitted, fitted, min(size, len(fitted)))[1]
 

@@ -62,9 +62,13 @@ def squared_distances(z: np.ndarray) -> np.ndarray:
 
 
 def kernel_width(z: np.ndarray) -> float:
-    """s of exp(-d^2 / 2 s^2) for which exp(-d^2 / s^2) is 1/50 on average over the pairs of z; 1 if all are equal."""
-    squares = squared_distances(z)[~np.eye(len(z), dtype=bool)]
-    if squares.max(initial=0) == 0:
+    """s of exp(-d^2 / 2 s^2) for which exp(-d^2 / s^2) is 1/50 on average over the pairs of different pictures of z.
+
+    1 if all are equal.
+    """
+    squares = squared_distances(z)
+    squares = squares[squares > 0]
+    if not len(squares):
         return 1.0
     low, high = 1e-6, 1e3  # the mean grows with s
     for _ in range(60):
@@ -100,6 +104,11 @@ def near_duplicates(z: np.ndarray, near: float) -> list[np.ndarray]:
     return [np.flatnonzero(group == each) for each in np.argsort(-sizes, kind="stable") if sizes[each] > 1]
 
 
+def largest_share(groups: list[np.ndarray], count: int) -> float:
+    """The share of `count` pictures that the first of `groups` is; 0 where there is none."""
+    return len(groups[0]) / count if groups else 0.0
+
+
 @dataclass(frozen=True)
 class Held:
     """What is known of the held-out reals, as n points of a space."""
@@ -117,6 +126,8 @@ class Held:
     """Pictures closer than this are near-duplicates."""
     duplicates: float
     """The share of the held-out reals that have a near-duplicate among them."""
+    largest: float
+    """The share of the held-out reals that are in their largest group of near-duplicates; 0 where there is none."""
 
 
 def hold(z: np.ndarray, seed: int = 0) -> Held:
@@ -126,9 +137,11 @@ def hold(z: np.ndarray, seed: int = 0) -> Held:
     counts = np.unique(np.append(np.geomspace(1, n, 24).round().astype(int), n))
     curve = np.maximum.accumulate([effective_number(z[order[:count]], width) for count in counts])
     distances = nearest(z, z, exclude_self=True)[0][:, 0]
-    near = NEAR * float(np.median(distances))
+    apart = distances[distances > 0]  # copies among the reals say nothing of how fine their differences are
+    near = NEAR * float(np.median(apart)) if len(apart) else 0.0
     number, halves = effective_number(z, width), half_numbers(z, width, seed=seed)
-    return Held(width, number, halves, counts, curve, near, float((distances <= near).mean()))
+    duplicates, largest = float((distances <= near).mean()), largest_share(near_duplicates(z, near), n)
+    return Held(width, number, halves, counts, curve, near, duplicates, largest)
 
 
 @dataclass(frozen=True)

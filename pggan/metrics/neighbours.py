@@ -19,6 +19,7 @@ from pggan.metrics.frechet import check_features
 BLOCK = 2**23  # distances that are held at once: 64 MB
 KEYS = 2048  # keys that one matrix product takes
 PAIRS = 2**17  # numbers in the differences that are taken at once: they stay in the processor's cache
+MANY = 8  # neighbours from which a partial sort is quicker than looking for each of them
 SLACK = 1 + 1e-8  # on radii: rounding must not keep a copy of the neighbour that a ball reaches to out of the ball
 NEAR = 1e-6  # |x - y|^2 below this part of |x|^2 + |y|^2 is taken again: the product leaves an error of about 1e-15
 
@@ -42,7 +43,7 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest keys [M, D] of each query [N, D]: distances, float64 [N, k], ascending, and places, int64 [N, k].
 
-    Of several copies of a query the first comes first; of other keys at the same distance any may, by rounding.
+    Of several copies of a query the first comes first, if k is at most 8; of other keys at the same distance any may.
     exclude_self: query i and key i are the same picture, which does not count as its own neighbour; another copy of it
     does. Raises ValueError when there are fewer than k keys.
     """
@@ -56,6 +57,10 @@ def nearest(
         rows = torch.arange(len(block))
         if exclude_self:
             block[rows, start + rows] = torch.inf
+        if k > MANY:
+            found = block.topk(k, dim=1, largest=False)
+            distances[start : start + len(block)], places[start : start + len(block)] = found.values, found.indices
+            continue
         for rank in range(k):
             found = block.argmin(dim=1)
             distances[start : start + len(block), rank] = block[rows, found]

@@ -19,7 +19,14 @@ from pggan.metrics.frechet import Moments, RunningMoments, frechet_distance, mom
 from pggan.metrics.inception import Network
 from pggan.metrics.kernel_distance import kernel_distance
 from pggan.metrics.neighbours import prdc
-from pggan.metrics.random_features import WIDTH, balance, filters_digest, random_features
+from pggan.metrics.random_features import (
+    WIDTH,
+    Balance,
+    balance,
+    filters_digest,
+    random_features,
+    random_kernel_distance,
+)
 from pggan.metrics.resizing import to_inception
 from pggan.metrics.spaces import SIDE, VERSION, read_one
 from pggan.metrics.swd import sliced_distances
@@ -124,10 +131,10 @@ class Gathered:
         """The features at hand of a part."""
         return self.features[{"all": slice(None), "first": self.first, "second": ~self.first}[part]]
 
-    def scaled(self, factors: np.ndarray) -> "Gathered":
-        """The same with features times factors [D]."""
-        summed = {part: _scaled(moments, factors) for part, moments in self.summed.items()}
-        return Gathered(self.count, self.features * factors, self.first, summed)
+    def balanced(self, balance: Balance) -> "Gathered":
+        """The same with balanced features."""
+        summed = {part: _balanced(moments, balance) for part, moments in self.summed.items()}
+        return Gathered(self.count, balance(self.features), self.first, summed)
 
 
 def gather(pictures: Pictures, extractor: Extractor, batch: int, seed: int, folder: Path | None) -> Gathered:
@@ -186,9 +193,10 @@ def _part(arrays: Arrays, part: str) -> Moments:
     return Moments.from_arrays({name.removeprefix(f"{part}/"): arrays[name] for name in names})
 
 
-def _scaled(moments: Moments, factors: np.ndarray) -> Moments:
+def _balanced(moments: Moments, balance: Balance) -> Moments:
     whole = moments.full()
-    return Moments(whole.n, whole.mean * factors, covariance=whole.covariance * np.outer(factors, factors))
+    covariance = whole.covariance * np.outer(balance.factors, balance.factors)
+    return Moments(whole.n, balance(whole.mean), covariance=covariance)
 
 
 # ---- figures
@@ -229,8 +237,8 @@ def compare(reals: Gathered, fakes: Gathered, space: str) -> tuple[list[Figure],
     first: with few reals the kernel distance, for want of bias. Of random filters each block is balanced by the reals.
     """
     if space == RandomFeatures.space:
-        factors = balance(reals.features.astype(np.float64))
-        reals, fakes = reals.scaled(factors), fakes.scaled(factors)
+        balanced = balance(reals.features.astype(np.float64))
+        reals, fakes = reals.balanced(balanced), fakes.balanced(balanced)
     both = [_frechet(reals, fakes, space), _kernel(reals, fakes, space)]
     figures = both if min(reals.count, fakes.count) >= MANY else both[::-1]
     if reals.count < LEAST_REALS or fakes.count < LEAST_FAKES:
@@ -296,9 +304,10 @@ def _frechet(reals: Gathered, fakes: Gathered, space: str) -> Figure:
 
 
 def _kernel(reals: Gathered, fakes: Gathered, space: str) -> Figure:
-    found = kernel_distance(reals.features, fakes.features)
+    distance = random_kernel_distance if space == RandomFeatures.space else kernel_distance
+    found = distance(reals.features, fakes.features)
     named = titles(space)[1], f"kid_{space}", found.value, (found.low, found.high)
     halves = [reals.kept(part) for part in PARTS[1:]]
     if min(map(len, halves)) < LEAST:
         return Figure(*named)
-    return Figure(*named, floor=kernel_distance(*halves).value, halves=tuple(map(len, halves)))
+    return Figure(*named, floor=distance(*halves).value, halves=tuple(map(len, halves)))

@@ -7,6 +7,7 @@ Shapes here: N pictures; images are float32 [N, 3, 64, 64] in [-1, 1].
 """
 
 import hashlib
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pggan.metrics.spaces import batches
+from pggan.metrics.kernel_distance import Estimate, kernel_distance
+from pggan.metrics.spaces import batches, spread
 from pggan.randomness import Stream
 
 CHANNELS = (16, 32, 48, 64)
@@ -57,15 +59,33 @@ def of_images(images: Tensor) -> Tensor:
     h, out = images.contiguous(memory_format=torch.channels_last), []
     for weight in filters():
         h = F.relu(F.conv2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), weight))
-        out.append(torch.cat([h.mean((2, 3)), h.std((2, 3))], dim=1))
+        out.append(torch.cat([h.mean((2, 3)), spread(h)], dim=1))
         h = F.avg_pool2d(h, 2)
     return torch.cat([*out, F.adaptive_avg_pool2d(images, COLOURS).flatten(1)], dim=1)
 
 
-def balance(reals: np.ndarray) -> np.ndarray:
-    """[512]: factors for features [N, 512] after which each block of the reals' has the same variance, 1 in all.
+@dataclass(frozen=True)
+class Balance:
+    """Centres and scales features, [512] each: b(features [N, 512]) -> [N, 512]."""
 
-    Otherwise the block of the largest numbers would be all that a distance sees; 1 is now as far as the reals are wide.
+    mean: np.ndarray
+    factors: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) * self.factors
+
+
+def balance(reals: np.ndarray) -> Balance:
+    """After it the reals [N, 512] have mean 0, and each block of features the same variance, 1 in all.
+
+    Otherwise the block of the largest numbers would be all that a distance sees; an RFD of 1 is now as far as the
+    reals are wide.
     """
     totals = [block.var(axis=0).sum() for block in np.split(reals, np.cumsum(BLOCKS)[:-1], axis=1)]
-    return np.repeat([1 / np.sqrt(max(len(BLOCKS) * total, 1e-12)) for total in totals], BLOCKS)
+    scales = [1 / np.sqrt(max(len(BLOCKS) * total, 1e-12)) for total in totals]
+    return Balance(reals.mean(axis=0), np.repeat(scales, BLOCKS))
+
+
+def random_kernel_distance(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """The kernel distance of balanced features, with a mean variance of 1 as its kernel expects."""
+    return kernel_distance(np.sqrt(WIDTH) * a, np.sqrt(WIDTH) * b)

@@ -14,14 +14,15 @@ from pggan.errors import UserError
 from pggan.metrics import spaces
 from pggan.metrics.copies import find_copies, thumbnails
 from pggan.metrics.diversity import Held, Space, fit_space, hold
-from pggan.metrics.random_features import balance, filters_digest, of_images
+from pggan.metrics.random_features import Balance, balance, filters_digest, of_images
 
 VERSION = f"1 {spaces.VERSION} {filters_digest()[:12]}"  # raise the number when any figure changes
 LEAST = 200  # real pictures
 MOST_HELD = 500
-MOST_FITTED = 2000  # for spaces and neighbourhoods; all reals count for copies
+MOST_FITTED = 1000  # for spaces and neighbourhoods; all reals count for copies
 MOST_RANDOM = 2000  # reals whose random features are kept
 BASELINE = 250  # reals that are looked for among the others
+PLAIN = ("order", "z", "thumbs", "likeness", "random")  # arrays as they are
 SOFT = {"form": spaces.form, "learned": spaces.learned}  # the spaces in which deserted reals are looked for
 
 
@@ -50,13 +51,14 @@ class Reference:
     """[N, 32, 32, 3]"""
     likeness: np.ndarray
     """Of up to 250 reals with the other real most like each."""
-    balance: np.ndarray
+    balance: Balance
     random: np.ndarray
     """[N'', 512]: balanced random features, float32."""
 
     @classmethod
     def of(cls, reals: np.ndarray, seed: int = 0) -> "Reference":
-        """The reference of reals uint8 [N, H, W, 3], which may be a memory map. Raises UserError below 200 pictures."""
+        """The reference of reals uint8 [N, H, W, 3], which may be a memory map. Raises UserError below 200
+        pictures, and when all look the same."""
         count = len(reals)
         if count < LEAST:
             raise UserError(f"variety can be measured against {LEAST} real pictures or more, and there are {count}")
@@ -67,13 +69,15 @@ class Reference:
         n = min(MOST_HELD, count // 2)
         held, fitted = order[:n], chosen[n:]
         space = fit_space(looked["form"][fitted])
+        if not space.axes.any():
+            raise UserError("variety cannot be measured against real pictures that all look the same")
         z = space(looked["form"])
         soft = {}
         for name in SOFT:
             features = looked[f"soft {name}"]
             own = fit_space(features[place[fitted]])
             soft[name] = Points(own, own(features[place[fitted]]), own(features[place[held]]))
-        factors = balance(looked["random"])
+        balanced = balance(looked["random"])
         some = held[:BASELINE]
         mirrored = space(spaces.features(reals[np.sort(some)][:, :, ::-1], spaces.form))[np.argsort(np.argsort(some))]
         alike = find_copies(looked["thumbs"][some], [z[some], mirrored], looked["thumbs"], z, some)
@@ -86,8 +90,8 @@ class Reference:
             contrast=float(looked["contrast"].mean()),
             thumbs=looked["thumbs"],
             likeness=alike.likeness,
-            balance=factors,
-            random=(looked["random"] * factors)[place[chosen[:MOST_RANDOM]]].astype(np.float32),
+            balance=balanced,
+            random=balanced(looked["random"])[place[chosen[:MOST_RANDOM]]].astype(np.float32),
         )
 
     @property
@@ -105,7 +109,8 @@ class Reference:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays; `from_arrays` is the inverse, bit for bit."""
-        out = {name: getattr(self, name) for name in ("order", "z", "thumbs", "likeness", "balance", "random")}
+        out = {name: getattr(self, name) for name in PLAIN}
+        out |= {"balance mean": self.balance.mean, "balance factors": self.balance.factors}
         out |= {"contrast": np.array(self.contrast), "mean": self.space.mean, "axes": self.space.axes}
         out |= {f"held {item.name}": np.asarray(getattr(self.held, item.name)) for item in fields(Held)}
         for name, points in self.soft.items():
@@ -122,9 +127,10 @@ class Reference:
         for name in SOFT:
             mean, axes, fitted, kept = (arrays[f"soft {name} {part}"] for part in ("mean", "axes", "fitted", "held"))
             soft[name] = Points(Space(mean, axes), fitted, kept)
-        plain = {name: arrays[name] for name in ("order", "z", "thumbs", "likeness", "balance", "random")}
+        plain = {name: arrays[name] for name in PLAIN}
         space, contrast = Space(arrays["mean"], arrays["axes"]), float(arrays["contrast"])
-        return cls(space=space, held=held, soft=soft, contrast=contrast, **plain)
+        balanced = Balance(arrays["balance mean"], arrays["balance factors"])
+        return cls(space=space, held=held, soft=soft, contrast=contrast, balance=balanced, **plain)
 
 
 def _look(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,11 +9,11 @@ from pggan.errors import UserError
 from pggan.metrics import spaces
 from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
 from pggan.metrics.deserted import deserted
-from pggan.metrics.diversity import Diversity, diversity, hold, near_duplicates
+from pggan.metrics.diversity import Diversity, diversity, hold, largest_share, near_duplicates
 from pggan.metrics.frechet import frechet_distance, moments
-from pggan.metrics.kernel_distance import Estimate, kernel_distance
+from pggan.metrics.kernel_distance import Estimate
 from pggan.metrics.neighbours import nearest, prdc
-from pggan.metrics.random_features import of_images
+from pggan.metrics.random_features import of_images, random_kernel_distance
 from pggan.metrics.reference import SOFT, Reference
 from pggan.metrics.verdict import VERDICTS as VERDICTS
 from pggan.metrics.verdict import Evidence, judge
@@ -31,6 +31,8 @@ class Scores:
     count: int
     real_duplicates: float
     """The share of near-duplicates among the held-out reals."""
+    real_largest: float
+    """The share of the held-out reals in their largest group of near-duplicates."""
     groups: list[np.ndarray]
     """Near-duplicates: the numbers of the samples of each group of two or more, the largest group first."""
     desertion: dict[str, np.ndarray]
@@ -43,6 +45,8 @@ class Scores:
     """The share of samples that are copies of training pictures."""
     real_copied: float
     """The share of reals that are as like another real."""
+    looked_at: int
+    """How many reals that share is of."""
     rfd: float
     kid: Estimate
     """Of random features."""
@@ -54,10 +58,10 @@ class Scores:
             high=self.diversity.high,
             alike=self.diversity.alike,
             count=self.count,
-            largest=len(self.groups[0]) / self.count if self.groups else 0.0,
-            duplicates=max(0.0, self.diversity.duplicates - self.real_duplicates),
+            largest=max(0.0, largest_share(self.groups, self.count) - self.real_largest),
+            duplicates=sure_excess(self.diversity.duplicates, self.real_duplicates, self.count, self.count),
             deserted=max(float(each.sum()) for each in self.desertion.values()),
-            copied=max(0.0, self.copied - self.real_copied),
+            copied=sure_excess(self.copied, self.real_copied, self.count, self.looked_at),
         )
 
     @property
@@ -107,7 +111,7 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         found = find_copies(looked["thumbs"], [z, reference.space(looked["mirrored"])], reference.thumbs, reference.z)
         limit = threshold(reference.likeness)
         copied, real_copied = (float((each >= limit).mean()) for each in (found.likeness, reference.likeness))
-    random = looked["random"] * reference.balance
+    random = reference.balance(looked["random"])
     desertion = {
         name: deserted(points.fitted, points.held, points.space(looked[f"soft {name}"]))
         for name, points in reference.soft.items()
@@ -116,6 +120,7 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         diversity=diversity(z, held),
         count=count,
         real_duplicates=held.duplicates,
+        real_largest=held.largest,
         groups=near_duplicates(z, held.near),
         desertion=desertion,
         coverage=_coverage(reference.fitted_z[:count], held_z, z),
@@ -123,9 +128,19 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         copies=found,
         copied=copied,
         real_copied=real_copied,
+        looked_at=len(reference.likeness),
         rfd=frechet_distance(moments(reference.random.astype(np.float64)), moments(random)),
-        kid=kernel_distance(reference.random, random),
+        kid=random_kernel_distance(reference.random, random),
     )
+
+
+def sure_excess(own: float, real: float, count: int, reals: int) -> float:
+    """By how much the share `own` of samples is above that of reals; 0 when it is less than two standard errors.
+
+    Near-duplicates come in pairs, which doubles the variance of their share.
+    """
+    error = np.sqrt(2 * (own * (1 - own) / count + real * (1 - real) / reals))
+    return own - real if own - real > max(2 * error, 0.0) else 0.0
 
 
 def different_bins(fitted: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:

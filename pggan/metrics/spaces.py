@@ -54,6 +54,12 @@ def features(pictures: np.ndarray, space: Callable[[Tensor], Tensor]) -> np.ndar
     return np.concatenate([space(images).double().numpy() for images in batches(pictures)])
 
 
+def spread(h: Tensor) -> Tensor:
+    """[N, C]: the standard deviation of each channel of [N, C, H, W] over its places."""
+    mean = h.mean((2, 3))
+    return (h.square().mean((2, 3)) - mean.square()).clamp(min=0).sqrt()
+
+
 def contrast(images: Tensor) -> Tensor:
     """[N]: the spread of brightness within each picture."""
     return images.mean(dim=1).flatten(1).std(dim=1)
@@ -83,7 +89,7 @@ def learned(images: Tensor) -> Tensor:
     for layer in classifier(images.device):
         h = layer(h)
         if h.ndim == 4 and isinstance(layer, torch.nn.ReLU):
-            out += [F.normalize(h.mean((2, 3)), dim=1), F.normalize(h.std((2, 3)), dim=1)]
+            out += [F.normalize(h.mean((2, 3)), dim=1), F.normalize(spread(h), dim=1)]
     return torch.cat(out, dim=1)
 
 

@@ -24,16 +24,19 @@ class Evidence:
     alike: float
     count: int
     largest: float
-    """The largest group of near-duplicates."""
+    """The largest group of near-duplicates among the samples, less that among as many reals, at least 0."""
     duplicates: float
-    """Near-duplicates among the samples, less those among as many reals, at least 0."""
+    """Near-duplicates among the samples, less those among as many reals; 0 where that may be chance."""
     deserted: float
     copied: float
-    """Copies of training pictures, less the reals that are as alike to others, at least 0; 0 where nobody looked."""
+    """Copies of training pictures, less the reals that are as like others; 0 where that may be chance, or unlooked."""
 
 
 def judge(seen: Evidence) -> tuple[str, str]:
-    """(the verdict, one of VERDICTS, and its reason in a sentence). The worst there is to say goes first."""
+    """(the verdict, one of VERDICTS, and its reason in a sentence). The worst there is to say goes first.
+
+    Copies of many training pictures are memorising, of few of them a collapse.
+    """
     varied = f"the samples are as varied as {seen.alike:.0f} of {seen.count} different pictures (D {seen.ratio:.2f})"
     if seen.high < COLLAPSED_BELOW:
         return "collapsed", f"{varied}{_copies_too(seen)}"
@@ -41,7 +44,7 @@ def judge(seen: Evidence) -> tuple[str, str]:
         return "collapsed", f"{seen.largest:.0%} of the samples are nearly one and the same picture{_copies_too(seen)}"
     if seen.high < PARTIAL_BELOW:
         return "partial-collapse", f"{varied}{_copies_too(seen)}"
-    if seen.duplicates > PARTIAL_DUPLICATES:
+    if seen.duplicates > max(PARTIAL_DUPLICATES, seen.copied):  # else the copies explain them: drawn more than once
         return "partial-collapse", f"{seen.duplicates:.0%} of the samples are near-duplicates of others"
     if seen.copied > COPIED:
         return (
