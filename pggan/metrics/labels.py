@@ -1,0 +1,207 @@
+"""The histogram of kinds among samples, by the real pictures that look most like them, and which kinds are missing.
+
+In a space that separates the kinds, each sample gets the votes of the real pictures nearest to it. Votes err, some
+kinds are taken for others, and how often is measured on the reals: the shares q of the kinds are those that explain the
+mean votes p of the samples through the mean votes C of real pictures of each kind, C q = p (black-box shift estimation:
+Lipton et al. 2018). All is linear in votes, so the intervals are sums of variances.
+
+Shapes here: N reals, n samples, D features, K kinds that are frequent enough among the reals to be measured.
+"""
+
+import csv
+import difflib
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pggan.data.reading import plain
+from pggan.errors import UserError
+from pggan.metrics import spaces
+from pggan.metrics.neighbours import nearest
+
+VERSION = f"1 {spaces.VERSION}"  # raise the number when `features` change
+MOST_REALS = 5000  # that samples are compared with
+VOTES = 15  # nearest reals that each picture is voted on by: of 5 the votes of kinds hard to tell apart are too coarse
+LEAST, LEAST_SHARE = 10, 0.01  # reals of a kind, and their share, below which the kind is not measured
+PENALTIES = np.geomspace(1e-3, 1e3, 13)  # of ridge regression, over the mean square of the singular values, tried
+FLOOR = 1e-3  # of a feature's spread, over that of all
+SURE = 1.96  # standard errors
+MISSING, SURELY = 0.25, 0.5  # of the kind's share among the reals: missing is below the one, surely below the other
+NONE_SEEN = 3.0  # 95 % bound on a count of which nothing was seen ("rule of three")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind. share, low, high: among the samples, with a 95 % interval, or None where it cannot be measured.
+
+    status: present, missing, or why it cannot be said: rare (among the reals), unclear (taken for other kinds).
+    """
+
+    name: str
+    real_share: float
+    share: float | None
+    low: float | None
+    high: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What kind each real is of: numbers of `names`, int64 [N], or -1. of: what the kinds are kinds of, in a word."""
+
+    of: str
+    numbers: np.ndarray
+    names: list[str]
+
+
+def read_tags(path: str, pictures: list[str], columns: list[str] | None = None) -> list[Labels]:
+    """The kinds that a table says the pictures are of, by column; all columns where none is named.
+
+    The table is comma-separated: a line of names first, then in each line a picture's name, as in `pictures`, and its
+    tags. An empty tag is none. Raises UserError for what is no such table, an unknown column, or no picture known.
+    """
+    header, rows = _table(path)
+    unknown = next((name for name in columns or [] if name not in header[1:]), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, header[1:], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(plain, header[1:]))}"
+        raise UserError(f"{plain(path)} has no column {plain(unknown)}; {hint}")
+    by_picture = {row[0]: row for row in rows}
+    known = [by_picture.get(name) for name in pictures]
+    if not any(known):
+        first = f"its first column says {plain(rows[0][0])}, say, where a picture is {plain(pictures[0])}"
+        raise UserError(f"{plain(path)} names none of the pictures: {first}")
+    return [_column(name, header.index(name), known) for name in columns or header[1:]]
+
+
+def _table(path: str) -> tuple[list[str], list[list[str]]]:
+    """(the names of the columns, the other lines)."""
+    try:
+        with open(os.path.expanduser(path), newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{plain(path)} is no table of comma-separated text ({plain(error)})") from None
+    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        raise UserError(f"{plain(path)} is no table: names of columns first, and as many values in every other line")
+    return rows[0], rows[1:]
+
+
+def _column(name: str, place: int, rows: list[list[str] | None]) -> Labels:
+    tags = [row[place].strip() if row else "" for row in rows]
+    names = sorted(set(tags) - {""})
+    numbers = {tag: number for number, tag in enumerate(names)}
+    return Labels(name, np.array([numbers.get(tag, -1) for tag in tags], np.int64), names)
+
+
+# ---- features
+
+
+@torch.no_grad()
+def features(pictures: np.ndarray, contrast: float | None = None) -> np.ndarray:
+    """float32 [N, 950] of pictures uint8 [N, H, W, 3]: by both spaces, without fine detail, which is a matter of
+    quality. contrast: brings the mean contrast of the pictures to this one."""
+    own = np.concatenate([spaces.contrast(images).numpy() for images in spaces.batches(pictures)]).mean()
+    factor = 1.0 if contrast is None else float(np.clip(contrast / max(own, 1e-6), 0.5, 2))
+    soft = (spaces.softened(spaces.with_contrast(images, factor)) for images in spaces.batches(pictures))
+    return np.concatenate([torch.cat([spaces.form(some), spaces.learned(some)], dim=1).numpy() for some in soft])
+
+
+# ---- the histogram
+
+
+def histogram(reals: np.ndarray, kinds: Labels, fakes: np.ndarray) -> list[Kind]:
+    """A Kind for each name of `kinds`, which are those of reals [N, D]; of fakes [n, D]."""
+    labels, names = kinds.numbers, kinds.names
+    sizes = np.bincount(labels[labels >= 0], minlength=len(names))
+    total = max(1, sizes.sum())
+    kept = np.flatnonzero((sizes >= LEAST) & (sizes >= LEAST_SHARE * total))
+    measured = {}
+    if len(kept) > 1:
+        place = np.full(len(names) + 1, -1)  # the last one for labels of -1
+        place[kept] = np.arange(len(kept))
+        some = place[labels] >= 0
+        found = shares(reals[some], place[labels[some]], fakes)
+        measured = dict(zip(kept.tolist(), zip(*found, strict=True), strict=True))
+    return [_kind(name, sizes[number] / total, measured.get(number)) for number, name in enumerate(names)]
+
+
+def _kind(name: str, real_share: float, found: tuple[float, float, float, bool] | None) -> Kind:
+    if found is None:
+        return Kind(name, float(real_share), None, None, None, "rare")
+    share, low, high, clear = found
+    if not clear:
+        return Kind(name, float(real_share), None, None, None, "unclear")
+    status = "missing" if share < MISSING * real_share and high < SURELY * real_share else "present"
+    return Kind(name, float(real_share), float(share), float(low), float(high), status)
+
+
+def shares(
+    reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each of K kinds (share among the fakes, low, high, whether it would be found missing if it were): [K] each.
+
+    labels [N]: from 0 to K - 1, each there. The last is asked of the reals themselves, those of the kind left out.
+    """
+    real_votes, fake_votes = votes(reals, labels, fakes)
+    kinds = labels.max() + 1
+    own = np.eye(kinds)[labels]  # (N, K)
+    taken = own.T @ real_votes / own.sum(axis=0)[:, None]  # (K, K): the mean votes of reals of each kind, by rows
+    solve = np.linalg.pinv(taken, rcond=1e-6)
+    real, fake = real_votes @ solve, fake_votes @ solve  # each picture's part in the shares: rows of mean 1 together
+    spread = np.stack([real[labels == kind].var(axis=0) / (labels == kind).sum() for kind in range(kinds)])  # (K, K)
+    share = fake.mean(axis=0)
+    few = NONE_SEEN / len(fake) / np.maximum(taken.diagonal(), 1e-9)
+
+    def reach(share: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        return SURE * np.sqrt(variance / len(fake) + share.clip(0) ** 2 @ spread)
+
+    around = reach(share, fake.var(axis=0))
+    low, high = (share - around).clip(0), np.maximum(share + around, few)
+    usual = own.mean(axis=0)
+    clear = np.empty(kinds, bool)
+    for kind in range(kinds):
+        others = real[labels != kind]
+        rest = np.where(np.arange(kinds) == kind, 0, usual) / (1 - usual[kind])
+        top = max(reach(rest, others.var(axis=0))[kind], few[kind])
+        clear[kind] = top < SURELY * usual[kind]
+    return share.clip(0, 1), low.clip(0, 1), high.clip(0, 1), clear
+
+
+def votes(reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(votes of reals [N, K], of fakes [n, K]): the shares of kinds among the 15 reals nearest to each.
+
+    A real has no part in its own votes: neither is it its own neighbour, nor was the place it is looked up at fitted
+    with it.
+    """
+    own = np.eye(labels.max() + 1)[labels]
+    real, fake = separated(reals, own, fakes)
+    count = min(VOTES, len(reals) - 1)
+    return tuple(
+        own[nearest(points, real, count, exclude_self=points is real)[1]].mean(axis=1) for points in (real, fake)
+    )
+
+
+def separated(reals: np.ndarray, own: np.ndarray, fakes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reals [N, K] and fakes [n, K] in a space in which kinds lie apart: ridge regression of `own` [N, K] on features.
+
+    Each real by the regression that was fitted without it (the exact leave-one-out form), at the penalty with the
+    least squared error of these.
+    """
+    x, y = torch.from_numpy(reals).double(), torch.from_numpy(own)
+    centre, middle, scale = x.mean(dim=0), y.mean(dim=0), x.std(dim=0)
+    scale = scale + FLOOR * scale.mean().clamp(min=1e-30)
+    u, s, v = torch.linalg.svd((x - centre) / scale, full_matrices=False)
+    wanted = u.T @ (y - middle)  # (r, K)
+    best = None
+    for penalty in PENALTIES * float(s.square().mean()):
+        shrunk = s.square() / (s.square() + penalty)  # (r,)
+        fitted, self_share = u @ (shrunk[:, None] * wanted), u.square() @ shrunk + 1 / len(x)
+        left_out = y - (y - middle - fitted) / (1 - self_share).clamp(min=1e-6)[:, None]
+        error = float((y - left_out).square().mean())
+        if best is None or error < best[0]:
+            best = error, penalty, left_out
+    _, penalty, real = best
+    weights = v.T @ ((s / (s.square() + penalty))[:, None] * wanted)  # (D, K)
+    return real.numpy(), ((torch.from_numpy(fakes) - centre) / scale @ weights + middle).numpy()
