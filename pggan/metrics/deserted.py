@@ -5,7 +5,8 @@ fitting pictures gets far fewer counts from the samples than from the held-out r
 deserted: a dropped class, an artist that G forgot. A score of overall variety such as D does not see one class of ten
 gone.
 
-Being counted for the nearest real picture, however far that is, is what makes this a matter of kinds, not of quality.
+Each sample counts for the nearest reals, however far they are, so noise in the samples deserts nothing. A fault that
+all samples share, and that moves them towards some of the reals, can.
 """
 
 import numpy as np

@@ -44,7 +44,8 @@ def fit_space(features: np.ndarray) -> Space:
     """The space of the 64 widest directions of features [n, D], or of fewer where n is small."""
     mean = features.mean(axis=0)
     _, widths, rows = np.linalg.svd(features - mean, full_matrices=False)
-    kept = min(DIMENSIONS, int((widths > 1e-9 * max(widths[0], 1e-30)).sum()))
+    rounding = max(1e-9 * widths[0], 1e-6 * np.linalg.norm(features))  # features come from float32
+    kept = min(DIMENSIONS, int((widths > rounding).sum()))
     if kept == 0:  # all pictures are the same
         return Space(mean, np.zeros((features.shape[1], 1)))
     scales = (widths[:kept] / np.sqrt(len(features))) ** -WHITENING
@@ -67,7 +68,7 @@ def kernel_width(z: np.ndarray) -> float:
     1 if all are equal.
     """
     squares = squared_distances(z)
-    squares = squares[squares > 0]
+    squares = squares[squares > 0]  # copies say nothing of how fine the differences are
     if not len(squares):
         return 1.0
     low, high = 1e-6, 1e3  # the mean grows with s
@@ -83,8 +84,11 @@ def effective_number(z: np.ndarray, width: float) -> float:
 
 
 def _effective(kernels: np.ndarray) -> np.ndarray:
-    """[m] of [m, n, n]. By torch, as it keeps to the threads it was given: numpy's were minutes in each other's way."""
-    shares = torch.linalg.eigvalsh(torch.from_numpy(kernels)) / kernels.shape[1]
+    """[m] of [m, n, n]. By torch, as it keeps to the threads it was given: numpy's were minutes in each other's way.
+
+    In memory of torch's own, whose alignment is always the same: the last bits depend on it.
+    """
+    shares = torch.linalg.eigvalsh(torch.tensor(kernels)) / kernels.shape[1]
     return torch.special.entr(shares.clamp(min=0)).sum(dim=1).exp().numpy()
 
 
@@ -98,10 +102,20 @@ def half_numbers(z: np.ndarray, width: float, halves: int = HALVES, seed: int = 
 
 def near_duplicates(z: np.ndarray, near: float) -> list[np.ndarray]:
     """The groups, of two and more, of points that are linked by steps of at most `near`; the largest group first."""
-    linked = csr_array(np.sqrt(squared_distances(z)) <= near)
-    group = connected_components(linked, directed=False)[1]
+    group = _linked(z, near)
     sizes = np.bincount(group)
     return [np.flatnonzero(group == each) for each in np.argsort(-sizes, kind="stable") if sizes[each] > 1]
+
+
+def distinct(z: np.ndarray) -> np.ndarray:
+    """[m, d]: the first of all copies of each point of z."""
+    return z[np.unique(_linked(z, 0.0), return_index=True)[1]]
+
+
+def _linked(z: np.ndarray, near: float) -> np.ndarray:
+    """[n]: the number of the group that each point is in."""
+    links = csr_array(np.sqrt(squared_distances(z)) <= near)
+    return connected_components(links, directed=False)[1]
 
 
 def largest_share(groups: list[np.ndarray], count: int) -> float:
@@ -136,11 +150,12 @@ def hold(z: np.ndarray, seed: int = 0) -> Held:
     order = np.random.default_rng(seed).permutation(n)
     counts = np.unique(np.append(np.geomspace(1, n, 24).round().astype(int), n))
     curve = np.maximum.accumulate([effective_number(z[order[:count]], width) for count in counts])
-    distances = nearest(z, z, exclude_self=True)[0][:, 0]
-    apart = distances[distances > 0]  # copies among the reals say nothing of how fine their differences are
-    near = NEAR * float(np.median(apart)) if len(apart) else 0.0
+    different = distinct(z)  # copies among the reals say nothing of how fine their differences are
+    apart = nearest(different, different, exclude_self=True)[0] if len(different) > 1 else np.zeros(1)
+    near = NEAR * float(np.median(apart))
     number, halves = effective_number(z, width), half_numbers(z, width, seed=seed)
-    duplicates, largest = float((distances <= near).mean()), largest_share(near_duplicates(z, near), n)
+    groups = near_duplicates(z, near)
+    duplicates, largest = sum(map(len, groups)) / n, largest_share(groups, n)
     return Held(width, number, halves, counts, curve, near, duplicates, largest)
 
 
@@ -168,5 +183,5 @@ def diversity(z: np.ndarray, held: Held, seed: int = 1) -> Diversity:
     logs = np.log(half_numbers(z, held.width, len(held.halves), seed) / held.halves)
     low, high = np.exp(np.log(ratio) + WIDER * np.percentile(logs - np.median(logs), INTERVAL))
     alike = float(np.interp(number, held.curve, held.counts))
-    duplicates = float((nearest(z, z, exclude_self=True)[0][:, 0] <= held.near).mean())
+    duplicates = sum(map(len, near_duplicates(z, held.near))) / len(z)
     return Diversity(min(1.0, ratio), ratio, float(low), float(high), alike, duplicates)

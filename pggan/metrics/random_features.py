@@ -50,7 +50,7 @@ def filters_digest() -> str:
 
 @torch.no_grad()
 def random_features(pictures: np.ndarray) -> np.ndarray:
-    """float64 [N, 512] of pictures uint8 [N, H, W, 3], which may be a memory map; see `balanced`."""
+    """float64 [N, 512] of pictures uint8 [N, H, W, 3], which may be a memory map; see `balance`."""
     return np.concatenate([of_images(images).double().numpy() for images in batches(pictures)])
 
 

@@ -76,9 +76,9 @@ class Scores:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The numbers, named as in metrics.jsonl."""
+        """The numbers, named as in metrics.jsonl, of six digits: what a library's last bits are is no news."""
         copies = {"diversity/copied_share": self.copied} if self.copies else {}
-        return {
+        values = {
             "diversity/d": self.diversity.value,
             "diversity/d_low": self.diversity.low,
             "diversity/d_high": self.diversity.high,
@@ -92,6 +92,7 @@ class Scores:
             "quality/kid_rand_low": self.kid.low,
             "quality/kid_rand_high": self.kid.high,
         }
+        return {name: float(f"{value:.6g}") for name, value in values.items()}
 
 
 def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Scores:

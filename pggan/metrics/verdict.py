@@ -44,8 +44,10 @@ def judge(seen: Evidence) -> tuple[str, str]:
         return "collapsed", f"{seen.largest:.0%} of the samples are nearly one and the same picture{_copies_too(seen)}"
     if seen.high < PARTIAL_BELOW:
         return "partial-collapse", f"{varied}{_copies_too(seen)}"
-    if seen.duplicates > max(PARTIAL_DUPLICATES, seen.copied):  # else the copies explain them: drawn more than once
-        return "partial-collapse", f"{seen.duplicates:.0%} of the samples are near-duplicates of others"
+    memorised = seen.copied > COPIED and seen.copied >= seen.duplicates  # of the same pictures, some come up twice
+    if seen.duplicates > PARTIAL_DUPLICATES and not memorised:
+        few = f"{seen.duplicates:.0%} of the samples are near-duplicates of others"
+        return "partial-collapse", f"{few}{_copies_too(seen)}"
     if seen.copied > COPIED:
         return (
             "memorising",
