@@ -213,7 +213,27 @@ def frechet_figures(repeat: int, folder: Path) -> list[Figure]:
     return [Figure("Frechet distance, two sets of 2,500 by 2048", "s", 1.5, taken)]
 
 
-METRICS = (inception_figures, frechet_figures)
+def diversity_figures(repeat: int, folder: Path, count: int = 500) -> list[Figure]:
+    """The score D with its interval, beyond features; and all that is measured of so many samples, features included."""
+    import numpy as np
+
+    from pggan.data.builtin import draw
+    from pggan.metrics.diversity import diversity
+    from pggan.metrics.reference import Reference
+    from pggan.metrics.scores import score
+
+    reals, fakes = (np.stack([draw(seed, i, 64, 64)[0] for i in range(n)]) for seed, n in ((0, 2 * count), (1, count)))
+    against = Reference.of(reals)
+    z = against.held_z[::-1].copy()
+    seconds = in_turns(repeat, lambda: diversity(z, against.held), lambda: score(against, fakes))
+    alone, whole = map(list, zip(*seconds, strict=True))
+    return [
+        Figure(f"D with its interval, {count} samples, beyond features", "s", 1, alone),
+        Figure(f"- every measure of {count} samples of 64 px, features and copies included", "s", None, whole),
+    ]
+
+
+METRICS = (inception_figures, frechet_figures, diversity_figures)
 
 
 def in_turns(repeat: int, *functions: Callable[[], object]) -> list[tuple[float, ...]]:
