@@ -214,7 +214,7 @@ def frechet_figures(repeat: int, folder: Path) -> list[Figure]:
 
 
 def diversity_figures(repeat: int, folder: Path, count: int = 500) -> list[Figure]:
-    """The score D with its interval, beyond features; and all that is measured of so many samples, features included."""
+    """The score D with its interval, beyond features; and all that is measured of so many samples, features too."""
     import numpy as np
 
     from pggan.data.builtin import draw
