@@ -41,17 +41,20 @@ def judge(seen: Evidence) -> tuple[str, str]:
     if seen.high < COLLAPSED_BELOW:
         return "collapsed", f"{varied}{_copies_too(seen)}"
     if seen.largest > COLLAPSED_GROUP:
-        return "collapsed", f"{seen.largest:.0%} of the samples are nearly one and the same picture{_copies_too(seen)}"
+        return (
+            "collapsed",
+            f"at least {seen.largest:.0%} of the samples are nearly one and the same picture{_copies_too(seen)}",
+        )
     if seen.high < PARTIAL_BELOW:
         return "partial-collapse", f"{varied}{_copies_too(seen)}"
     memorised = seen.copied > COPIED and seen.copied >= seen.duplicates  # of the same pictures, some come up twice
     if seen.duplicates > PARTIAL_DUPLICATES and not memorised:
-        few = f"{seen.duplicates:.0%} of the samples are near-duplicates of others"
+        few = f"at least {seen.duplicates:.0%} of the samples are near-duplicates of others"
         return "partial-collapse", f"{few}{_copies_too(seen)}"
     if seen.copied > COPIED:
         return (
             "memorising",
-            f"{seen.copied:.0%} of the samples are copies of training pictures, perhaps flipped or moved",
+            f"at least {seen.copied:.0%} of the samples are copies of training pictures, perhaps flipped or moved",
         )
     if seen.deserted > DESERTED:
         return (
@@ -62,4 +65,4 @@ def judge(seen: Evidence) -> tuple[str, str]:
 
 
 def _copies_too(seen: Evidence) -> str:
-    return f", and {seen.copied:.0%} are copies of training pictures" if seen.copied > COPIED else ""
+    return f", and at least {seen.copied:.0%} are copies of training pictures" if seen.copied > COPIED else ""
