@@ -20,9 +20,9 @@ BATCH = 32
 class Args:
     """Measure how far fake pictures are from real ones: FID, KID, precision, recall, density, coverage, SWD."""
 
-    real: Annotated[str, tyro.conf.Positional]
+    real: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="REAL")]
     """The real pictures: a folder, a zip, builtin[:SEED], or a checkpoint, which samples are drawn from."""
-    fake: Annotated[str, tyro.conf.Positional]
+    fake: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FAKE")]
     """What is measured: the same kinds. Beside a checkpoint, real pictures are fitted as its training fitted them."""
     num: int | None = None
     """Samples drawn from a checkpoint. Left out: as many as there are reals, from 1,000 to 50,000."""
