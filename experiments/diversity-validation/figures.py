@@ -1,0 +1,170 @@
+"""The table in markdown, two curves, and a sheet of what the cases look like, all from table.json."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from baselines import SIGNALS
+from cases import cases
+from pictures import builtin_pictures, split
+from PIL import Image, ImageDraw, ImageFont
+
+from pggan.samples import tile
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+TITLES = {"ms-ssim": "MS-SSIM", "recall": "recall", "vendi": "Vendi", "distance": "distance", "coverage": "coverage"}
+SHOWN = 18  # pictures a row of the sheet
+
+
+def figures(results: Path) -> None:
+    """table.md, signals.png and cases.jpg beside results/table.json."""
+    found = json.loads((results / "table.json").read_text())
+    (results / "table.md").write_text(table(found))
+    curves(found["rows"], results / "signals.png")
+    sheet().save(results / "cases.jpg", quality=70)
+
+
+# ---- the table
+
+
+def table(found: dict) -> str:
+    rows, about = found["rows"], found["about"]
+    minutes = f"{about['core seconds'] / 60:.0f} minutes of one core"
+    head = f"Commit {' and '.join(about['commits'])}, torch {about['torch']}, {minutes}."
+    parts = ["# Signal against case", head, "## How often each is right", summary(rows)]
+    parts += ["## Held-out draws of the frozen part", draws(found["draws"])]
+    parts += ["## Where ours is wrong", wrong(rows), "## Every case", LEGEND]
+    for name in unique(f"{row['source']} ({row['part']})" for row in rows):
+        of = [row for row in rows if f"{row['source']} ({row['part']})" == name]
+        parts += [f"### {name}", every(of)]
+    return "\n\n".join(parts) + "\n"
+
+
+LEGEND = """`=` right, `x` wrong, `·` not judged, since either would be right. Ours: the verdict, D with its interval,
+then the shares of near-duplicates, of deserted reals and of copies. Others: their value over the lowest of 20 held-out
+sets of as many; below 1 they alarm."""
+
+
+def summary(rows: list[dict]) -> str:
+    """A line a kind of case: right of all, the frozen part and then the development part."""
+    lines = ["| case | n | ours | " + " | ".join(TITLES.values()) + " |", "|---|---:|---:|" + "---:|" * len(SIGNALS)]
+    for part in ("frozen", "development"):
+        lines.append(f"| **{part}** |" + " |" * (len(SIGNALS) + 2))
+        of = [row for row in rows if row["part"] == part]
+        for group in [*unique(row["group"] for row in of), "all"]:
+            some = [row for row in of if group in ("all", row["group"])]
+            cells = [share(row["right"] for row in some)]
+            cells += [share(row["others right"][signal] for row in some) for signal in SIGNALS]
+            lines.append(f"| {group} | {len(some)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def share(values: Iterable[bool | None]) -> str:
+    judged = [value for value in values if value is not None]
+    return f"{sum(judged)} of {len(judged)}" if judged else ""
+
+
+def draws(rows: list[dict]) -> str:
+    lines = ["| source | n | reals | sets | healthy | intervals that hold 1 | D, lowest to highest |"]
+    lines += ["|---|---:|---:|---:|---:|---:|---|"]
+    for source in unique(row["source"] for row in rows):
+        for n in sorted({row["n"] for row in rows if row["source"] == source}):
+            lines.append(
+                draw_line(f"{source} | {n} | {2 * n}", [r for r in rows if (r["source"], r["n"]) == (source, n)])
+            )
+    lines.append(draw_line("all | | ", rows))
+    alarms = [f"- {row['source']}, n = {row['n']}: {row['verdict']}, {row['reason']}" for row in rows]
+    alarms = [line for line, row in zip(alarms, rows, strict=True) if row["verdict"] != "healthy"]
+    looked = sum(row["copies looked for"] for row in rows)
+    return "\n".join(
+        [*lines, "", f"Copies were looked for in {looked} of them. False alarms:", "", *(alarms or ["none"])]
+    )
+
+
+def draw_line(name: str, rows: list[dict]) -> str:
+    ratios = [row["evidence"]["ratio"] for row in rows]
+    held = sum(row["interval"][0] <= 1 <= row["interval"][1] for row in rows)
+    healthy = sum(row["verdict"] == "healthy" for row in rows)
+    return f"| {name} | {len(rows)} | {healthy} | {held} | {min(ratios):.2f} to {max(ratios):.2f} |"
+
+
+def wrong(rows: list[dict]) -> str:
+    lines = ["| part | source | case | right would be | verdict | reason |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        if not row["right"]:
+            case = row["case"] if row["case"].startswith(row["group"]) else f"{row['group']}: {row['case']}"
+            right = " or ".join(row["expected"])
+            lines.append(f"| {row['part']} | {row['source']} | {case} | {right} | {row['verdict']} | {row['reason']} |")
+    return "\n".join(lines) if len(lines) > 2 else "Nowhere."
+
+
+def every(rows: list[dict]) -> str:
+    titles = ["case", "n", "ours", "D", "twins", "deserted", "copies", *TITLES.values()]
+    lines = ["| " + " | ".join(titles) + " |", "|---|---:|---|---|---:|---:|---:|" + "---|" * len(SIGNALS)]
+    for row in rows:
+        seen = row["evidence"]
+        case = (
+            row["case"]
+            if row["group"] in ("k distinct", "share p of one picture")
+            else f"{row['group']}: {row['case']}"
+        )
+        case = row["case"] if row["case"].startswith(row["group"]) else case
+        cells = [case, str(row["n"]), f"{mark(row['right'])} {row['verdict']}"]
+        cells += [f"{seen['ratio']:.2f} ({row['d low']:.2f} to {seen['high']:.2f})"]
+        cells += [f"{seen[name]:.2f}" for name in ("duplicates", "deserted", "copied")]
+        for signal in SIGNALS:
+            over = row["others"][signal] / row["lowest"][signal] if row["lowest"][signal] else 1.0
+            cells.append(f"{mark(row['others right'][signal])} {over:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def mark(right: bool | None) -> str:
+    return {True: "=", False: "x", None: "·"}[right]
+
+
+def unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+# ---- pictures
+
+
+def curves(rows: list[dict], path: Path) -> None:
+    """Each signal over its held-out floor against k and against p, on the built-in pictures."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
+    for axis, group, prefix in zip(axes, ("k distinct", "share p of one picture"), ("k = ", "p = "), strict=True):
+        of = [row for row in rows if row["source"].startswith("builtin") and row["group"] == group]
+        at = np.array([float(row["case"].removeprefix(prefix).partition(",")[0]) for row in of])
+        order = np.argsort(at, kind="stable")
+        ours = np.array([row["evidence"]["ratio"] for row in of])
+        axis.plot(at[order], ours[order], "k-o", lw=2, ms=4, label="D (ours)")
+        for number, signal in enumerate(SIGNALS):
+            over = np.array([row["others"][signal] / row["lowest"][signal] for row in of])
+            axis.plot(at[order], over[order], "-o", color=f"C{number}", lw=1, ms=3, label=TITLES[signal])
+        axis.axhline(1, color="grey", lw=0.8, ls=":")
+    axes[0].set(xscale="log", xlabel="k distinct pictures among 500", ylabel="signal, 1: as varied as the reals")
+    axes[1].set(xlabel="share of the samples that are one picture", ylim=(0, 1.4))
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def sheet() -> Image.Image:
+    """A row of pictures for each case on the built-in pictures."""
+    parts, n = split(builtin_pictures(5, 900), 400, 0), 200
+    lines = []
+    for case in [*cases("development", parts, n), *cases("frozen", parts, n)]:
+        if not (case.name.startswith("no ") and "fields" not in case.name):
+            made = case.make(parts, n, np.random.default_rng(0))[:SHOWN, ::2, ::2]
+            lines.append((f"{case.group}: {case.name}", tile(made, SHOWN)))
+    whole = Image.new("RGB", (300 + 32 * SHOWN, 34 * len(lines)), "white")
+    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(10)
+    for number, (name, row) in enumerate(lines):
+        whole.paste(row, (300, 34 * number + 1))
+        pen.text((4, 34 * number + 10), name, fill="black", font=font)
+    return whole

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Is the verdict right, and where are others wrong? Every case with every signal, into one JSON.
+
+    python experiments/diversity-validation/run.py --folders paintings=DIR monet=DIR --collapsed DIR --trained DIR
+
+All of it is optional; what is left out is missing from the table. The same command goes on with what is missing in
+--runs; `--figures-only` makes the table and the plots of what is there.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from baselines import SIGNALS, baselines  # noqa: E402
+from cases import HEALTHY, NOT_HEALTHY, Case, cases, held_out  # noqa: E402
+from collapse import RUNS, SEEN  # noqa: E402
+from pictures import DRAWN, Pictures, Split, folder, split  # noqa: E402
+
+from pggan.metrics.random_features import random_features  # noqa: E402
+from pggan.metrics.reference import Reference  # noqa: E402
+from pggan.metrics.scores import score  # noqa: E402
+from pggan.samples import draw  # noqa: E402
+from pggan.state import load_generator  # noqa: E402
+
+# name            how         seed  pictures  fakes  part; the thresholds were chosen on the development part
+SOURCES = {
+    "builtin":    ("builtin",   0,    2500,   500,   "development"),
+    "shapes":     ("shapes",    0,    2000,   300,   "development"),
+    "builtin 2":  ("builtin",   2,    2500,   500,   "frozen"),
+    "shapes 2":   ("shapes",    2,    2000,   300,   "frozen"),
+    "gratings":   ("gratings",  2,    2000,   300,   "frozen"),
+    "close-ups":  ("close-ups", 2,    2000,   300,   "frozen"),
+}  # fmt: skip
+SEEN_FOLDERS = ("paintings",)  # on which thresholds were chosen; all others are frozen ones
+FAKES = 300  # of a folder
+RANGE = 20  # held-out draws between whose extremes other signals are quiet
+DRAWS = {100: (2, 9), 150: (2, 7), 300: (1, 6), 500: (1, 4)}  # fakes: (references, sets for each), of each source
+COPIES_EVERY = 4  # held-out draws; in the others nobody looks for copies
+TRUNCATED = ("builtin-paper-logistic-1", "builtin-style-logistic-1", "monet-paper-logistic-0")  # of --trained
+PSIS = {1.0: HEALTHY, 0.7: HEALTHY | NOT_HEALTHY, 0.5: NOT_HEALTHY, 0.3: NOT_HEALTHY}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folders", nargs="*", default=[], metavar="NAME=DIR", help="folders of pictures")
+    parser.add_argument("--collapsed", type=Path, help="the runs of collapse.py")
+    parser.add_argument("--trained", type=Path, help="the runs of experiments/side-by-side")
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "runs" / "diversity-validation", help="for parts that are done"
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "diversity-validation")
+    parser.add_argument(
+        "--only", nargs="*", default=[], metavar="PART", help="these parts alone, as `shapes` or `draws`"
+    )
+    parser.add_argument("--figures-only", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.runs.mkdir(parents=True, exist_ok=True)
+    if not args.figures_only:
+        for name, part in parts(args):
+            if not args.only or any(word in name for word in args.only):
+                measure(name, part, args.runs)
+    from figures import figures
+
+    args.results.mkdir(parents=True, exist_ok=True)
+    done = [json.loads((args.runs / f"{name}.json").read_text()) for name, _ in parts(args) if done_already(name, args)]
+    (args.results / "table.json").write_text(as_json(done))
+    figures(args.results)
+
+
+def parts(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[dict]]]]:
+    """Everything there is to measure: name and how, in the order of the table."""
+    given = [each.partition("=")[::2] for each in args.folders]
+    drawn = {name: (n, part, partial(DRAWN[how], seed, count)) for name, (how, seed, count, n, part) in SOURCES.items()}
+    folders = {
+        name: (FAKES, "development" if name in SEEN_FOLDERS else "frozen", partial(folder, name, path, args.runs))
+        for name, path in given
+    }
+    for name, (n, part, pictures) in (drawn | folders).items():
+        yield f"cases {name}", partial(case_rows, name, part, pictures, n)
+        if args.collapsed and list(args.collapsed.glob(f"{name}-*")):
+            yield f"trained to collapse {name}", partial(collapsed_rows, name, pictures, args.collapsed, n)
+        if part == "frozen":
+            yield f"draws {name}", partial(held_out_draws, name, pictures)
+    if args.trained:
+        yield "truncation", partial(truncated_rows, args.trained)
+
+
+def done_already(name: str, args: argparse.Namespace) -> bool:
+    return (args.runs / f"{name}.json").exists()
+
+
+def measure(name: str, part: Callable[[], Iterable[dict]], runs: Path) -> None:
+    """Writes runs/name.json, unless it is there."""
+    path = runs / f"{name}.json"
+    if path.exists():
+        return
+    began = time.process_time()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    rows = list(part())
+    about = {"commit": commit.strip(), "torch": torch.__version__, "seconds": round(time.process_time() - began)}
+    path.write_text(json.dumps({"name": name, **about, "rows": rows}))
+    print(f"{name}: {len(rows)} in {about['seconds']} s", file=sys.stderr, flush=True)
+
+
+def case_rows(name: str, part: str, pictures: Callable[[], Pictures], n: int) -> Iterator[dict]:
+    bench = Bench(name, split(pictures(), 2 * n, 0))
+    for case in cases(part, bench.split, n, thorough=n == 500):
+        yield bench.row(part, case, n)
+
+
+class Bench:
+    """The reals of a split, measured once, and cases measured against them."""
+
+    def __init__(self, source: str, split: Split) -> None:
+        self.source, self.split = source, split
+        self.reference = Reference.of(split.reals)
+        self.pool_features = self.features(split.pool)
+        self.reals = self.reference.random.astype(np.float64)
+
+    def features(self, pictures: np.ndarray) -> np.ndarray:
+        return self.reference.balance(random_features(pictures))
+
+    @cache  # noqa: B019 - there are few, and they live as long as their values are needed
+    def lowest(self, n: int) -> dict[str, float]:
+        """Of each signal of others, the lowest value of 20 held-out sets of n."""
+        n = min(n, len(self.split.pool))
+        draws = [np.random.default_rng(seed).choice(len(self.split.pool), n, replace=False) for seed in range(RANGE)]
+        found = [baselines(self.reals, self.split.pool[some], self.pool_features[some]) for some in draws]
+        return {signal: min(each[signal] for each in found) for signal in SIGNALS}
+
+    def row(self, part: str, case: Case, n: int) -> dict:
+        """A line of the table."""
+        key = zlib.crc32(f"{self.source} {case.group} {case.name}".encode())
+        fakes = case.make(self.split, n, np.random.default_rng(key))[:n]
+        found = score(self.reference, fakes, copies=case.copies)
+        others, lowest = baselines(self.reals, fakes, self.features(fakes)), self.lowest(len(fakes))
+        alarm_expected = None if case.expected > HEALTHY else case.expected != HEALTHY
+        return {
+            "part": part,
+            "source": self.source,
+            "group": case.group,
+            "case": case.name,
+            "n": len(fakes),
+            "expected": sorted(case.expected),
+            "verdict": found.verdict,
+            "right": found.verdict in case.expected,
+            "reason": found.reason,
+            "evidence": rounded(vars(found.evidence)),
+            "d low": round(found.diversity.low, 3),
+            "others": rounded(others),
+            "lowest": rounded(lowest),
+            "alarms": {signal: bool(others[signal] < lowest[signal]) for signal in SIGNALS},
+            "others right": {
+                signal: None if alarm_expected is None else bool((others[signal] < lowest[signal]) == alarm_expected)
+                for signal in SIGNALS
+            },
+        }
+
+
+def rounded(values: dict) -> dict:
+    return {
+        name: round(float(value), 4) for name, value in values.items() if isinstance(value, int | float | np.number)
+    }
+
+
+# ---- held-out draws
+
+
+def held_out_draws(name: str, drawn: Callable[[], Pictures]) -> Iterator[dict]:
+    """Sets as good as the reals, for several numbers of them; where there are too few pictures that number is missing.
+
+    Every set is drawn from what is left of the pictures, so sets for one reference share some pictures.
+    """
+    pictures = drawn()
+    for n, (references, sets) in DRAWS.items():
+        if len(pictures.images) < 4 * n:
+            continue
+        for seed in range(references):
+            parts = split(pictures, 2 * n, 100 + seed)
+            reference = Reference.of(parts.reals)
+            for number in range(sets):
+                fakes = held_out(parts, n, np.random.default_rng([n, seed, number]))
+                found = score(reference, fakes, copies=number % COPIES_EVERY == 0)
+                interval = [round(found.diversity.low, 3), round(found.diversity.high, 3)]
+                yield {
+                    "source": name,
+                    "n": n,
+                    "reals": 2 * n,
+                    "copies looked for": found.copies is not None,
+                    "verdict": found.verdict,
+                    "reason": found.reason,
+                    "evidence": rounded(vars(found.evidence)),
+                    "interval": interval,
+                }
+
+
+# ---- generators
+
+
+def collapsed_rows(name: str, pictures: Callable[[], Pictures], runs: Path, n: int) -> Iterator[dict]:
+    """Generators that were trained to collapse, against reals of the source they were trained on."""
+    bench = Bench(name, split(pictures(), 2 * n, 0))
+    for run in RUNS:
+        path = runs / run / "checkpoints" / "latest.pt"
+        if run.startswith(f"{name}-") and path.exists():
+            make = lambda split, n, rng, path=path: samples(path, n)  # noqa: E731
+            case = Case("trained to collapse", run.removeprefix(f"{name}-"), make, NOT_HEALTHY, copies=True)
+            yield bench.row("development" if run in SEEN else "frozen", case, n)
+
+
+def truncated_rows(runs: Path) -> Iterator[dict]:
+    """Generators against themselves: reals are samples at psi 1, fakes other samples at psi 1 or less."""
+    for run in TRUNCATED:
+        path = runs / run / "checkpoints" / "latest.pt"
+        if not path.exists():
+            continue
+        own = Pictures(run, samples(path, 4 * FAKES), None, ())
+        bench = Bench(run, split(own, 2 * FAKES, 0))
+        for psi, expected in PSIS.items():
+            make = lambda split, n, rng, psi=psi, path=path: samples(path, n, 1, psi)  # noqa: E731
+            yield bench.row("frozen", Case("truncation", f"psi = {psi}", make, expected), FAKES)
+
+
+def samples(path: Path, count: int, seed: int = 0, psi: float = 1.0) -> np.ndarray:
+    generator, alpha = load_generator(path)
+    return draw(generator, alpha, seed, count, psi, batch=50)
+
+
+def as_json(done: list[dict]) -> str:
+    """A row a line."""
+    about = {
+        "commits": sorted({part["commit"] for part in done}),
+        "torch": " and ".join(sorted({part["torch"] for part in done})),
+        "core seconds": sum(part["seconds"] for part in done),
+    }
+    lines = [f'"about": {json.dumps(about)}']
+    for key, wanted in (("rows", False), ("draws", True)):
+        rows = [row for part in done for row in part["rows"] if part["name"].startswith("draws") == wanted]
+        lines.append(f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]")
+    return "{" + ",\n".join(lines) + "}\n"
+
+
+if __name__ == "__main__":
+    main()
