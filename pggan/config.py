@@ -236,6 +236,12 @@ class RunConfig:
     """Thousands of images between sample grids."""
     grid: str = "8x6"
     """Columns x rows of a sample grid."""
+    measure_kimg: str = "32:100,64:50,128:25,256:10"
+    """Thousands of images between measurements of quality and diversity (ladder); besides, each stage's end has one.
+    0: none at all at this resolution. Below 16 px, or with fewer than 200 pictures, there are none either."""
+    measure_num: int = 500
+    """Samples of the average of G that are measured each time, at least 100; at most half as many as there are pictures
+    are, and 500. Figures of another number are others."""
     wandb: Literal["auto", "off", "offline", "online"] = "auto"
     """auto: online when logged in, else offline. Nothing is sent anywhere unless you are logged in."""
     tensorboard: bool = False

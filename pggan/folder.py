@@ -134,17 +134,17 @@ class RunFolder:
         except (OSError, ValueError):
             return 0.0
 
-    def save(self, state: TrainState, end_of_stage: bool = False) -> None:
-        """latest.pt, and first the stage's own checkpoint when it is over."""
+    def save(self, state: TrainState, name: str = "latest") -> None:
+        """latest.pt, or one that stays: res-RES.pt at the end of a stage, best-RES.pt of the best samples so far."""
         values = state.to_dict()
         if self.metrics.exists():
             with open(self.metrics, "rb") as file:
                 os.fsync(file.fileno())  # a checkpoint must not remember records that the disk does not
-        if end_of_stage:
-            checkpoint.save(values, self.checkpoints / f"res-{state.res:04d}.pt")
-        else:
+        if name == "latest":
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoint.save_latest(values, self.checkpoints)
+        else:
+            checkpoint.save(values, self.checkpoints / f"{name}-{state.res:04d}.pt")
 
     def draw(self, state: TrainState, alpha: float) -> Path:
         """The sample grid RES-NIMG.png: the moving average of G, the same latents every time."""

@@ -1,14 +1,16 @@
-"""What a run does beside the steps, once in a while: record, draw, save, tell."""
+"""What a run does beside the steps, once in a while: record, measure, draw, save, tell."""
 
 import math
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 
-from pggan import budget
+from pggan import budget, evaluation
 from pggan.config import at, seconds, to_dict
-from pggan.errors import Interrupted
+from pggan.data.packing import Pack
+from pggan.errors import Interrupted, UserError
 from pggan.folder import RunFolder
+from pggan.metrics.reference import Reference
 from pggan.progress import Progress, peak_memory
 from pggan.report import Report
 from pggan.schedule import Decision, Stage, budget_spent, due, finished, planned_images, seconds_left
@@ -71,6 +73,9 @@ class Run:
         self.spent = {"step": 0.0, "data": 0.0}
         self.costs = {"step": 0.0, "save": 0.0, "report": 0.0}  # seconds that each took the last time
         self.speed = math.nan
+        self.reference: Reference | None = None  # of the pictures at reference_res; None: nothing is measured there
+        self.reference_res, self.verdict = 0, ""
+        self.began, self.measuring = clock(), 0.0  # seconds
 
     def wall(self) -> float:
         """Seconds since the start of the run, start-up included, over all processes."""
@@ -97,9 +102,11 @@ class Run:
         return decision or budget_spent(self.schedule, stage, state.nimg, self.wall(), self.ahead())
 
     def ahead(self) -> float:
-        """Seconds that one more step and the end of the run are going to take: two checkpoints, a grid, the page."""
+        """Seconds that one more step and the end of the run take: an evaluation, checkpoints, a grid, the page."""
         costs = self.costs
         end = 2 * costs["save"] + costs.get("draw", costs["step"]) + costs["report"] + self.tracker.seconds_to_close
+        if self.reference:
+            end += costs["measure"] + costs["save"]  # of best-RES.pt
         return costs["step"] + end + self.to_leave
 
     def decide(self, state: TrainState, res: int, fades: bool) -> budget.Decided:
@@ -121,6 +128,8 @@ class Run:
         settings, alpha = state.config.run, stage.alpha(state.nimg)
         if due(before, state.nimg, settings.record_kimg):
             self.record(state, alpha)
+        if self.reference and due(before, state.nimg, at(settings.measure_kimg, state.res)):
+            self.measure(state, alpha)
         if due(before, state.nimg, settings.sample_kimg):
             self.draw(state, alpha)
         if now - self.glanced >= SECONDS_BETWEEN_GLANCES:
@@ -161,6 +170,56 @@ class Run:
         """Begins the next record's measurements here: after a record, and after a rollback."""
         self.recorded, self.recorded_nimg, self.spent = self.clock(), state.nimg, {"step": 0.0, "data": 0.0}
 
+    def measure_reals(self, pack: Pack, state: TrainState) -> None:
+        """What the samples of the stage that begins are going to be compared with."""
+        if self.reference_res == state.res:  # after a rollback
+            return
+        self.reference, self.reference_res = None, state.res
+        if evaluation.wanted(state.config, state.res):
+            try:
+                with self.watch("reals"):
+                    self.reference = evaluation.reference(state.config, pack, state.res, self.progress.say)
+            except UserError as error:
+                self.progress.say(f"quality and diversity are not measured at {state.res} px: {error}")
+                return
+            self.measuring += self.costs["reals"]
+            self.costs["measure"] = evaluation.seconds(state.config, self.costs["step"] / state.batch())
+
+    def measure(self, state: TrainState, alpha: float) -> None:
+        """A line of metrics.jsonl on quality and diversity, and best-RES.pt where the samples are the best so far.
+
+        Raises NonFiniteError. Where the user could mend something, that is said, and no more is measured in the stage.
+        """
+        if not self.reference or state.measured == state.nimg:
+            return
+        if not state.finite():
+            raise NonFiniteError("a weight is not finite")
+        try:
+            with self.watch("measure"):
+                found = evaluation.evaluate(state, alpha, self.reference)
+        except UserError as error:
+            self.reference = None
+            self.progress.say(f"nothing more is measured at {state.res} px: {error}")
+            return
+        state.measured = state.nimg
+        self.measuring += self.costs["measure"]
+        self.tell(state, found)
+        if alpha == 1 and found.healthy and found.quality < state.best.get(str(state.res), math.inf):
+            state.best[str(state.res)] = found.quality
+            self.save(state, "best")
+            self.measuring += self.costs["save"]
+
+    def tell(self, state: TrainState, found: evaluation.Evaluation) -> None:
+        """What was measured, to all who keep it; a line to the user when the verdict is another one."""
+        share = self.measuring / max(self.clock() - self.began, 1e-9)
+        values = {**found.figures, "speed/measure_share": share}
+        state.metrics_bytes = self.folder.append(state.nimg, {**values, "wall/seconds": self.wall()})
+        for tracker in self.trackers:
+            tracker.log(state.nimg, values)
+        if found.verdict != self.verdict:
+            self.progress.say(f"{state.res} px at {state.nimg / 1000:.2f} kimg: {found.verdict}; {found.reason}")
+        self.verdict = found.verdict
+
     def draw(self, state: TrainState, alpha: float) -> None:
         with self.watch("draw"):
             grid = self.folder.draw(state, alpha)
@@ -198,20 +257,23 @@ class Run:
             with suppress(OSError):
                 self.folder.note_seconds(seconds)
 
-    def save(self, state: TrainState, end_of_stage: bool = False) -> None:
-        """A checkpoint of a state that is good to return to. Raises NonFiniteError when it is not."""
+    def save(self, state: TrainState, name: str = "latest") -> None:
+        """A checkpoint (see RunFolder) of a state that is good to return to. Raises NonFiniteError when it is not."""
         if not state.finite():
             raise NonFiniteError("a weight is not finite")
         if self.budget:
             state.seconds = self.wall()
         with self.watch("save"):
-            self.folder.save(state, end_of_stage)
-        self.saved = self.clock()
+            self.folder.save(state, name)
+        if name == "latest":
+            self.saved = self.clock()
 
     def end_stage(self, state: TrainState, decision: Decision) -> None:
-        """The checkpoint and the grid that every resolution leaves behind."""
-        self.save(state, end_of_stage=True)
-        self.draw(state, state.stage().alpha(state.nimg))  # below 1 where a budget ended in a fade
+        """The evaluation, the checkpoint and the grid that every resolution leaves behind."""
+        alpha = state.stage().alpha(state.nimg)  # below 1 where a budget ended in a fade
+        self.measure(state, alpha)
+        self.save(state, "res")
+        self.draw(state, alpha)
         if self.budget and state.stage_seconds:
             counted = state.nimg - state.decided.get("counted_from", state.stage_start)
             state.speeds[str(state.res)] = counted / state.stage_seconds

@@ -20,7 +20,7 @@ PLACES = ("out", "resume", "cache", "plan")  # where things lie on one machine i
 HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 PLAIN = (
     *("nimg", "attempt", "stage_start", "stage_seconds", "lr_factor", "growth", "counts", "metrics_bytes", "data"),
-    *("threads", "precision", "pieces", "decided", "speeds", "seconds", "plan"),
+    *("threads", "precision", "pieces", "decided", "speeds", "seconds", "plan", "measured", "best"),
 )
 
 
@@ -32,7 +32,8 @@ class TrainState:
     only where a stage has a clock; lr_factor: halved by each rollback; growth: the entries of growth.json;
     sums, counts: the losses since the last record, and how often each was there; metrics_bytes: length of
     metrics.jsonl; data: fingerprint; precision: fp32, bf16 or fp16; pieces: parts that a batch is trained in;
-    decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated.
+    decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated;
+    measured: nimg of the last evaluation; best: {resolution: the quality of best-RES.pt, lower is better}.
     """
 
     config: Config
@@ -58,6 +59,8 @@ class TrainState:
     speeds: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     plan: list[dict] = field(default_factory=list)
+    measured: int = -1
+    best: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -166,6 +169,7 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
 
     Raises UserError when the tensors are not those of these networks.
     """
+    values = {"measured": -1, "best": {}, **values}  # which checkpoints from before anything was measured lack
     try:
         config = config or from_dict(values["config"])
         state = new_state(config, device, values["attempt"], values["precision"])

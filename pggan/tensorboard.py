@@ -31,13 +31,17 @@ class TensorBoard:
     def __init__(self, folder: Path, purge_step: int | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.last = self.recorded = -1 if purge_step is None else purge_step - 1  # of all, and of the records
+        self.last = self.recorded = -1 if purge_step is None else purge_step - 1  # of all, and of the numbers
+        self.names: set[str] = set()  # of the numbers of `recorded`
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
 
     def log(self, nimg: int, values: dict[str, float]) -> None:
-        """Numbers by their names in metrics.jsonl."""
-        if nimg < self.last or nimg == self.recorded:
+        """Numbers by their names in metrics.jsonl; of one nimg more than once, under other names."""
+        known = self.names if nimg == self.recorded else set()
+        if nimg < self.last or known & set(values):
             self._go_back_to(nimg)
+            known = set()
+        self.names = known | set(values)
         for name, value in values.items():
             self.writer.add_scalar(name, value, nimg)
         self.writer.flush()  # a kill takes what is not on its way to the disk, and no later process writes it again

@@ -93,6 +93,7 @@ def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> Non
     while True:
         stage = state.stage()
         pictures = pictures_at(pack, state)
+        run.measure_reals(pack, state)
         try:
             while not (decision := run.finished(state, stage)):
                 with run.watch("step"):
@@ -176,6 +177,7 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
     state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
     if state.res == failed.res:
         state.stage_seconds, state.pieces = failed.stage_seconds, failed.pieces  # a stage's clock counts what failed
+    state.best = failed.best  # the file of the best is still there
     state.metrics_bytes = run.folder.metrics.stat().st_size
     state.log("rollback", state.res, str(error), {"failed_nimg": failed.nimg, "lr_factor": state.lr_factor})
     run.progress.say(
@@ -191,8 +193,8 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
 def summary(folder: Path) -> str:
     """What a finished run leaves to look at, and what to type next."""
     checkpoints = folder / "checkpoints"
-    return (
-        f"samples      {RunFolder(folder).newest_grid()}\n"
-        f"checkpoints  {', '.join(str(path) for path in sorted(checkpoints.glob('res-*.pt')))}\n"
-        f"more of them: python tools/sample.py {shlex.quote(str(checkpoints / 'latest.pt'))} --num 64 --out samples"
-    )
+    ends, best = (", ".join(map(str, sorted(checkpoints.glob(f"{name}-*.pt")))) for name in ("res", "best"))
+    latest = shlex.quote(str(checkpoints / "latest.pt"))
+    lines = [f"samples      {RunFolder(folder).newest_grid()}", f"checkpoints  {ends}"]
+    lines += [f"the best     {best}"] if best else []
+    return "\n".join([*lines, f"more of them: python tools/sample.py {latest} --num 64 --out samples"])

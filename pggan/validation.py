@@ -7,11 +7,14 @@ from pggan.errors import UserError
 CHANGEABLE = {
     *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
     *("record_kimg", "sample_kimg", "grid", "wandb", "tensorboard", "device", "threads", "cache", "dry_run"),
+    "measure_kimg",
     *("budget", "budget_share"),
     "plan",  # its content is compared
 }
 
 LADDERS = ("penalty", "batch", "lr", "ema_kimg", "fade_kimg", "stable_kimg", "stage_minutes", "budget_share")
+LADDERS += ("measure_kimg",)
+LEAST_MEASURED = 100  # samples
 MOST_THREADS = 1024
 LARGEST = 1e12  # of any number: what lies above is a slip of the keyboard
 
@@ -30,6 +33,8 @@ def validate(config: Config) -> None:
     if config.data.builtin_pictures < 1:
         raise UserError("--builtin-pictures must be at least 1")
     grid_shape(config.run.grid)
+    if config.run.measure_num < LEAST_MEASURED:
+        raise UserError(f"--measure-num must be at least {LEAST_MEASURED}; --measure-kimg 0 measures nothing")
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -135,6 +140,8 @@ def check_ignored(config: Config, default: Config) -> None:
         raise UserError("--budget-share divides a --budget: give one, or leave it out")
     if given["ema_ramp"] != usual["ema_ramp"] and not any(ladder(given["ema_kimg"]).values()):
         raise UserError("--ema-ramp belongs to an average, and --ema-kimg 0 keeps none: leave one of them out")
+    if given["measure_num"] != usual["measure_num"] and not any(ladder(given["measure_kimg"]).values()):
+        raise UserError("--measure-num is how many samples are measured, and --measure-kimg 0 measures none: drop one")
     if given["precision"] in ("bf16", "fp16") and config.network.ends()[1] <= 16:
         raise UserError(f"--precision {given['precision']} is for resolutions above 16 px: leave it out")
     if given["floor_kimg"] != usual["floor_kimg"] and not any(ladder(given["stage_minutes"]).values()):

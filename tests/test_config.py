@@ -173,6 +173,8 @@ CONTRADICTIONS = [
     ("--beta2", {"beta2": float("nan")}),
     ("--ema-ramp", {"ema_ramp": -1.0}),
     ("--save-minutes", {"save_minutes": 0.0}),
+    ("--measure-num", {"measure_num": 99}),
+    ("--measure-kimg", {"measure_kimg": "64:often"}),
     ("--record-kimg", {"record_kimg": float("nan")}),
     ("--sample-kimg", {"sample_kimg": float("inf")}),
     ("--warmup-kimg", {"warmup_kimg": -1.0}),
@@ -263,6 +265,8 @@ def test_flags_of_a_clock_that_is_not_there_are_refused():
     assert "--budget-share divides a --budget" in refusal(check_ignored, changed(budget_share="1"), Config())
     assert "--floor-kimg belongs to --stage-minutes" in refusal(check_ignored, changed(floor_kimg=2.0), Config())
     assert "--budget-share" in refusal(check_ignored, changed(budget_share="1", plan="growth.json"), Config())
+    assert "--measure-num" in refusal(check_ignored, changed(measure_num=900, measure_kimg="0"), Config())
+    check_ignored(changed(measure_num=900, measure_kimg="0,64:9"), Config())
     check_ignored(changed(budget_share="1", budget="25m"), Config())
     check_ignored(changed(floor_kimg=2.0, stage_minutes="0,64:3"), Config())
     check_ignored(changed(**{**KIMG, "schedule": "manual"}), Config())

@@ -16,7 +16,7 @@ RANKS = {
     **dict.fromkeys(("networks", "report"), 4),
     **dict.fromkeys(("ema", "optimizer", "samples", "metrics"), 5),
     "state": 6,
-    **dict.fromkeys(("folder", "picture_sets", "progress", "step"), 7),
+    **dict.fromkeys(("evaluation", "folder", "picture_sets", "progress", "step"), 7),
     "rehearsal": 9,
     **dict.fromkeys(("growth", "run", "starting"), 8),
     "training": 10,

@@ -155,6 +155,22 @@ def test_related_series_share_a_chart_and_a_band_belongs_to_its_key():
     assert found[2]["series"] == [{"key": "odd/a_low", "name": "a low"}]
 
 
+def test_the_average_and_g_itself_share_a_chart_each_with_its_interval(run):
+    ends = {f"diversity/{name}d_{end}": 0.5 for name in ("", "raw_") for end in ("low", "high")}
+    line = {"nimg": 1000, "kimg": 1.0, "diversity/d": 0.5, "diversity/raw_d": 0.4, **ends}
+    append(run, {**line, "diversity/verdict": 0.0, "quality/rfd": 0.2, "speed/measure_share": 0.01})
+    curves = embedded(Report(run).page(), "curves")
+    both, verdict = (chart for chart in curves["charts"] if chart["group"] == "diversity")
+    assert [(series["key"], series["low"], series["high"]) for series in both["series"]] == [
+        (f"diversity/{name}d", f"diversity/{name}d_low", f"diversity/{name}d_high") for name in ("", "raw_")
+    ]
+    assert verdict["step"] and "0 healthy" in verdict["title"]
+    assert [chart["title"] for chart in curves["charts"] if chart["group"] == "quality"] == [
+        "RFD of the average, and of G itself (lower is better; not an FID)"
+    ]
+    assert [value for value in curves["data"]["diversity/raw_d"] if value is not None] == [0.4]
+
+
 def test_numbers_that_are_none_are_gaps(run):
     append(run, record(2100, **{"quality/kid": math.nan, "loss/g": None, "loss/d": math.inf, "note": "text"}))
     curves = embedded(Report(run).page(), "curves")

@@ -82,6 +82,19 @@ def test_every_value_is_read_back_under_its_name_at_the_images_shown(tmp_path):
 
 
 @needs_tensorboard
+def test_measurements_beside_a_record_hide_nothing_and_are_hidden_with_it(tmp_path):
+    board = TensorBoard(tmp_path)
+    for plus in (0.0, 0.5):  # the second time after a rollback to before 200
+        for nimg in (100, 200) if plus == 0 else (200, 300):
+            board.log(nimg, {"loss/d": nimg / 8 + plus})
+            board.log(nimg, {"quality/rfd": nimg / 4 + plus})
+    board.close()
+    found = shown(tmp_path)
+    assert found["loss/d"] == [(100, 12.5), (200, 25.5), (300, 38.0)]
+    assert found["quality/rfd"] == [(100, 25.0), (200, 50.5), (300, 75.5)]
+
+
+@needs_tensorboard
 def test_billions_of_images_are_steps_of_their_own(tmp_path):
     board = TensorBoard(tmp_path)
     write(board, 10**10, 10**10 + 1)

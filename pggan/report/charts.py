@@ -10,6 +10,12 @@ from pggan.report.records import running_mean, thinned
 TOGETHER = {  # keys that are drawn in one chart: its title
     ("loss/d", "loss/g"): "losses of D and G",
     ("loss/real_logit", "loss/fake_logit"): "D's outputs for real and fake pictures",
+    ("quality/rfd", "quality/raw_rfd"): "RFD of the average, and of G itself (lower is better; not an FID)",
+    ("quality/kid_rand", "quality/raw_kid_rand"): "kernel distance of random features (0: none)",
+    ("diversity/d", "diversity/raw_d"): "diversity D of the average, and of G itself (1: as varied as the pictures)",
+    ("diversity/duplicate_share", "diversity/deserted_share", "diversity/copied_share"): (
+        "share of samples that are near-duplicates; of pictures left out; of samples that are copies"
+    ),
     ("speed/data_share", "speed/other_share"): "share of the time outside the step",
 }
 TITLES = {
@@ -19,14 +25,18 @@ TITLES = {
     "growth/batch": "batch",
     "growth/lr": "learning rate",
     "growth/attempt": "attempt (one more after each rollback)",
+    "diversity/alike": "so many different pictures would be as varied",
+    "diversity/coverage": "coverage of the pictures",
+    "diversity/verdict": "verdict: 0 healthy, 1 partial collapse, 2 collapsed, 3 memorising",
     "speed/images_per_s": "images a second",
+    "speed/measure_share": "share of the time that measuring took",
     "memory/peak_bytes": "most memory in use",
     "wall/seconds": "time spent",
 }
 GROUPS = ("loss", "quality", "diversity", "growth", "speed", "memory", "wall")  # the first ones; then as they occur
 NOISY, ENOUGH = ("loss/",), 150  # from so many records on, a running mean is drawn over these
 MEAN = " mean"  # what its key ends in
-STEPS = ("growth/res", "growth/batch", "growth/lr", "growth/attempt")  # these jump
+STEPS = ("growth/res", "growth/batch", "growth/lr", "growth/attempt", "diversity/verdict")  # these jump
 KINDS = {"_bytes": "bytes", "_share": "share", "/seconds": "seconds"}  # how their numbers are written
 
 
