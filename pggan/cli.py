@@ -47,6 +47,13 @@ def parse(kind: type[Settings], argv: list[str], default: Settings | None = None
     return value
 
 
+def check_writable(flag: str, path: str | None) -> None:
+    """Raises UserError when a file that is going to be written has no folder to be in: before the work, not after it."""
+    folder = os.path.dirname(os.path.abspath(os.path.expanduser(path or "here")))
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise UserError(f"{flag} {path} cannot be written: there is no folder {folder} that may be written to")
+
+
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command and ends the process with its exit code: 0, 2 bad input, 3 diverged, 128 + n on signal n."""
     if sys.stdout is None:  # closed by whoever started this

@@ -367,6 +367,7 @@ def test_unreadable_files_are_named_and_the_same_from_the_cache(measured, sets):
         (["--resize", "pil"], "--resize"),
         (["--weights", ""], "--weights is empty"),
         (["--json", ""], "--json is empty"),
+        (["--json", "nowhere/x.json"], "--json nowhere/x.json cannot be written"),
         (["--weights", "x", "--features", "rand"], "--weights"),
         (["--wieghts", "x"], "did you mean --weights"),
     ],

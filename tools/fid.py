@@ -92,6 +92,7 @@ def _check(args: Args) -> None:
     for name in ("json", "weights", "cache"):
         if getattr(args, name) == "":
             raise UserError(f"--{name} is empty: name a {'folder' if name == 'cache' else 'file'}")
+    cli.check_writable("--json", args.json)
     if args.weights and args.features == "rand":
         raise UserError("--weights are Inception's: leave out --features rand")
 
