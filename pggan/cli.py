@@ -48,7 +48,7 @@ def parse(kind: type[Settings], argv: list[str], default: Settings | None = None
 
 
 def check_writable(flag: str, path: str | None) -> None:
-    """Raises UserError when a file that is going to be written has no folder to be in: before the work, not after it."""
+    """Raises UserError when a file that is going to be written has no folder to be in: before the work is done."""
     folder = os.path.dirname(os.path.abspath(os.path.expanduser(path or "here")))
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise UserError(f"{flag} {path} cannot be written: there is no folder {folder} that may be written to")
