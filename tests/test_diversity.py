@@ -37,8 +37,9 @@ def slow_vendi(z: np.ndarray, width: float) -> float:
 
 
 @SOME
-@given(SEEDS, st.integers(2, 90), st.integers(1, 80), st.sampled_from([1e-4, 1.0, 1e3]))
-def test_points_have_mean_zero_and_root_mean_square_length_one(seed, n, dim, scale):
+@given(SEEDS, st.sampled_from([(2, 1), (5, 40), (90, 10), (90, 70), (30, 80)]), st.sampled_from([1e-4, 1.0, 1e3]))
+def test_points_have_mean_zero_and_root_mean_square_length_one(seed, shape, scale):
+    n, dim = shape
     features = scale * (normal(seed, n, dim) * np.linspace(0.1, 1, dim) + 3)
     z = fit_space(features)(features)
     assert z.shape == (n, min(64, dim, n - 1))
@@ -141,7 +142,7 @@ def test_halves_are_halves_and_hold_no_picture_twice(seed, n, dim):
 
 
 @SOME
-@given(SEEDS, st.integers(3, 60), st.integers(1, 40), st.sampled_from([0.01, 1.0, 30.0]))
+@given(SEEDS, st.integers(3, 60), st.integers(3, 40), st.sampled_from([0.01, 1.0, 30.0]))
 def test_two_pictures_look_the_same_to_the_kernel_with_a_chance_of_one_in_fifty(seed, n, dim, scale):
     z = scale * normal(seed, n, dim)
     width = kernel_width(z)
