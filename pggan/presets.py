@@ -32,7 +32,7 @@ TABLE = {
     "builtin_pictures":  (None,                 None,                  1000,             256),
     "record_kimg":       (None,                 0.25,                  0.25,             0.1),
     "sample_kimg":       (10.0,                 1.0,                   1.0,              0.5),
-    "measure_kimg":      (None,                 "32:10,64:5,128:3",    "16",             "0"),
+    "measure_kimg":      (None,                 "32:10,64:5,128:3",    "64",             "0"),
 }  # fmt: skip
 
 NAMES = ("paintings", *COLUMNS)
