@@ -77,7 +77,7 @@ def main() -> None:
     args.results.mkdir(parents=True, exist_ok=True)
     done = [json.loads((args.runs / f"{name}.json").read_text()) for name, _ in parts(args) if done_already(name, args)]
     (args.results / "table.json").write_text(as_json(done))
-    figures(args.results)
+    figures(args.results, args.collapsed)
 
 
 def parts(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[dict]]]]:
