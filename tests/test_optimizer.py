@@ -223,6 +223,7 @@ def adam_steps(monkeypatch, setting: str) -> list[tuple[int, int, int]]:
         decide=lambda *_, **__: {},
         watch=lambda name: nullcontext(),
         save=lambda made: None,
+        measure_reals=lambda pack, made: None,
         after_step=after_step,
         end_stage=lambda made, decision: None,
         folder=SimpleNamespace(write_growth=lambda growth: None),
