@@ -35,8 +35,8 @@ from pggan.metrics.scores import Scores, score
 from pggan.networks import Generator
 from pggan.samples import draw
 
-N = {"builtin": 150, "shapes": 300}  # samples
-PICTURES = {"builtin": 550, "shapes": 2100}  # of which twice as many as samples are real
+N = {"builtin": 150, "shapes": 250}  # samples
+PICTURES = {"builtin": 500, "shapes": 1600}  # of which twice as many as samples are real
 
 
 @cache
@@ -71,14 +71,14 @@ def test_three_of_four_shapes_dropped_are_seen():
     assert scored("shapes", only({0})).verdict in NOT_HEALTHY
 
 
-def test_what_is_deserted_is_the_kind_that_was_dropped():
-    parts, reference = bench("builtin")
-    rays = parts.kind_names.index("rays")
-    found = scored("builtin", only(set(range(len(parts.kind_names))) - {rays}))
-    fitted = reference.order[reference.count :]
-    deserted = max(found.desertion.values(), key=np.sum)
+@pytest.mark.parametrize("name", ["square", "triangle"])
+def test_what_is_deserted_is_the_shape_that_was_dropped(name):
+    parts, reference = bench("shapes")
+    dropped = parts.kind_names.index(name)
+    found = scored("shapes", only(set(range(len(parts.kind_names))) - {dropped}))
+    deserted, fitted = max(found.desertion.values(), key=np.sum), reference.order[reference.count :]
     assert found.verdict in PARTIAL
-    assert deserted[parts.real_kinds[fitted] == rays].sum() > 0.8 * deserted.sum()
+    assert deserted[parts.real_kinds[fitted] == dropped].sum() > 0.8 * deserted.sum()
 
 
 @pytest.mark.parametrize(("how", "amount"), [("gaussian", 1.5), ("coarse", 4)])
@@ -95,7 +95,7 @@ def test_noise_is_not_varied(kind):
 def test_copies_are_memorised(how):
     found = scored("builtin", copied(0.3, how), copies=True)
     assert found.verdict in MEMORISING
-    assert found.evidence.copied == pytest.approx(0.3, abs=0.06)
+    assert 0.2 < found.evidence.copied < 0.32
 
 
 @pytest.mark.parametrize("name", ["builtin", "shapes"])
