@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from pggan.data.builtin import draw
 from pggan.errors import UserError
+from pggan.metrics import scores as module
 from pggan.metrics import spaces
-from pggan.metrics.reference import Reference
+from pggan.metrics.reference import SOFT, Reference
 from pggan.metrics.scores import different_bins, k_means, score, sure_excess
 
 SOME = settings(max_examples=25, deadline=None)
@@ -184,6 +185,22 @@ def test_a_kind_without_a_sample_is_deserted_and_no_other(four_kinds, gone):
 def test_nothing_is_deserted_where_all_kinds_have_samples(four_kinds):
     reference, pictures, _ = four_kinds
     assert score(reference, pictures[:150], copies=False).evidence.deserted < 0.05
+
+
+def test_what_is_deserted_is_looked_for_in_soft_pictures_of_the_contrast_of_the_reals(reference, samples, monkeypatch):
+    """Detail and contrast are a matter of quality: without them the points are the same, but for rounding."""
+    seen = []
+    monkeypatch.setattr(module, "deserted", lambda fitted, held, points: seen.append(points) or np.zeros(len(fitted)))
+    checks = 0.1 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2) - 0.05
+    for by in (lambda x: x, lambda x: spaces.with_contrast(x, 0.6), lambda x: spaces.with_contrast(x, 0.8) + checks):
+        score(reference, changed(samples, by), copies=False)
+    images = spaces.read(samples)
+    matched = spaces.with_contrast(images, reference.contrast / spaces.contrast(images).mean().item())
+    for place, (name, space) in enumerate(reference.soft.items()):
+        expected = space.space(SOFT[name](spaces.softened(matched)).double().numpy())
+        assert (expected**2).sum(axis=1).mean() > 0.5
+        for found in seen[place :: len(SOFT)]:
+            assert np.median(np.linalg.norm(found - expected, axis=1)) < 0.05
 
 
 def test_worse_pictures_are_farther_from_the_reals(reference, samples, good):
