@@ -85,13 +85,19 @@ def closest(likeness: np.ndarray, original: np.ndarray) -> list[int]:
     return firsts[:COPIED].tolist()
 
 
-def copied(likeness: Sequence[float], limit: float, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Section:
-    """Pairs of a sample and the training picture it is like, both as they are shown. limit: of likeness, for copies."""
+def copied(
+    likeness: Sequence[float], limit: float, usual: float, pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Section:
+    """Pairs of a sample and the training picture it is like, both as they are shown.
+
+    limit: of likeness, for copies. usual: the share of real pictures that are as like others.
+    """
     blocks = [
-        Block(f"likeness {value:.2f}{': a copy' if value >= limit else ''}", pair)
+        Block(f"likeness {value:.2f}{', counts as a copy' if value >= limit else ''}", pair)
         for value, pair in zip(likeness, pairs, strict=True)
     ]
-    words = f"A likeness of {limit:.2f} and more counts as a copy, flipped, moved or cut as it may be."
+    words = f"From a likeness of {limit:.2f} on it counts as a copy, flipped, moved or cut as it may be."
+    words += f" So like others are {usual:.1%} of the real pictures, too."
     return Section("Samples (left) and the training pictures most like them (right)", words, blocks)
 
 
