@@ -193,9 +193,11 @@ def separated(reals: np.ndarray, own: np.ndarray, fakes: np.ndarray) -> tuple[np
     centre, middle, scale = x.mean(dim=0), y.mean(dim=0), x.std(dim=0)
     scale = scale + FLOOR * scale.mean().clamp(min=1e-30)
     u, s, v = torch.linalg.svd((x - centre) / scale, full_matrices=False)
+    if not s.any():  # reals that are all the same: nothing tells the kinds apart
+        return np.zeros_like(own), np.zeros((len(fakes), own.shape[1]))
     wanted = u.T @ (y - middle)  # (r, K)
     best = None
-    for penalty in PENALTIES * float(s.square().mean()):
+    for penalty in PENALTIES * max(1e-30, float(s.square().mean())):
         shrunk = s.square() / (s.square() + penalty)  # (r,)
         fitted, self_share = u @ (shrunk[:, None] * wanted), u.square() @ shrunk + 1 / len(x)
         left_out = y - (y - middle - fitted) / (1 - self_share).clamp(min=1e-6)[:, None]
