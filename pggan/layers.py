@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pggan import functions
+from pggan.functions import convolve
+
 LEAK = 0.2  # slope of the leaky ReLU below zero, appendix A
 GAIN = 2**0.5  # He et al. 2015, for layers that a leaky ReLU follows
 
@@ -32,7 +35,7 @@ class EqualizedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, fan, H, W] -> [N, out, H, W]"""
-        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+        return convolve(x, self.weight * self.scale, self.bias, padding=self.padding)
 
 
 class EqualizedLinear(nn.Module):
@@ -75,7 +78,7 @@ def in_its_own_precision(function: Callable) -> Callable:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, LEAK)
+    return functions.leaky_relu(x, LEAK)
 
 
 @in_its_own_precision

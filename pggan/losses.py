@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pggan.functions import input_gradient
+
 Critic = Callable[[Tensor], Tensor]
 Result = tuple[Tensor, dict[str, Tensor]]
 
@@ -84,7 +86,7 @@ class Shown:
 
         scale: a factor on the gradient while it is on its way, for half precision; the result is without it.
         """
-        (gradient,) = torch.autograd.grad((self.logits * scale).sum(), self.images, create_graph=True)
+        gradient = input_gradient(self.logits * scale, self.images)
         return (gradient / scale).square().sum(dim=(1, 2, 3))
 
 

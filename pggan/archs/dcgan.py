@@ -16,15 +16,22 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from pggan.config import NetworkConfig
+from pggan.functions import convolve
 from pggan.layers import downsample, leaky_relu, minibatch_stddev, upsample
 
 Rng = torch.Generator | None
 STD = 0.02  # of the initial weights, section 4
 
+
+class Conv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.weight, self.bias, self.stride[0], self.padding[0])
+
+
 doubling = partial(skip_init, nn.ConvTranspose2d, kernel_size=4, stride=2, padding=1)
-halving = partial(skip_init, nn.Conv2d, kernel_size=4, stride=2, padding=1)
-conv3 = partial(skip_init, nn.Conv2d, kernel_size=3, padding=1)
-conv1 = partial(skip_init, nn.Conv2d, kernel_size=1)
+halving = partial(skip_init, Conv2d, kernel_size=4, stride=2, padding=1)
+conv3 = partial(skip_init, Conv2d, kernel_size=3, padding=1)
+conv1 = partial(skip_init, Conv2d, kernel_size=1)
 
 
 class Norm(nn.Module):
@@ -122,7 +129,7 @@ class Output(nn.Module):
         super().__init__()
         width, height = config.grid()
         self.group = config.stddev_group
-        self.conv = skip_init(nn.Conv2d, config.fmaps(0) + (self.group > 0), 1, kernel_size=(height, width))
+        self.conv = skip_init(Conv2d, config.fmaps(0) + (self.group > 0), 1, kernel_size=(height, width))
         initialize(self, rng)
 
     def forward(self, x: Tensor) -> Tensor:
