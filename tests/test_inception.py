@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench import inception_figures, pytorch_fid_network, random_weights
+from benchmarks.metrics import inception_figures, pytorch_fid_network, random_weights
 from PIL import Image
 from scipy.linalg import sqrtm
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
