@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Ours and its peers side by side: images per second of whole training steps, in turns, on this machine.
+
+`python experiments/speed/compare.py --json results/speed/cpu.json`. Every side has a process of its own that sleeps
+while another one is measured. All that a side may choose (precision, memory format, compile) has its turn in each
+round, in an order that is turned round after each; the fastest counts as its best.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import environment  # noqa: F401
+import machine
+import peers
+from ratios import KINDS, Match, Speed, work_lines
+from sides import OURS, Case, can_compile
+from worker import SideFailed, Worker
+
+Open = Callable[[Case], Worker]
+HOPELESS = 1.5  # times as long as float32: where a processor has no units for bf16 it is ten times and more
+
+
+def main(argv: list[str] | None = None, open_worker: Open = Worker) -> None:
+    args = parse(argv)
+    threads = {"threads": args.threads, "device": args.device}
+    setting = Case(OURS, 0, batch=args.batch, fmap_base=args.fmap_base, fmap_max=args.fmap_max, **threads)
+    report = {"machine": machine.facts(args.threads), "settings": vars(args), "work": [], "matches": []}
+    write(args.json, report)  # now, so that a place that cannot be written is found out before the work
+    if report["machine"]["load"] > 0.5:
+        print(f"the machine is busy: {report['machine']['load']} processes in the last minute")
+    report["bf16_over_fp32"] = slower = machine.bf16_over_fp32(args.device, args.threads)
+    half = slower < HOPELESS
+    print(
+        f"a convolution in bf16 takes {slower:.2g} times as long: bf16 is {'tried' if half else 'left out'}", flush=True
+    )
+    for peer in [peer for peer in args.peers if here(peer)]:
+        report[peer] = peers.version(peer)
+        for ours, theirs in pairs(setting, peer, args.res):
+            if theirs.alpha == 1:
+                report["work"] += [count(case, open_worker) for case in (ours, theirs)]
+            match = play(choices(ours, half), choices(theirs, half), args.rounds, args.seconds, open_worker)
+            print("\n".join(match.lines()), flush=True)
+            report["matches"].append(match.as_json())
+            write(args.json, report)
+    print("\n".join(work_lines(report["work"])))
+    report["machine"]["load_after"] = machine.load()
+    write(args.json, report)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", nargs="+", default=list(peers.PEERS), choices=list(peers.PEERS))
+    parser.add_argument("--res", nargs="+", type=int, default=[32, 64], help="pixels")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--fmap-base", type=int, default=1024)
+    parser.add_argument("--fmap-max", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8, help="of each turn")
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as torch likes")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--json", help="a file for all figures, written after each match")
+    return parser.parse_args(argv)
+
+
+def here(peer: str) -> bool:
+    why = peers.missing(peer)
+    if why:
+        print(f"{peer} is left out: {why}")
+    return why is None
+
+
+def pairs(setting: Case, peer: str, resolutions: list[int]) -> Iterator[tuple[Case, Case]]:
+    """(ours, theirs) of each match: the same loss where there is one, stable and in mid-fade where there is a fade."""
+    for res in resolutions:
+        if peer == "pro-gan-pth":
+            for alpha in (1.0, 0.5):
+                ours = replace(setting, res=res, alpha=alpha, loss="wgan-gp")
+                yield ours, replace(ours, side=peer)
+        else:  # the penalty on reals and fakes, every fourth step
+            ours = replace(setting, res=res, loss="relativistic", penalty_every=4)
+            yield ours, replace(ours, side=peer, loss="hinge")
+
+
+def as_it_comes(case: Case) -> Case:
+    """A side with the settings it has if nobody asks for others."""
+    if case.side == OURS:
+        return replace(case, precision="bf16" if case.device == "cuda" else "fp32", compile=compiles()[-1])
+    return replace(case, precision="fp32", layout="contiguous")
+
+
+def choices(case: Case, half: bool) -> list[Case]:
+    """A side as it comes, and all else that it may choose. half: bf16 as well."""
+    if case.side == OURS:
+        ways = [{"compile": value} for value in compiles()[:2]]
+    else:
+        ways = [{"layout": value} for value in ("contiguous", "channels_last")]
+    precisions = ["fp32", "bf16"] if half else ["fp32"]
+    if case.side == "lightweight-gan" and case.device == "cuda":
+        precisions.append("amp")
+    tried = [replace(case, precision=precision, **way) for precision in precisions for way in ways]
+    return list(dict.fromkeys([as_it_comes(case), *tried]))
+
+
+def compiles() -> list[str]:
+    """The values of our setting for torch.compile, if there is one; the last one is the default."""
+    return ["off", "on", "auto"] if can_compile() else ["off"]
+
+
+def play(ours: list[Case], theirs: list[Case], rounds: int, seconds: float, open_worker: Open = Worker) -> Match:
+    """Rounds in which every choice of both sides has a turn. The first of each is the side as it comes.
+
+    A choice that does not run is said and left out.
+    """
+    with ExitStack() as stack:
+        workers, failed = {}, []
+        for case in [*ours, *theirs]:
+            try:
+                workers[case] = stack.enter_context(open_worker(case))
+            except SideFailed as error:
+                failed.append(str(error))
+                print(error, flush=True)
+        values = {case: [] for case in workers}
+        for number in range(rounds):
+            for case in list(workers)[:: 1 if number % 2 == 0 else -1]:
+                values[case].append(images_per_s(workers[case], seconds))
+    roles = {**in_roles(ours, values), **in_roles(theirs, values)}
+    speeds = [Speed(case.side, case.variant(), roles[case], values[case]) for case in values]
+    one = ours[0]
+    loss = one.loss if one.penalty_every == 1 else f"{one.loss}, penalty every {one.penalty_every}"
+    return Match(theirs[0].side, one.res, one.alpha, loss, speeds, failed)
+
+
+def in_roles(side: list[Case], values: dict[Case, list[float]]) -> dict[Case, tuple[str, ...]]:
+    """{each choice of a side: the kinds of comparison in which it stands}"""
+    slowest_first = sorted((case for case in side if case in values), key=lambda case: median(values[case]))
+    full = [case for case in slowest_first if case.precision == "fp32"]
+    standing = dict(zip(KINDS, (side[0], full[-1], slowest_first[-1]), strict=True))
+    return {case: tuple(kind for kind in KINDS if standing[kind] == case) for case in slowest_first}
+
+
+def images_per_s(worker: Worker, seconds: float) -> float:
+    answer = worker.measure(seconds)
+    return answer["images"] / answer["seconds"]
+
+
+def count(case: Case, open_worker: Open) -> dict:
+    """Weights and operations of a side."""
+    with open_worker(as_it_comes(case)) as worker:
+        return {"side": case.side, "res": case.res, "loss": case.loss, **worker.work()}
+
+
+def write(path: str | None, report: dict) -> None:
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""What a GPU makes of it, in one command that ends within ten minutes: `python experiments/speed/gpu.py --json FILE`.
+
+The rate of a bf16 matrix product; ours with the relativistic loss, R1 and R2 at every step, at each resolution; what
+fetching pictures costs; pro-gan-pth beside ours, if it is there. Needs torch and numpy, for the pictures what the
+project packs them with; neither tyro nor wandb. What was measured is written after each part.
+"""
+
+import argparse
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+import environment  # noqa: F401
+import machine
+import peers
+import torch
+from compare import as_it_comes, choices, here, play, write
+from sides import OURS, Case
+from worker import SideFailed, Worker, finish
+
+# stylegan2-ada-pytorch, README.md, "Expected training time": sec/kimg of one V100, --cfg=auto --aug=ada
+PUBLISHED = {128: (12.8, 13.7), 256: (21.6, 24.2), 512: (72.5, 74.9)}
+MOST_S_PER_KIMG = {256: 2.0}
+LEAST_SHARE = 0.35  # of the matrix rate
+MOST_WAITING = 0.01  # of the time, for data
+PEER = "pro-gan-pth"
+
+
+class OutOfTimeError(Exception):
+    """The minutes are over."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    report = {"machine": machine.facts(), "published": PUBLISHED, "failed": {}}
+    report |= {"matrix_flop_per_s": [], "ours": [], "data": [], "matches": []}
+    write(args.json, report)
+    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.alarm(round(60 * args.minutes))
+    try:
+        Measuring(args, report).all()
+    except OutOfTimeError:
+        print(f"{args.minutes:g} minutes are over: the rest is left out", flush=True)
+    signal.alarm(0)
+    report["machine"]["load_after"] = machine.load()
+    write(args.json, report)
+    print("\n".join(["", *goals(report)]))
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--res", nargs="+", type=int, default=[256, 128, 64], help="pixels, most important first")
+    parser.add_argument("--batch", nargs="+", type=int, default=[64], help="each of them at the first resolution")
+    parser.add_argument("--fmap-base", type=int, default=4096)
+    parser.add_argument("--fmap-max", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="of each turn")
+    parser.add_argument("--minutes", type=float, default=9, help="after which it ends, whatever is left")
+    parser.add_argument("--matrix", type=int, default=8192, help="rows and columns of the matrix product")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try this script")
+    parser.add_argument("--json", help="a file for all figures")
+    return parser.parse_args(argv)
+
+
+def _out_of_time(*_) -> None:
+    raise OutOfTimeError
+
+
+class Measuring:
+    """Fills a report part by part, and writes it after each."""
+
+    def __init__(self, args: argparse.Namespace, report: dict):
+        self.args, self.report = args, report
+        self.setting = Case(OURS, 0, fmap_base=args.fmap_base, fmap_max=args.fmap_max, device=args.device)
+
+    def all(self) -> None:
+        """The most important first. Raises OutOfTimeError."""
+        first, batch = self.args.res[0], self.args.batch[0]
+        self.part("matrix product", self.matrix)
+        for res, pictures in [(res, batch) for res in self.args.res] + [(first, more) for more in self.args.batch[1:]]:
+            self.part(f"ours at {res} px, batch {pictures}", self.ours, res, pictures)
+        self.part("pictures", self.data, first, batch)
+        if here(PEER):
+            self.report[PEER] = peers.version(PEER)
+            for res in dict.fromkeys((first, self.args.res[-1])):
+                self.part(f"{PEER} at {res} px", self.beside, res, batch)
+
+    def part(self, name: str, function: Callable[..., None], *given: int) -> None:
+        began = time.monotonic()
+        try:
+            function(*given)
+        except (SideFailed, ModuleNotFoundError, RuntimeError) as error:  # the other parts can still be measured
+            self.report["failed"][name] = f"{type(error).__name__}: {error}"
+            print(f"{name} failed: {error}", flush=True)
+        write(self.args.json, self.report)
+        print(f"[{name}: {time.monotonic() - began:.0f} s]", flush=True)
+
+    def matrix(self) -> None:
+        self.report["matrix_flop_per_s"] = rates = matrix_rates(self.args.matrix, self.args.device, self.args.rounds)
+        print(f"bf16 matrix product: {median(rates) / 1e12:.3g} TFLOP/s ({self.args.matrix} cubed)", flush=True)
+
+    def ours(self, res: int, batch: int) -> None:
+        rates = self.report["matrix_flop_per_s"]
+        self.report["ours"].append(row := alone(self.case(res, batch), self.args, median(rates) if rates else None))
+        print(ours_line(row), flush=True)
+
+    def data(self, res: int, batch: int) -> None:
+        from waiting import waiting  # pictures are packed with Pillow and tqdm, which may not be there
+
+        self.report["data"].append(row := waiting(self.case(res, batch), self.args.rounds, self.args.seconds))
+        print(f"{res} px with pictures: {row['host_share']:.2%} of the time in fetching them", flush=True)
+
+    def beside(self, res: int, batch: int) -> None:
+        ours = replace(self.setting, res=res, batch=batch)
+        theirs = choices(replace(ours, side=PEER), half=True)
+        ours = [
+            as_it_comes(ours),
+            replace(as_it_comes(ours), precision="fp32"),
+        ]  # no more: each is compiled for a while
+        match = play(list(dict.fromkeys(ours)), theirs, self.args.rounds, self.args.seconds)
+        self.report["matches"].append(match.as_json())
+        print("\n".join(match.lines()), flush=True)
+
+    def case(self, res: int, batch: int) -> Case:
+        return as_it_comes(replace(self.setting, res=res, batch=batch, loss="relativistic"))
+
+
+def matrix_rates(size: int, device: str, repeat: int) -> list[float]:
+    """FLOP/s of the product of two square bf16 matrices of random numbers, ten at a time."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    rates = []
+    for _ in range(repeat + 1):
+        finish(device)
+        start = time.perf_counter()
+        for _ in range(10):
+            a @ b
+        finish(device)
+        rates.append(10 * 2 * size**3 / (time.perf_counter() - start))
+    return rates[1:]
+
+
+def alone(case: Case, args: argparse.Namespace, rate: float | None) -> dict:
+    """s/kimg of ours, n values; its operations as a share of `rate`; its memory."""
+    with Worker(case) as worker:
+        counted = worker.work()
+        turns = [worker.measure(args.seconds) for _ in range(args.rounds)]
+        start = worker.seconds_to_start
+    s_per_kimg = [1000 * turn["seconds"] / turn["images"] for turn in turns]
+    flop_per_s = counted["flop_step"] * 1000 / median(s_per_kimg)
+    return {
+        **{key: getattr(case, key) for key in ("res", "batch", "loss", "penalty_every", "precision")},
+        "variant": case.variant(),
+        "s_per_kimg": s_per_kimg,
+        "seconds_to_start": start,
+        "peak_bytes": turns[0].get("peak_bytes"),
+        "flop_per_s": flop_per_s,
+        "limit_share": rate and flop_per_s / rate,
+        **counted,
+    }
+
+
+def ours_line(row: dict) -> str:
+    values, peak = row["s_per_kimg"], row["peak_bytes"]
+    memory = f"{peak / 2**30:.1f} GiB" if peak else "memory not known"
+    share = f"{row['limit_share']:.1%}" if row["limit_share"] else "an unknown share"
+    return (
+        f"{row['res']} px, batch {row['batch']}, {row['variant']}: {median(values):.3g} s/kimg ({min(values):.3g} to "
+        f"{max(values):.3g}, n {len(values)}), {row['flop_step'] / 1e9:.0f} GFLOP an image, "
+        f"{share} of the matrix rate, {memory}, first steps after {row['seconds_to_start']:.0f} s"
+    )
+
+
+def goals(report: dict) -> list[str]:
+    """What was to be reached, a line each, and what was."""
+    lines, speeds = [], {}
+    for row in report["ours"]:
+        speeds.setdefault(row["res"], median(row["s_per_kimg"]))
+    for res, most in MOST_S_PER_KIMG.items():
+        if res in speeds:
+            lines.append(goal(f"{res} px, s/kimg", speeds[res], most))
+    shares = [row["limit_share"] for row in report["ours"] if row["res"] == max(speeds) and row["limit_share"]]
+    if shares:
+        lines.append(goal(f"{max(speeds)} px, of the matrix rate", shares[0], LEAST_SHARE, at_least=True))
+    if len(speeds) > 1:
+        low, high = min(speeds), max(speeds)
+        lines.append(goal(f"cost of {high} px over {low} px, times", speeds[high] / speeds[low], (high / low) ** 2))
+    lines += [goal(f"{row['res']} px, of the time for data", row["host_share"], MOST_WAITING) for row in report["data"]]
+    for res in sorted(speeds.keys() & PUBLISHED.keys()):
+        least, most = PUBLISHED[res]
+        lines.append(
+            f"{res} px: {speeds[res]:.3g} s/kimg here, {least} to {most} published of stylegan2-ada-pytorch (V100)"
+        )
+    return lines
+
+
+def goal(name: str, value: float, limit: float, at_least: bool = False) -> str:
+    reached = value >= limit if at_least else value <= limit
+    return f"{name}: {value:.3g}, at {'least' if at_least else 'most'} {limit:g}: {'ok' if reached else 'NOT REACHED'}"
+
+
+if __name__ == "__main__":
+    main()

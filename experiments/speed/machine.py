@@ -1,0 +1,78 @@
+"""What the figures were measured on."""
+
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+from environment import ROOT
+from worker import finish
+
+UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of a processor, as far as they decide how fast it is here
+
+
+def facts(threads: int = 0) -> dict:
+    """Processor, units, cores, memory, GPU, versions, commit, and how busy the machine was at this moment."""
+    info = _cpuinfo()
+    return {
+        "processor": info.get("model name") or platform.processor() or platform.machine(),
+        "units": [unit for unit in UNITS if unit in info.get("flags", "").split()],
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": threads or torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit(),
+        "load": load(),
+    }
+
+
+def bf16_over_fp32(device: str, threads: int = 0) -> float:
+    """How many times as long a convolution takes in bf16, forward and backward: 16 images of 64 maps of 32x32."""
+    if threads:
+        torch.set_num_threads(threads)
+    took = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(16, 64, 32, 32, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        weight = torch.randn(64, 64, 3, 3, device=device, dtype=dtype, requires_grad=True)
+        took.append(min(_seconds(x, weight) for _ in range(5)))
+    return took[1] / took[0]
+
+
+def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
+    finish(x.device.type)
+    start = time.perf_counter()
+    torch.conv2d(x, weight, padding=1).sum().backward()
+    finish(x.device.type)
+    return time.perf_counter() - start
+
+
+def load() -> float:
+    """Processes that ran or waited to, the mean of the last minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def commit() -> str:
+    """Of the project, with a + where what is measured was changed since; unknown without git."""
+    try:
+        head = _git("rev-parse", "--short", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "pggan", "experiments/speed") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Of the first processor; empty where there is no such file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,0 +1,91 @@
+"""What rounds of images per second come to: medians, ratios with their spread, tables."""
+
+from dataclasses import asdict, dataclass
+from statistics import median
+
+KINDS = ("as they come", "same precision", "each at its best")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A side in a match. roles: in which kinds of comparison it stands; images_per_s: a round each."""
+
+    side: str
+    variant: str
+    roles: tuple[str, ...]
+    images_per_s: list[float]
+
+    @property
+    def median(self) -> float:
+        return median(self.images_per_s)
+
+    @property
+    def spread(self) -> str:
+        return f"{min(self.images_per_s):.3g} to {max(self.images_per_s):.3g}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast the first is: of the medians, and the least and the most of any round."""
+
+    kind: str
+    ours: str
+    theirs: str
+    value: float
+    least: float
+    most: float
+
+
+def ratio(kind: str, ours: Speed, theirs: Speed) -> Ratio:
+    """Raises ValueError when the sides had not as many rounds."""
+    rounds = [mine / other for mine, other in zip(ours.images_per_s, theirs.images_per_s, strict=True)]
+    return Ratio(kind, ours.variant, theirs.variant, ours.median / theirs.median, min(rounds), max(rounds))
+
+
+def ratios(speeds: list[Speed], peer: str) -> list[Ratio]:
+    """A ratio for each kind of comparison."""
+    found = {(speed.side == peer, role): speed for speed in speeds for role in speed.roles}
+    return [ratio(kind, found[False, kind], found[True, kind]) for kind in KINDS]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Ours and a peer, at one resolution and alpha. failed: choices that did not run, and why."""
+
+    peer: str
+    res: int
+    alpha: float
+    loss: str
+    speeds: list[Speed]
+    failed: list[str]
+
+    @property
+    def ratios(self) -> list[Ratio]:
+        return ratios(self.speeds, self.peer)
+
+    def as_json(self) -> dict:
+        return {**asdict(self), "ratios": [asdict(one) for one in self.ratios]}
+
+    def lines(self) -> list[str]:
+        """The rows of both tables, in plain text."""
+        fade = f", alpha {self.alpha:g}" if self.alpha < 1 else ""
+        rounds = len(self.speeds[0].images_per_s)
+        head = f"{self.res} px{fade}, ours ({self.loss}) beside {self.peer}: images/s, median (range), {rounds} rounds"
+        rows = [
+            f"  {speed.side:<16} {speed.variant:<28} {speed.median:9.4g}   ({speed.spread})" for speed in self.speeds
+        ]
+        rows += [
+            f"  {one.kind:<16} {one.value:5.2f}x   ({one.least:.2f} to {one.most:.2f})   {one.ours} over {one.theirs}"
+            for one in self.ratios
+        ]
+        return [head, *rows]
+
+
+def work_lines(rows: list[dict]) -> list[str]:
+    """How large the networks are and what a step computes, a side a row."""
+    head = f"{'':<16} {'res':>4}  {'M weights G + D':>16} {'GFLOP G':>9} {'GFLOP D':>9} {'GFLOP a step, an image':>23}"
+    return [head] + [
+        f"{row['side']:<16} {row['res']:>4}  {row['parameters_g'] / 1e6:7.3f} + {row['parameters_d'] / 1e6:6.3f}"
+        f" {row['flop_g'] / 1e9:9.4f} {row['flop_d'] / 1e9:9.4f} {row['flop_step'] / 1e9:23.4f}"
+        for row in rows
+    ]

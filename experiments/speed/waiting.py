@@ -1,0 +1,48 @@
+"""What fetching pictures costs beside the steps, by the class that training fetches them with."""
+
+import time
+from statistics import median
+
+import numpy as np
+from sides import Case, open_side
+from worker import finish
+
+from pggan.data.batches import Pictures
+
+PICTURES = 1400
+
+
+def waiting(case: Case, rounds: int, seconds: float) -> dict:
+    """The share of the time in which pictures are fetched, as a run counts it; and how much slower steps are with them.
+
+    As many random pictures as a small set has, through the same class as in training.
+    """
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (PICTURES, case.res, case.res, 3), dtype=np.uint8)
+    side = open_side(case)
+    pack = type("Random", (), {"level": lambda self, res: pixels})()
+    size = (case.res, case.res)
+    pictures = Pictures(pack, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
+
+    def run(steps: int, fetched: bool) -> tuple[float, float]:
+        """(seconds in all, seconds of fetching)"""
+        finish(case.device)
+        start, fetching = time.perf_counter(), 0.0
+        for _ in range(steps):
+            if fetched:
+                began = time.perf_counter()
+                side.reals = pictures.batch(side.state.nimg, case.batch)
+                fetching += time.perf_counter() - began
+            side.step()
+        finish(case.device)
+        return time.perf_counter() - start, fetching
+
+    run(3, True)
+    steps = max(2, round(seconds / run(1, True)[0]))
+    turns = [(run(steps, True), run(steps, False)[0]) for _ in range(rounds)]
+    return {
+        "res": case.res,
+        "batch": case.batch,
+        "host_share": median(fetching / took for (took, fetching), _ in turns),
+        "slower_by": [took / without - 1 for (took, _), without in turns],
+    }
