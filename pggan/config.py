@@ -170,6 +170,20 @@ class TrainingConfig:
     """Keep D's weights within this bound (wgan; dcgan's published 0.01, 1 for equalized layers)."""
     drift: float = 0.0
     """Weight of the drift term of wgan-gp, which keeps D's output near zero (the paper: 0.001)."""
+    augment: str = "none"
+    """For small sets: change what D is shown, real or fake, at random, so that it does not learn the pictures by heart:
+    pieces with the share of pictures that get them, such as translation:0.8,cutout:0.8,color:0.3. There are flip, vflip
+    (upside down), turns (by quarters), these three for at most 0.5, translation, cutout and color."""
+    augment_control: bool = False
+    """Apply the pieces of --augment only as often as it takes: the shares are multiplied by p, which begins at 0 and
+    goes up while D is too sure of its training pictures."""
+    augment_target: float | None = None
+    """How sure D may be: the mean sign of D(real). Left out: 0.6; 0.77 for losses that do not say where 0 is, as
+    relativistic and wgan, where it is the mean sign of D(real) - D(fake) over all pairs."""
+    augment_kimg: float = 100.0
+    """Thousands of images in which the p of --augment-control can go from 0 to 1."""
+    augment_most: float = 0.8
+    """The highest p of --augment-control, below 1: what is always done to pictures leaks into the samples."""
     batch: str = "32:64,128:32,256:16"
     """Pictures a step (ladder)."""
     lr: str = "0.0015"

@@ -1,5 +1,6 @@
 """Which settings can be, go together, and may change when a run is continued. No torch here."""
 
+from pggan.augment_settings import ORIENTING, augmentation
 from pggan.config import PENALIZED, Config, ScheduleConfig, at, flat, grid_shape, ladder, seconds
 from pggan.errors import UserError
 
@@ -16,6 +17,8 @@ LADDERS = ("penalty", "batch", "lr", "ema_kimg", "fade_kimg", "stable_kimg", "st
 LADDERS += ("measure_kimg",)
 LEAST_MEASURED = 100  # samples
 MOST_THREADS = 1024
+MOST_TURNED = 0.5  # of the pictures, by any one piece: with 0.6, G may settle on the wrong way up
+MOST_AUGMENT_KIMG = 10_000  # slower than that, a step would round to nothing
 LARGEST = 1e12  # of any number: what lies above is a slip of the keyboard
 
 
@@ -26,6 +29,7 @@ def validate(config: Config) -> None:
     for res in config.network.stages():
         _check_stage(config, res)
     _check_training(config)
+    _check_augment(config)
     _check_schedule(config.schedule)
     for name in ("save_minutes", "record_kimg", "sample_kimg"):
         if getattr(config.run, name) <= 0:
@@ -112,6 +116,32 @@ def _check_training(config: Config) -> None:
         raise UserError(f"--threads {training.threads} is more than any machine has: at most {MOST_THREADS}")
 
 
+def _check_augment(config: Config) -> None:
+    training, pieces = config.training, augmentation(config.training.augment)
+    if pieces.flip and config.data.mirror:
+        raise UserError("--augment flip is done already, when pictures are read: leave it out, or give --no-mirror")
+    if pieces.turns and len(set(config.network.grid())) > 1:
+        raise UserError(f"--augment turns needs square pictures: --base {config.network.base} makes none")
+    if not 0 < training.augment_most < 1:
+        raise UserError("--augment-most must be above 0 and below 1")
+    for name, strength in pieces.strengths().items():
+        share = strength * (training.augment_most if training.augment_control else 1)
+        if share > MOST_TURNED and name in ORIENTING:
+            raise UserError(
+                f"--augment {name} on {100 * share:.3g} % of the pictures leaks into the samples: half, at the most"
+            )
+        if share == 1:
+            raise UserError(f"--augment {name} on all pictures leaks into the samples: less, such as {name}:0.8")
+    if not training.augment_control:
+        return
+    if not pieces:
+        raise UserError("--augment-control needs something to control: give --augment")
+    if training.augment_target is not None and not 0 < training.augment_target < 1:
+        raise UserError("--augment-target must be above 0 and below 1")
+    if not 0 < training.augment_kimg <= MOST_AUGMENT_KIMG:
+        raise UserError(f"--augment-kimg must be above 0, and at most {MOST_AUGMENT_KIMG}")
+
+
 def _check_schedule(schedule: ScheduleConfig) -> None:
     if schedule.budget is not None:
         try:
@@ -140,6 +170,9 @@ def check_ignored(config: Config, default: Config) -> None:
         raise UserError("--budget-share divides a --budget: give one, or leave it out")
     if given["ema_ramp"] != usual["ema_ramp"] and not any(ladder(given["ema_kimg"]).values()):
         raise UserError("--ema-ramp belongs to an average, and --ema-kimg 0 keeps none: leave one of them out")
+    for name in ("augment_target", "augment_kimg", "augment_most"):
+        if given[name] != usual[name] and not given["augment_control"]:
+            raise UserError(f"--{name.replace('_', '-')} belongs to --augment-control: give that, or leave it out")
     if given["measure_num"] != usual["measure_num"] and not any(ladder(given["measure_kimg"]).values()):
         raise UserError("--measure-num is how many samples are measured, and --measure-kimg 0 measures none: drop one")
     if given["precision"] in ("bf16", "fp16") and config.network.ends()[1] <= 16:
