@@ -63,6 +63,7 @@ class _Convolution(Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, stride, padding, transposed):
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight)
         ctx.geometry = stride, padding, transposed
         function = F.conv_transpose2d if transposed else F.conv2d
@@ -70,6 +71,8 @@ class _Convolution(Function):
 
     @staticmethod
     def backward(ctx, dy):
+        if dy is None:  # no maps of zeros
+            return (None,) * 6
         (x, weight), (stride, padding, transposed) = ctx.saved_tensors, ctx.geometry
         of_x, of_weight, of_bias, *_ = ctx.needs_input_grad
         dx = _Convolution.apply(dy, weight, None, stride, padding, not transposed) if of_x else None
@@ -90,13 +93,14 @@ class _LeakyReLU(Function):
     @staticmethod
     def forward(ctx, x, slope):
         y = F.leaky_relu(x, slope)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(y)
         ctx.slope = slope
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        return _LeakyReLUGradient.apply(dy, *ctx.saved_tensors, ctx.slope), None
+        return None if dy is None else _LeakyReLUGradient.apply(dy, *ctx.saved_tensors, ctx.slope), None
 
 
 class _LeakyReLUGradient(Function):
@@ -104,10 +108,11 @@ class _LeakyReLUGradient(Function):
 
     @staticmethod
     def forward(ctx, dy, y, slope):
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(y)
         ctx.slope = slope
         return torch.ops.aten.leaky_relu_backward(dy, y, slope, True)
 
     @staticmethod
     def backward(ctx, ddy):
-        return _LeakyReLUGradient.apply(ddy, *ctx.saved_tensors, ctx.slope), None, None
+        return None if ddy is None else _LeakyReLUGradient.apply(ddy, *ctx.saved_tensors, ctx.slope), None, None

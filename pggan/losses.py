@@ -81,7 +81,7 @@ class Shown:
         """[N]"""
         return self.critic(self.images)
 
-    def steepness(self, scale: float) -> Tensor:
+    def steepness(self, scale: float | Tensor) -> Tensor:
         """[N]: the squared length of the gradient of each picture's logit. Differentiable.
 
         scale: a factor on the gradient while it is on its way, for half precision; the result is without it.
@@ -115,24 +115,34 @@ class Loss:
     """A published pair of losses.
 
     discriminator: (real, fake logits) -> 0-d; generator: (fake, real logits) -> 0-d; paired: the generator's loss
-    looks at the reals, too.
+    looks at the reals, too; centred: it makes of 0 the border between real and fake.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
     penalty: Callable[[Shown, Shown, Tensor, float], Tensor] | None = None
     paired: bool = False
+    centred: bool = False
 
 
 LOSSES = {
-    "logistic": Loss(logistic_discriminator, logistic_generator, r1),
+    "logistic": Loss(logistic_discriminator, logistic_generator, r1, centred=True),
     "wgan-gp": Loss(wasserstein_discriminator, wasserstein_generator, gradient_penalty),
     "relativistic": Loss(relativistic_discriminator, relativistic_generator, r1_and_r2, paired=True),
-    "bce": Loss(logistic_discriminator, logistic_generator),
+    "bce": Loss(logistic_discriminator, logistic_generator, centred=True),
     "lsgan": Loss(least_squares_discriminator, least_squares_generator),
-    "hinge": Loss(hinge_discriminator, wasserstein_generator),
+    "hinge": Loss(hinge_discriminator, wasserstein_generator, centred=True),
     "wgan": Loss(wasserstein_discriminator, wasserstein_generator),  # with clip_ after each of D's steps
 }
+
+
+def sureness(real: Tensor, fake: Tensor, centred: bool) -> Tensor:
+    """How sure D is of the pictures it is trained on, 0-d in [-1, 1], of its logits [N]; 0: not at all.
+
+    E[sign D(x)] (Karras et al. 2020b, equation 1). Where the loss does not say where 0 is (relativistic, wgan ...),
+    E[sign(D(x) - D(G(z)))] over all pairs, which a number added to every logit does not change.
+    """
+    return torch.sign(real if centred else real[:, None] - fake[None, :]).mean()
 
 
 def discriminator_loss(
@@ -141,27 +151,35 @@ def discriminator_loss(
     reals: Tensor,
     fakes: Tensor,
     mix: Tensor,
-    weight: float,
+    weight: float | Tensor,
     drift: float = 0.0,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
 ) -> Result:
     """The discriminator's loss, with `weight` times the penalty (0: none) and `drift` times mean D(real)^2.
 
-    drift: Karras et al. 2018, appendix A.1. scale: see Shown.steepness.
+    drift: Karras et al. 2018, appendix A.1. scale: see Shown.steepness. Weight and scale may be 0-d tensors.
     """
-    real, fake = (Shown(critic, images, watched=weight > 0) for images in (reals, fakes))
+    penalized = isinstance(weight, Tensor) or weight > 0
+    real, fake = (Shown(critic, images, watched=penalized) for images in (reals, fakes))
     total = loss.discriminator(real.logits, fake.logits)
     if drift:
         total = total + drift * real.logits.square().mean()
     stats = {"real_logit": real.logits.detach().mean(), "fake_logit": fake.logits.detach().mean()}
-    if weight:
+    stats["sureness"] = sureness(real.logits.detach(), fake.logits.detach(), loss.centred)
+    if penalized:
         penalty = loss.penalty(real, fake, mix, scale)
         total, stats["penalty"] = total + weight * penalty, penalty.detach()
     return total, {"d": total.detach(), **stats}
 
 
 def penalty_loss(
-    loss: Loss, critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, weight: float, scale: float = 1.0
+    loss: Loss,
+    critic: Critic,
+    reals: Tensor,
+    fakes: Tensor,
+    mix: Tensor,
+    weight: float | Tensor,
+    scale: float | Tensor = 1.0,
 ) -> Result:
     """`weight` times the penalty alone, for a step of its own: lazy regularization, Karras et al. 2020, section 3.1."""
     penalty = loss.penalty(*(Shown(critic, images, watched=True) for images in (reals, fakes)), mix, scale)

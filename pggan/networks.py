@@ -67,8 +67,9 @@ class Growing(nn.Module):
         new = (f"blocks.{self.res}.", f"rgb.{self.res}.") if self.grown else ""
         return {name for name in self.state_dict() if name.startswith(new)}
 
-    def _fading(self, alpha: float) -> bool:
-        return alpha < 1 and self.grown
+    def _fading(self, alpha: float | Tensor) -> bool:
+        """Nobody looks into a tensor, which may be on a GPU that is busy."""
+        return self.grown and (isinstance(alpha, Tensor) or alpha < 1)
 
     def _run(self, part: nn.Module, res: int, x: Tensor, *more: Tensor | None) -> Tensor:
         """A part's output, in half precision if the network has one and the resolution bears it."""
@@ -83,8 +84,9 @@ class Growing(nn.Module):
 class Generator(Growing):
     """G(z, alpha): latents [N, Z] ~ N(0, I) to images [N, 3, H, W] nominally in [-1, 1].
 
-    alpha in [0, 1] is the weight of the newest block in the fade. noise: [N, noise_size()] ~ N(0, 1) for the networks
-    that take some, lower resolutions first; without it they make the picture of average detail.
+    alpha in [0, 1], a number or a 0-d tensor, is the weight of the newest block in the fade. noise: [N, noise_size()] ~
+    N(0, 1) for the networks that take some, lower resolutions first; without it they make the picture of average
+    detail.
     """
 
     def __init__(self, config: NetworkConfig, rng: Rng = None):
@@ -98,14 +100,14 @@ class Generator(Growing):
     def new_rgb(self, level: int, rng: Rng) -> nn.Module:
         return self.arch.to_rgb(self.config, level, rng)
 
-    def forward(self, z: Tensor, alpha: float = 1.0, noise: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, alpha: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
         return self.synthesize(self.project(z), alpha, noise)
 
     def project(self, z: Tensor) -> Tensor:
         """What the latents are to the rest of the network, [N, Z] -> [N, K]: the place to pull samples to the mean."""
         return self.input.project(z)
 
-    def synthesize(self, h: Tensor, alpha: float = 1.0, noise: Tensor | None = None) -> Tensor:
+    def synthesize(self, h: Tensor, alpha: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:
         """From project()'s output to the image."""
         base = self.config.rungs()[0]
         x = self._run(self.input, base, h, self._noise_at(noise, base))
@@ -132,7 +134,7 @@ class Generator(Growing):
         width, height = self.config.size(res)
         return noise[:, start : start + self._noise_maps(res)].reshape(len(noise), -1, height, width)
 
-    def _show(self, image: Tensor | None, res: int, x: Tensor, h: Tensor, alpha: float) -> Tensor | None:
+    def _show(self, image: Tensor | None, res: int, x: Tensor, h: Tensor, alpha: float | Tensor) -> Tensor | None:
         """The image so far at half of `res`, with what this resolution's toRGB layer makes of `x`."""
         newest = res == self.res
         if str(res) not in self.rgb or not (newest or self.arch.skip or self._fading(alpha)):
@@ -160,7 +162,7 @@ class Discriminator(Growing):
     def new_rgb(self, level: int, rng: Rng) -> nn.Module:
         return self.arch.from_rgb(self.config, level, rng)
 
-    def forward(self, image: Tensor, alpha: float = 1.0) -> Tensor:
+    def forward(self, image: Tensor, alpha: float | Tensor = 1.0) -> Tensor:
         x = self._run(self.rgb[str(self.res)], self.res, image)
         for name, block in reversed(self.blocks.items()):
             res = int(name)
@@ -168,7 +170,8 @@ class Discriminator(Growing):
             if res == self.res and self._fading(alpha):
                 lower = next(iter(self.rgb))
                 before = self._run(self.rgb[lower], int(lower), self.arch.downsample(image))
-                x = torch.lerp(before, x.to(before.dtype), alpha)
+                full = before.float() if self.half else before  # a share rounded to half precision moves in jumps
+                x = torch.lerp(full, x.to(full.dtype), alpha)
         return self._run(self.output, self.config.rungs()[0], x)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from pggan import checkpoint, ema
+from pggan import augment_control, checkpoint, ema
 from pggan.budget import Decided
+from pggan.compiling import Graphs
 from pggan.config import Config, at, from_dict, to_dict
 from pggan.errors import UserError
 from pggan.networks import Discriminator, Generator, Growing
@@ -20,8 +21,10 @@ PLACES = ("out", "resume", "cache", "plan")  # where things lie on one machine i
 HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 PLAIN = (
     *("nimg", "attempt", "stage_start", "stage_seconds", "lr_factor", "growth", "counts", "metrics_bytes", "data"),
-    *("threads", "precision", "pieces", "decided", "speeds", "seconds", "plan", "measured", "best"),
+    *("threads", "precision", "pieces", "decided", "speeds", "seconds", "plan", "measured", "best", "compiled"),
 )
+# what checkpoints of earlier versions lack
+LATER = {"measured": -1, "best": {}, "compiled": False, "augment": {}}
 
 
 @dataclass
@@ -33,7 +36,8 @@ class TrainState:
     sums, counts: the losses since the last record, and how often each was there; metrics_bytes: length of
     metrics.jsonl; data: fingerprint; precision: fp32, bf16 or fp16; pieces: parts that a batch is trained in;
     decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated;
-    measured: nimg of the last evaluation; best: {resolution: the quality of best-RES.pt, lower is better}.
+    measured: nimg of the last evaluation; best: {resolution: the quality of best-RES.pt, lower is better};
+    compiled: whether the steps of this stage are; augment: p, and the average it is steered by (augment_control.py).
     """
 
     config: Config
@@ -61,8 +65,14 @@ class TrainState:
     plan: list[dict] = field(default_factory=list)
     measured: int = -1
     best: dict[str, float] = field(default_factory=dict)
+    compiled: bool = False
+    augment: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
+        self.graphs = Graphs()
+        if not self.augment:
+            p, sureness = augment_control.begin(self.config.training, self.device)
+            self.augment = {"p": p, "sureness": sureness}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.G.half = self.D.half = HALVES[self.precision]  # samples are drawn from the average in full precision
 
@@ -140,6 +150,7 @@ class TrainState:
             "moments_g": moments(self.adam_g, self.G),
             "moments_d": moments(self.adam_d, self.D),
             "sums": dict(self.sums),
+            "augment": dict(self.augment),
             "scaler": self.scaler.state_dict(),
             **{name: getattr(self, name) for name in PLAIN},
             "torch": str(torch.__version__),
@@ -169,7 +180,7 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
 
     Raises UserError when the tensors are not those of these networks.
     """
-    values = {"measured": -1, "best": {}, **values}  # which checkpoints from before anything was measured lack
+    values = {**LATER, **values}
     try:
         config = config or from_dict(values["config"])
         state = new_state(config, device, values["attempt"], values["precision"])
@@ -179,6 +190,7 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
         state.average.requires_grad_(False)
         state.adam_g = adam(state.G, config.training, values["moments_g"])
         state.adam_d = adam(state.D, config.training, values["moments_d"], lazy_ratio(config.training))
+        state.augment = {name: value.to(device) for name, value in values["augment"].items()} or state.augment
         state.sums = {name: value.to(device) for name, value in values["sums"].items()}
         if values["scaler"]:  # empty where no precision needed one
             state.scaler.load_state_dict(values["scaler"])

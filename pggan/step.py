@@ -2,97 +2,58 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from pggan import ema
+from pggan import augment_control, ema, turns
+from pggan.augment import augment_draws
+from pggan.augment_settings import augmentation
 from pggan.config import at, faded
 from pggan.errors import out_of_memory
-from pggan.losses import LOSSES, Result, discriminator_loss, generator_loss, penalty_loss
-from pggan.networks import fade_reals
+from pggan.networks import Growing, fade_reals
 from pggan.noise import latents, noise_maps
 from pggan.optimizer import clip_weights, lazy_ratio, set_lr
 from pggan.schedule import Stage
 from pggan.state import TrainState
+from pggan.turns import Inputs, Numbers, Turn
 
 Say = Callable[[str], None]
 
 
-@dataclass
-class Inputs:
-    """What a step is made from, a row a picture: reals [N, 3, H, W], latents [N, Z] and noise [N, P] (None where the
-    networks take none) of D's turn and of G's, mix [N] in [0, 1)."""
-
-    reals: Tensor
-    latents_d: Tensor
-    latents_g: Tensor
-    noise_d: Tensor | None
-    noise_g: Tensor | None
-    mix: Tensor
-
-    def parts(self, pieces: int, group: int) -> list["Inputs"]:
-        """Equal parts, each of whole minibatch-stddev groups (strided: picture i with i + N/group ...).
-
-        Their mean gradient is that of the whole. pieces must divide N / group.
-        """
-        if pieces == 1:
-            return [self]
-        group = min(group, len(self.mix)) or 1
-        values = [getattr(self, field.name) for field in fields(self)]
-        split = [[None] * pieces if value is None else _whole_groups(value, pieces, group) for value in values]
-        return [Inputs(*part) for part in zip(*split, strict=True)]
-
-
-def _whole_groups(rows: Tensor, pieces: int, group: int) -> list[Tensor]:
-    groups = rows.unflatten(0, (group, -1))  # [G, N/G, ...]: column m is a group
-    return [part.flatten(0, 1) for part in groups.chunk(pieces, dim=1)]
-
-
 def step(state: TrainState, stage: Stage, reals: Tensor, say: Say = print) -> None:
     """One step on the images state.nimg .. state.nimg + batch - 1. reals: [batch, 3, H, W], as they are on the disk."""
-    G, D, settings, alpha = state.G, state.D, state.config.training, stage.alpha(state.nimg)
-    loss, critic, scale = LOSSES[settings.loss], partial(D, alpha=alpha), state.scaler.get_scale()
-    given = inputs(state, fade_reals(reals, alpha, D.arch))
-    weight, lazy_weight = penalty_weights(state, stage)
+    settings, alpha = state.config.training, stage.alpha(state.nimg)
+    given = inputs(state, fade_reals(reals, alpha, state.D.arch))
+    now, lazy = numbers(state, stage)
     set_rates(state, stage)
 
-    def discriminator(part: Inputs) -> Result:
-        return discriminator_loss(loss, critic, part.reals, fakes(part), part.mix, weight, settings.drift, scale)
-
-    def penalty(part: Inputs) -> Result:
-        return penalty_loss(loss, critic, part.reals, fakes(part), part.mix, lazy_weight, scale)
-
-    def generator(part: Inputs) -> Result:
-        return generator_loss(loss, critic, G(part.latents_g, alpha, part.noise_g), part.reals)
-
-    @torch.no_grad()
-    def fakes(part: Inputs) -> Tensor:
-        return G(part.latents_d, alpha, part.noise_d)
-
-    stats = take_turn(state, state.adam_d, discriminator, given, say)
-    if lazy_weight:
-        stats |= take_turn(state, state.adam_d, penalty, given, say)
+    stats = take_turn(state, turns.discriminator, given, now, say)
+    if lazy:
+        stats |= take_turn(state, turns.penalty, given, lazy, say)
     if settings.clip:
-        clip_weights(D, settings.clip)
-
-    D.requires_grad_(False)
-    stats |= take_turn(state, state.adam_g, generator, given, say)
-    D.requires_grad_(True)
+        clip_weights(state.D, settings.clip)
+    if settings.augment_control and "sureness" in stats:
+        moved = augment_control.adjust(*state.augment.values(), stats["sureness"], state.batch(), settings)
+        state.augment = dict(zip(state.augment, moved, strict=True))
+    stats |= take_turn(state, turns.generator, given, now, say)
 
     seen = state.nimg + state.batch()
     lives = ema.half_lives(1000 * at(settings.ema_kimg, state.res), settings.ema_ramp, seen, seen - stage.start)
-    ema.update(state.average, G, *(ema.decay(state.batch(), life) for life in lives))
+    ema.update(state.average, state.G, *(ema.decay(state.batch(), life) for life in lives))
     state.add(stats)
 
 
-def take_turn(
-    state: TrainState, optimizer: torch.optim.Optimizer, loss_of: Callable[[Inputs], Result], given: Inputs, say: Say
-) -> dict[str, Tensor]:
+def take_turn(state: TrainState, turn: Turn, given: Inputs, now: Numbers, say: Say) -> dict[str, Tensor]:
     """One step of one player, on all of `given` at once or, where memory is short, on parts in turn; mean stats."""
-    results = gradients(state, optimizer, loss_of, given, say)
+    network, optimizer = (state.G, state.adam_g) if turn is turns.generator else (state.D, state.adam_d)
+    other = state.D if network is state.G else state.G
+    other.requires_grad_(False)
+    try:
+        results = gradients(state, turn, network, given, now, say)
+    finally:
+        other.requires_grad_(True)
     scale = state.scaler.get_scale()
     state.scaler.step(optimizer)
     state.scaler.update()
@@ -100,30 +61,37 @@ def take_turn(
 
 
 def gradients(
-    state: TrainState, optimizer: torch.optim.Optimizer, loss_of: Callable[[Inputs], Result], given: Inputs, say: Say
+    state: TrainState, turn: Turn, network: Growing, given: Inputs, now: Numbers, say: Say
 ) -> list[dict[str, Tensor]]:
-    """The gradients of a turn, in its parameters, and the stats of its parts.
+    """The gradients of a turn, in the network's parameters, and the stats of its parts.
 
     No weight is changed here, so that what ran out of memory can be tried again, in more parts.
     """
-    measured = [(buffer, buffer.clone()) for network in (state.G, state.D) for buffer in network.buffers()]
+    measured = [(buffer, buffer.clone()) for part in (state.G, state.D) for buffer in part.buffers()]
     while True:
         try:
-            optimizer.zero_grad()
+            network.zero_grad()
             parts = given.parts(state.pieces, state.config.network.stddev_group)
-            return [_backward(state, loss_of(part), len(parts)) for part in parts]
+            return [_backward(state, turn, network, part, now, len(parts)) for part in parts]
         except (RuntimeError, MemoryError) as error:
             more = more_pieces(state) if out_of_memory(error) else None
             if more is None:
                 raise
         for buffer, before in measured:  # what batch norm has seen
             buffer.copy_(before)
-        _make_room(state, optimizer, more, say)
+        _make_room(state, network, more, say)
 
 
-def _backward(state: TrainState, result: Result, parts: int) -> dict[str, Tensor]:
-    loss, stats = result
-    state.scaler.scale(loss / parts).backward()
+def _backward(
+    state: TrainState, turn: Turn, network: Growing, part: Inputs, now: Numbers, parts: int
+) -> dict[str, Tensor]:
+    """Adds a part's share to the gradients; its stats."""
+    found, stats = state.graphs.gradients(turn, state.config.training, state.G, state.D, part, now)
+    for parameter, gradient in zip(network.parameters(), found, strict=True):
+        if gradient is None:  # of a layer that is not used now
+            continue
+        share = gradient / parts if parts > 1 else gradient
+        parameter.grad = share if parameter.grad is None else parameter.grad + share
     return stats
 
 
@@ -145,8 +113,8 @@ def more_pieces(state: TrainState) -> int | None:
     return next((n for n in range(2 * state.pieces, groups + 1) if groups % n == 0), None)
 
 
-def _make_room(state: TrainState, optimizer: torch.optim.Optimizer, pieces: int, say: Say) -> None:
-    optimizer.zero_grad()
+def _make_room(state: TrainState, network: Growing, pieces: int, say: Say) -> None:
+    network.zero_grad()
     if state.device.type == "cuda":
         torch.cuda.empty_cache()
     state.pieces = pieces
@@ -159,14 +127,33 @@ def _make_room(state: TrainState, optimizer: torch.optim.Optimizer, pieces: int,
 def inputs(state: TrainState, reals: Tensor) -> Inputs:
     """The random numbers of this step, beside its (faded) reals."""
     place = (state.nimg, state.batch())
+    augmented = augmentation(state.config.training.augment)
     width, maps = state.config.network.latent, state.G.noise_size()
     mix = state.stream.uniform("mix", *place, 1)[:, 0].astype("float32")
     return Inputs(
         reals,
         *(latents(state.stream, f"latents {player}", *place, width, state.device) for player in "DG"),
         *(noise_maps(state.stream, f"noise {player}", *place, maps, state.device) for player in "DG"),
-        torch.from_numpy(mix).to(state.device),
+        torch.from_numpy(mix).to(state.device, non_blocking=True),
+        *(augment_draws(state.stream, f"augment {p}", *place, state.device) if augmented else None for p in "DG"),
     )
+
+
+def numbers(state: TrainState, stage: Stage) -> tuple[Numbers, Numbers | None]:
+    """(of D's and G's turns, of a turn for D's penalty alone if it has one now)."""
+    alpha = stage.alpha(state.nimg)
+    weight, lazy_weight = penalty_weights(state, stage)
+    now = Numbers(
+        alpha=_on(state.device, alpha) if alpha < 1 else 1.0,
+        weight=_on(state.device, weight) if weight else 0.0,
+        scale=state.scaler.scale(_on(state.device, 1.0)) if state.scaler.is_enabled() else 1.0,
+        p=state.augment["p"] if state.config.training.augment_control else 1.0,
+    )
+    return now, replace(now, weight=_on(state.device, lazy_weight)) if lazy_weight else None
+
+
+def _on(device: torch.device, value: float) -> Tensor:
+    return torch.full((), value, device=device)  # by a kernel: a copy would wait for the GPU
 
 
 def penalty_weights(state: TrainState, stage: Stage) -> tuple[float, float]:

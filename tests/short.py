@@ -7,8 +7,7 @@ from pathlib import Path
 
 from runs import TINY
 
-from pggan import checkpoint, cli, training
-from pggan import step as one_step
+from pggan import checkpoint, cli, training, turns
 from pggan.config import Config
 from pggan.data.batches import Pictures
 from pggan.presets import preset
@@ -47,7 +46,7 @@ def watch_steps(monkeypatch, before=None, after=None) -> None:
 
 def watch_losses(monkeypatch, discriminator=None, generator=None) -> None:
     """Calls discriminator(reals, fakes, mix, weight), generator(fakes) for every loss; either may return a factor."""
-    d_loss, g_loss = one_step.discriminator_loss, one_step.generator_loss
+    d_loss, g_loss = turns.discriminator_loss, turns.generator_loss
 
     def times(result, factor):
         loss, stats = result
@@ -61,8 +60,8 @@ def watch_losses(monkeypatch, discriminator=None, generator=None) -> None:
         factor = generator and generator(fakes)
         return times(g_loss(loss, critic, fakes, reals), factor)
 
-    monkeypatch.setattr(one_step, "discriminator_loss", d)
-    monkeypatch.setattr(one_step, "generator_loss", g)
+    monkeypatch.setattr(turns, "discriminator_loss", d)
+    monkeypatch.setattr(turns, "generator_loss", g)
 
 
 def watch_pictures(monkeypatch) -> list[Pictures]:

@@ -9,13 +9,14 @@ from runs import ROOT
 
 # A module may import those of lower rank. `data` and `metrics` are rooms of their own.
 RANKS = {
-    **dict.fromkeys(("errors", "randomness"), 0),
+    **dict.fromkeys(("errors", "functions", "randomness"), 0),
     **dict.fromkeys(("augment_settings", "config", "cli", "noise"), 1),
     **dict.fromkeys(("presets", "budget", "validation", "layers", "losses", "checkpoint"), 2),
     **dict.fromkeys(("augment", "augment_control"), 2),
     **dict.fromkeys(("schedule", "archs", "data", "tracking", "tensorboard"), 3),
     **dict.fromkeys(("networks", "report"), 4),
-    **dict.fromkeys(("ema", "optimizer", "samples", "metrics"), 5),
+    **dict.fromkeys(("ema", "optimizer", "samples", "metrics", "turns"), 5),
+    "compiling": 5.5,
     "state": 6,
     **dict.fromkeys(("evaluation", "folder", "picture_sets", "progress", "step"), 7),
     "rehearsal": 9,

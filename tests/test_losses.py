@@ -322,7 +322,7 @@ def test_the_generator_looks_at_the_reals_only_where_the_loss_compares_and_witho
 def test_stats_are_finite_scalars_without_a_graph(name):
     total, stats = of_discriminator(name, variable())
     assert total.requires_grad and total.ndim == 0
-    assert stats.keys() == {"d", "real_logit", "fake_logit"} | ({"penalty"} if name in PENALIZED else set())
+    assert stats.keys() == {"d", "real_logit", "fake_logit", "sureness"} | ({"penalty"} if name in PENALIZED else set())
     for value in stats.values():
         assert value.ndim == 0 and not value.requires_grad and torch.isfinite(value)
     assert stats["d"] == total

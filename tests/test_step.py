@@ -15,6 +15,7 @@ from runs import assert_same, assert_same_run, records
 from short import growth, interrupt_at, latest, make_settings, watch_steps
 
 from pggan import step as one_step
+from pggan import turns
 from pggan.config import Config, faded
 from pggan.errors import Diverged, Interrupted, UserError
 from pggan.layers import minibatch_stddev
@@ -22,8 +23,9 @@ from pggan.losses import LOSSES
 from pggan.networks import Generator
 from pggan.schedule import Stage
 from pggan.state import TrainState, new_state, state_from
-from pggan.step import Inputs, inputs, more_pieces, penalty_weights, step
+from pggan.step import inputs, more_pieces, penalty_weights, step
 from pggan.training import train
+from pggan.turns import Inputs
 
 pytest_plugins = ["short_runs"]
 
@@ -95,9 +97,9 @@ def limit_memory(monkeypatch, most: int, error: BaseException, where: str = "D b
             check(len(x))
         return real(self, x, *more)
 
-    def backward(real, state, result, parts):
-        check(state.batch() // parts) if where == "D backward" else None
-        return real(state, result, parts)
+    def backward(real, state, turn, network, part, now, parts):
+        check(len(part.mix)) if where == "D backward" else None
+        return real(state, turn, network, part, now, parts)
 
     def penalty(real, loss, critic, pictures, *more):
         check(len(pictures)) if where == "penalty" else None
@@ -105,7 +107,7 @@ def limit_memory(monkeypatch, most: int, error: BaseException, where: str = "D b
 
     monkeypatch.setattr(Generator, "forward", wrapped(forward, Generator.forward))
     monkeypatch.setattr(one_step, "_backward", wrapped(backward, one_step._backward))
-    monkeypatch.setattr(one_step, "penalty_loss", wrapped(penalty, one_step.penalty_loss))
+    monkeypatch.setattr(turns, "penalty_loss", wrapped(penalty, turns.penalty_loss))
     return tried
 
 
@@ -295,21 +297,21 @@ def test_a_run_that_fits_in_no_parts_ends_in_one_line(settings, monkeypatch):
 
 
 def test_every_kth_step_of_a_stage_has_a_penalty_k_times_as_heavy_in_a_step_of_its_own(settings, monkeypatch):
-    turns, heavy = [], []
-    real, lazy = one_step.discriminator_loss, one_step.penalty_loss
+    taken, heavy = [], []
+    real, lazy = turns.discriminator_loss, turns.penalty_loss
 
     def d(loss, critic, reals, fakes, mix, weight, *more):
-        turns.append(("D", weight))
+        taken.append(("D", float(weight)))
         return real(loss, critic, reals, fakes, mix, weight, *more)
 
     def penalty(loss, critic, reals, fakes, mix, weight, scale):
-        turns.append(("penalty", weight))
+        taken.append(("penalty", float(weight)))
         result = lazy(loss, critic, reals, fakes, mix, weight, scale)
-        heavy.append(float(result[0].detach()) / float(result[1]["penalty"]) / weight)
+        heavy.append(float(result[0].detach()) / float(result[1]["penalty"]) / float(weight))
         return result
 
-    monkeypatch.setattr(one_step, "discriminator_loss", d)
-    monkeypatch.setattr(one_step, "penalty_loss", penalty)
+    monkeypatch.setattr(turns, "discriminator_loss", d)
+    monkeypatch.setattr(turns, "penalty_loss", penalty)
     config = settings("--penalty-every", 4, "--penalty", "4:1,8:16")
     run = train(config)
     wanted = []
@@ -319,7 +321,7 @@ def test_every_kth_step_of_a_stage_has_a_penalty_k_times_as_heavy_in_a_step_of_i
             if number % 4 == 0:
                 alpha = 1.0 if res == 4 else min(8 * number / 100, 1)
                 wanted.append(("penalty", pytest.approx(4 * faded("4:1,8:16", res, alpha))))
-    assert turns == wanted and heavy == pytest.approx([1.0] * len(heavy), rel=1e-4)
+    assert taken == wanted and heavy == pytest.approx([1.0] * len(heavy), rel=1e-4)
     assert any("loss/penalty" in record for record in records(run))
     group = latest(run)["moments_d"]["output.dense0.weight"]["step"]
     assert float(group) == 38 + 4 + 7  # Adam has stepped as often as there were turns
@@ -395,14 +397,14 @@ def overflow(patch, nimgs: set[int], scales: list) -> None:
         before=lambda state, *_: now.update(nimg=state.nimg),
         after=lambda state, *_: scales.append(state.scaler.get_scale()),
     )
-    real = one_step.discriminator_loss
+    real = turns.discriminator_loss
 
     def d(*given):
         loss, stats = real(*given)
         factor = float("inf") if now["nimg"] in nimgs else 1.0
         return loss * factor, {**stats, "d": stats["d"] * factor}
 
-    patch.setattr(one_step, "discriminator_loss", d)
+    patch.setattr(turns, "discriminator_loss", d)
 
 
 def test_an_overflow_in_float16_skips_the_step_lowers_the_scale_and_is_no_divergence(settings, monkeypatch):

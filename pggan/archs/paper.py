@@ -11,7 +11,6 @@ from pggan.layers import (
     leaky_relu,
     minibatch_stddev,
     pixel_norm,
-    upsample,
 )
 
 Rng = torch.Generator | None
@@ -44,11 +43,11 @@ class UpBlock(nn.Module):
     def __init__(self, config: NetworkConfig, level: int, rng: Rng):
         super().__init__()
         fan, out = config.fmaps(level - 1), config.fmaps(level)
-        self.conv0 = EqualizedConv2d(fan, out, 3, rng=rng)
+        self.conv0 = EqualizedConv2d(fan, out, 3, rng=rng, up=True)
         self.conv1 = EqualizedConv2d(out, out, 3, rng=rng)
 
     def forward(self, x: Tensor, h: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        x = pixel_norm(leaky_relu(self.conv0(upsample(x))))
+        x = pixel_norm(leaky_relu(self.conv0(x)))
         return pixel_norm(leaky_relu(self.conv1(x)))
 
 
