@@ -182,9 +182,6 @@ class FakeWorker:
         images = SPEEDS[self.case.side, self.case.precision] * faster * seconds
         return {"images": images, "seconds": seconds}
 
-    def work(self) -> dict:
-        return dict.fromkeys(("parameters_g", "parameters_d", "flop_g", "flop_d", "flop_step"), 1e6)
-
     def __enter__(self):
         return self
 
@@ -192,11 +189,18 @@ class FakeWorker:
         pass
 
 
-def test_the_comparison_takes_turns_and_keeps_three_kinds_of_ratio(tmp_path, monkeypatch, capsys):
+def pretend(monkeypatch, bf16_over_fp32: float) -> None:
+    """That pro-gan-pth is here, and nothing has to be computed."""
+    counted = dict.fromkeys(("parameters_g", "parameters_d", "flop_g", "flop_d", "flop_step"), 1e6)
+    monkeypatch.setattr(compare, "work", lambda case: counted)
     monkeypatch.setattr(peers, "missing", lambda side: None)
     monkeypatch.setattr(peers, "version", lambda side: "3.4")
-    monkeypatch.setattr(machine, "bf16_over_fp32", lambda device, threads: 0.6)
+    monkeypatch.setattr(machine, "bf16_over_fp32", lambda device, threads: bf16_over_fp32)
     TURNS.clear()
+
+
+def test_the_comparison_takes_turns_and_keeps_three_kinds_of_ratio(tmp_path, monkeypatch, capsys):
+    pretend(monkeypatch, 0.6)
     path = tmp_path / "new" / "cpu.json"
     words = ["--peers", "pro-gan-pth", "--res", "32", "--rounds", "2", "--json", str(path)]
     compare.main(words, FakeWorker)
@@ -219,10 +223,7 @@ def test_the_comparison_takes_turns_and_keeps_three_kinds_of_ratio(tmp_path, mon
 
 @pytest.mark.parametrize(("slower", "tried"), [(1.4, {"fp32", "bf16"}), (9.0, {"fp32"})])
 def test_bf16_is_tried_where_it_is_not_hopeless(slower, tried, monkeypatch):
-    monkeypatch.setattr(peers, "missing", lambda side: None)
-    monkeypatch.setattr(peers, "version", lambda side: "3.4")
-    monkeypatch.setattr(machine, "bf16_over_fp32", lambda device, threads: slower)
-    TURNS.clear()
+    pretend(monkeypatch, slower)
     compare.main(["--peers", "pro-gan-pth", "--res", "32", "--rounds", "1"], FakeWorker)
     assert {case.precision for case in TURNS if case.side == OURS} == tried
 
@@ -234,6 +235,7 @@ def test_the_time_of_a_convolution_is_taken():
 def test_a_peer_that_is_missing_is_said_and_left_out(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(peers, "missing", lambda side: f"{side} is not installed")
     path = tmp_path / "cpu.json"
+    monkeypatch.setattr(machine, "bf16_over_fp32", lambda device, threads: 9.0)
     compare.main(["--json", str(path)], FakeWorker)
     assert json.loads(path.read_text())["matches"] == []
     assert "pro-gan-pth is left out: pro-gan-pth is not installed" in capsys.readouterr().out

@@ -18,31 +18,37 @@ import environment  # noqa: F401
 import machine
 import peers
 from ratios import KINDS, Match, Speed, work_lines
-from sides import OURS, Case, can_compile
+from sides import OURS, Case, can_compile, work
 from worker import SideFailed, Worker
 
 Open = Callable[[Case], Worker]
-HOPELESS = 1.5  # times as long as float32: where a processor has no units for bf16 it is ten times and more
+HOPELESS = 1.5  # times as long as float32: where a processor has no units for bf16 it is five times and more
 
 
 def main(argv: list[str] | None = None, open_worker: Open = Worker) -> None:
     args = parse(argv)
     threads = {"threads": args.threads, "device": args.device}
     setting = Case(OURS, 0, batch=args.batch, fmap_base=args.fmap_base, fmap_max=args.fmap_max, **threads)
-    report = {"machine": machine.facts(args.threads), "settings": vars(args), "work": [], "matches": []}
+    report = {
+        "machine": machine.facts(args.threads),
+        "settings": {**vars(args), "json": None},
+        "work": [],
+        "matches": [],
+    }
     write(args.json, report)  # now, so that a place that cannot be written is found out before the work
     if report["machine"]["load"] > 0.5:
         print(f"the machine is busy: {report['machine']['load']} processes in the last minute")
     report["bf16_over_fp32"] = slower = machine.bf16_over_fp32(args.device, args.threads)
     half = slower < HOPELESS
     print(
-        f"a convolution in bf16 takes {slower:.2g} times as long: bf16 is {'tried' if half else 'left out'}", flush=True
+        f"a convolution takes {slower:.2g} times as long in bf16, which is {'tried' if half else 'left out'}",
+        flush=True,
     )
     for peer in [peer for peer in args.peers if here(peer)]:
         report[peer] = peers.version(peer)
         for ours, theirs in pairs(setting, peer, args.res):
             if theirs.alpha == 1:
-                report["work"] += [count(case, open_worker) for case in (ours, theirs)]
+                report["work"] += [count(case) for case in (ours, theirs)]
             match = play(choices(ours, half), choices(theirs, half), args.rounds, args.seconds, open_worker)
             print("\n".join(match.lines()), flush=True)
             report["matches"].append(match.as_json())
@@ -148,10 +154,9 @@ def images_per_s(worker: Worker, seconds: float) -> float:
     return answer["images"] / answer["seconds"]
 
 
-def count(case: Case, open_worker: Open) -> dict:
+def count(case: Case) -> dict:
     """Weights and operations of a side."""
-    with open_worker(as_it_comes(case)) as worker:
-        return {"side": case.side, "res": case.res, "loss": case.loss, **worker.work()}
+    return {"side": case.side, "res": case.res, "loss": case.loss, **work(as_it_comes(case))}
 
 
 def write(path: str | None, report: dict) -> None:

@@ -57,7 +57,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fmap-base", type=int, default=4096)
     parser.add_argument("--fmap-max", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=2, help="of each turn")
     parser.add_argument("--minutes", type=float, default=9, help="after which it ends, whatever is left")
     parser.add_argument("--matrix", type=int, default=8192, help="rows and columns of the matrix product")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try this script")

@@ -83,9 +83,13 @@ class Match:
 
 def work_lines(rows: list[dict]) -> list[str]:
     """How large the networks are and what a step computes, a side a row."""
-    head = f"{'':<16} {'res':>4}  {'M weights G + D':>16} {'GFLOP G':>9} {'GFLOP D':>9} {'GFLOP a step, an image':>23}"
-    return [head] + [
-        f"{row['side']:<16} {row['res']:>4}  {row['parameters_g'] / 1e6:7.3f} + {row['parameters_d'] / 1e6:6.3f}"
-        f" {row['flop_g'] / 1e9:9.4f} {row['flop_d'] / 1e9:9.4f} {row['flop_step'] / 1e9:23.4f}"
-        for row in rows
-    ]
+    head = (
+        f"{'':<16} {'res':>4} {'loss':<13} {'M weights, G and D':>18} {'GFLOP, G and D':>16} {'a step, an image':>17}"
+    )
+    lines = [head]
+    for row in rows:
+        weights = f"{row['parameters_g'] / 1e6:9.3f} {row['parameters_d'] / 1e6:8.3f}"
+        forward = f"{row['flop_g'] / 1e9:8.3f} {row['flop_d'] / 1e9:7.3f}"
+        name = f"{row['side']:<16} {row['res']:>4} {row['loss']:<13}"
+        lines.append(f"{name} {weights} {forward} {row['flop_step'] / 1e9:17.3f}")
+    return lines

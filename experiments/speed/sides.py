@@ -18,7 +18,7 @@ from pggan.step import step
 
 OURS = "pggan"
 FADE = 10**9  # images, so long that alpha does not move while it is measured
-COUNTED = 8  # pictures of the step whose operations are counted
+COUNTED = 4  # pictures of the step whose operations are counted
 
 
 @dataclass(frozen=True)
