@@ -1,29 +1,19 @@
 """How often augmentation is applied: the controller of Karras et al. 2020b (ADA), section 3. Pure.
 
 All of it is 0-d tensors on the device of the logits, and no value is looked at: nothing waits for a GPU. p is the same
-for all pieces; r says how sure D is of its training pictures, 0: not at all, 1: of every one (equation 1). What is kept
-from step to step is p and the moving average of r, whatever the resolution.
+for all pieces; r, how sure D is of its training pictures, is losses.sureness. What is kept from step to step is p and
+the moving average of r, whatever the resolution.
 """
 
 import torch
 from torch import Tensor
 
-from pggan.config import LossName, TrainingConfig
+from pggan.config import TrainingConfig
+from pggan.losses import LOSSES
 
-CENTRED = ("logistic", "bce", "hinge")  # the losses that make of 0 the border between real and fake
 TARGET = 0.6  # of r, as published: 80 % of the reals above 0
 TARGET_OF_PAIRS = 0.77  # what the pairs give there, if logits are normal, as widely spread, and 0 lies half-way
 AVERAGED = 500.0  # half-life of the average of r, in images; the original moves p every 4 batches of 64
-
-
-def sureness(loss: LossName, real: Tensor, fake: Tensor) -> Tensor:
-    """r, 0-d in [-1, 1], of the logits that D gave in its own turn. real, fake: [N].
-
-    E[sign D(x)]; for a loss that does not say where 0 is (relativistic, wgan ...) E[sign(D(x) - D(G(z)))] over all
-    pairs, which a number added to every logit does not change.
-    """
-    apart = real if loss in CENTRED else real[:, None] - fake[None, :]
-    return torch.sign(apart.detach()).mean()
 
 
 def begin(training: TrainingConfig, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -44,5 +34,5 @@ def adjust(p: Tensor, average: Tensor, r: Tensor, images: int, training: Trainin
 
 def target(training: TrainingConfig) -> float:
     """--augment-target, or what is usual for the loss."""
-    usual = TARGET if training.loss in CENTRED else TARGET_OF_PAIRS
+    usual = TARGET if LOSSES[training.loss].centred else TARGET_OF_PAIRS
     return usual if training.augment_target is None else training.augment_target
