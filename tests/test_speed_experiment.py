@@ -258,25 +258,28 @@ def without(*modules: str, run: str, argv: tuple[str, ...] = (), given: str = ""
         f"import runpy, sys; sys.modules.update(dict.fromkeys({modules!r})); sys.argv[:] = {[run, *argv]!r}\n"
         f"runpy.run_path({str(HERE / run)!r}, run_name='__main__')"
     )
-    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    paths = [str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]  # where the peers may be
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, input=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_a_worker_needs_torch_and_numpy_only():
+@pytest.mark.parametrize("side", ["pggan", "pro-gan-pth"])
+def test_a_worker_needs_torch_and_numpy_only(side):
+    case = case_of(side)
     asked = "".join(json.dumps(what) + "\n" for what in ({"measure": 0.01}, {"work": True}))
     told = without(
-        *("tyro", "wandb", "PIL", "tqdm", "scipy", "torchvision", "safetensors"),
+        *("tyro", "wandb", "PIL", "tqdm", "scipy", "torchvision", "safetensors", "tensorboard"),
         run="worker.py",
-        argv=(json.dumps(vars(CASES["pggan"])),),
+        argv=(json.dumps(vars(case)),),
         given=asked,
     )
     start, measured, counted = map(json.loads, told.splitlines())
     assert start["seconds_to_start"] > 0
     assert measured["images"] % 4 == 0
     assert measured["seconds"] > 0
-    assert counted == work(CASES["pggan"])
+    assert counted == work(case)
 
 
 @pytest.mark.slow

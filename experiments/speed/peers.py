@@ -31,16 +31,25 @@ class MissingPeer(Exception):
 
 
 class Absent(types.ModuleType):
-    """Stands in for a module that is not installed. Whatever is taken from it cannot be used."""
+    """Stands in for a module that is not installed. Whatever is taken from it can be named, and not used."""
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
+        return Unusable(f"{self.__name__}.{name}")
 
-        def unusable(*_, **__):
-            raise RuntimeError(f"{self.__name__}.{name} is not installed")
 
-        return unusable
+class Unusable:
+    """A name from a module that is not installed, as it stands in imports and annotations."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __getattr__(self, name: str):
+        return Unusable(f"{self.name}.{name}")
+
+    def __call__(self, *_, **__):
+        raise RuntimeError(f"{self.name} is not installed")
 
 
 def load(module: str) -> types.ModuleType:
