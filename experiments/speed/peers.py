@@ -23,6 +23,7 @@ from torch import Tensor, nn
 UNUSED = (
     *("torch.utils.tensorboard", "torchvision", "torchvision.transforms", "torchvision.utils"),
     *("kornia", "kornia.filters", "adabelief_pytorch", "PIL", "tqdm"),
+    "pro_gan_pytorch.data_tools",  # which makes torchvision's transforms as it is imported
 )
 
 
