@@ -8,7 +8,7 @@ round, in an order that is turned round after each; the fastest counts as its be
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,12 @@ from statistics import median
 import environment  # noqa: F401
 import machine
 import peers
+import torch
 from ratios import KINDS, Match, Speed, work_lines
-from sides import OURS, Case, can_compile, work
+from sides import OURS, Case, work
 from worker import SideFailed, Worker
+
+from pggan.starting import pick_precision
 
 Open = Callable[[Case], Worker]
 HOPELESS = 1.5  # times as long as float32: where a processor has no units for bf16 it is five times and more
@@ -49,7 +52,8 @@ def main(argv: list[str] | None = None, open_worker: Open = Worker) -> None:
         for ours, theirs in pairs(setting, peer, args.res):
             if theirs.alpha == 1:
                 report["work"] += [count(case) for case in (ours, theirs)]
-            match = play(choices(ours, half), choices(theirs, half), args.rounds, args.seconds, open_worker)
+            sides = choices(ours, half, args.compile), choices(theirs, half)
+            match = play(*sides, args.rounds, args.seconds, open_worker)
             print("\n".join(match.lines()), flush=True)
             report["matches"].append(match.as_json())
             write(args.json, report)
@@ -67,6 +71,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fmap-max", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8, help="of each turn")
+    parser.add_argument(
+        "--compile", nargs="+", default=["off", "on"], choices=["off", "on"], help="of ours; on: minutes"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch likes")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--json", help="a file for all figures, written after each match")
@@ -93,16 +100,20 @@ def pairs(setting: Case, peer: str, resolutions: list[int]) -> Iterator[tuple[Ca
 
 
 def as_it_comes(case: Case) -> Case:
-    """A side with the settings it has if nobody asks for others."""
+    """A side with the settings it has if nobody asks for others.
+
+    Ours compiles where a stage is long: 40 minutes and more on a CPU, five on a GPU, which is true of most there.
+    """
     if case.side == OURS:
-        return replace(case, precision="bf16" if case.device == "cuda" else "fp32", compile=compiles()[-1])
+        precision = pick_precision("auto", torch.device(case.device))
+        return replace(case, precision=precision, compile="on" if case.device == "cuda" else "off")
     return replace(case, precision="fp32", layout="contiguous")
 
 
-def choices(case: Case, half: bool) -> list[Case]:
-    """A side as it comes, and all else that it may choose. half: bf16 as well."""
+def choices(case: Case, half: bool, compiled: Sequence[str] = ("off", "on")) -> list[Case]:
+    """A side as it comes, and all else that it may choose. half: bf16 as well; compiled: of ours."""
     if case.side == OURS:
-        ways = [{"compile": value} for value in compiles()[:2]]
+        ways = [{"compile": value} for value in compiled]
     else:
         ways = [{"layout": value} for value in ("contiguous", "channels_last")]
     precisions = ["fp32", "bf16"] if half else ["fp32"]
@@ -110,11 +121,6 @@ def choices(case: Case, half: bool) -> list[Case]:
         precisions.append("amp")
     tried = [replace(case, precision=precision, **way) for precision in precisions for way in ways]
     return list(dict.fromkeys([as_it_comes(case), *tried]))
-
-
-def compiles() -> list[str]:
-    """The values of our setting for torch.compile, if there is one; the last one is the default."""
-    return ["off", "on", "auto"] if can_compile() else ["off"]
 
 
 def play(ours: list[Case], theirs: list[Case], rounds: int, seconds: float, open_worker: Open = Worker) -> Match:

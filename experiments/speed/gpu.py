@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What a GPU makes of it, in one command that ends within ten minutes: `python experiments/speed/gpu.py --json FILE`.
 
-The rate of a bf16 matrix product; ours with the relativistic loss, R1 and R2 at every step, at each resolution; what
-fetching pictures costs; pro-gan-pth beside ours, if it is there. Needs torch and numpy, for the pictures what the
-project packs them with; neither tyro nor wandb. What was measured is written after each part.
+The rate of a bf16 matrix product; ours with the relativistic loss, R1 and R2 at every step, at each resolution, first
+as it is and then compiled; what fetching pictures costs; pro-gan-pth beside ours, if it is there. Needs torch, numpy,
+Pillow and tqdm, neither tyro nor wandb. What was measured is written after each part.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import peers
 import torch
 from compare import as_it_comes, choices, here, play, write
 from sides import OURS, Case
+from waiting import waiting
 from worker import SideFailed, Worker, finish
 
 # stylegan2-ada-pytorch, README.md, "Expected training time": sec/kimg of one V100, --cfg=auto --aug=ada
@@ -58,6 +59,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fmap-max", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2, help="of each turn")
+    parser.add_argument("--compile", nargs="+", default=["off", "on"], choices=["off", "on"], help="of ours, in turn")
     parser.add_argument("--minutes", type=float, default=9, help="after which it ends, whatever is left")
     parser.add_argument("--matrix", type=int, default=8192, help="rows and columns of the matrix product")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try this script")
@@ -77,22 +79,26 @@ class Measuring:
         self.setting = Case(OURS, 0, fmap_base=args.fmap_base, fmap_max=args.fmap_max, device=args.device)
 
     def all(self) -> None:
-        """The most important first. Raises OutOfTimeError."""
+        """The most important first; what has to be compiled may take minutes. Raises OutOfTimeError."""
         first, batch = self.args.res[0], self.args.batch[0]
         self.part("matrix product", self.matrix)
-        for res, pictures in [(res, batch) for res in self.args.res] + [(first, more) for more in self.args.batch[1:]]:
-            self.part(f"ours at {res} px, batch {pictures}", self.ours, res, pictures)
-        self.part("pictures", self.data, first, batch)
+        for number, compiled in enumerate(self.args.compile):
+            for res in self.args.res:
+                self.part(f"ours at {res} px, compile {compiled}", self.ours, self.case(res, batch, compiled))
+            if number == 0:
+                self.part("pictures", self.data, self.case(first, batch, compiled))
+        for more in self.args.batch[1:]:
+            self.part(f"ours at {first} px, batch {more}", self.ours, self.case(first, more, compiled))
         if here(PEER):
             self.report[PEER] = peers.version(PEER)
             for res in dict.fromkeys((first, self.args.res[-1])):
-                self.part(f"{PEER} at {res} px", self.beside, res, batch)
+                self.part(f"{PEER} at {res} px", self.beside, replace(self.setting, res=res, batch=batch))
 
-    def part(self, name: str, function: Callable[..., None], *given: int) -> None:
+    def part(self, name: str, function: Callable[..., None], *given: Case) -> None:
         began = time.monotonic()
         try:
             function(*given)
-        except (SideFailed, ModuleNotFoundError, RuntimeError) as error:  # the other parts can still be measured
+        except (SideFailed, RuntimeError) as error:  # the other parts can still be measured
             self.report["failed"][name] = f"{type(error).__name__}: {error}"
             print(f"{name} failed: {error}", flush=True)
         write(self.args.json, self.report)
@@ -102,30 +108,28 @@ class Measuring:
         self.report["matrix_flop_per_s"] = rates = matrix_rates(self.args.matrix, self.args.device, self.args.rounds)
         print(f"bf16 matrix product: {median(rates) / 1e12:.3g} TFLOP/s ({self.args.matrix} cubed)", flush=True)
 
-    def ours(self, res: int, batch: int) -> None:
+    def ours(self, case: Case) -> None:
         rates = self.report["matrix_flop_per_s"]
-        self.report["ours"].append(row := alone(self.case(res, batch), self.args, median(rates) if rates else None))
+        self.report["ours"].append(row := alone(case, self.args, median(rates) if rates else None))
         print(ours_line(row), flush=True)
 
-    def data(self, res: int, batch: int) -> None:
-        from waiting import waiting  # pictures are packed with Pillow and tqdm, which may not be there
+    def data(self, case: Case) -> None:
+        self.report["data"].append(row := waiting(case, self.args.rounds, self.args.seconds))
+        print(f"{case.res} px with pictures: {row['host_share']:.2%} of the time in fetching them", flush=True)
 
-        self.report["data"].append(row := waiting(self.case(res, batch), self.args.rounds, self.args.seconds))
-        print(f"{res} px with pictures: {row['host_share']:.2%} of the time in fetching them", flush=True)
-
-    def beside(self, res: int, batch: int) -> None:
-        ours = replace(self.setting, res=res, batch=batch)
-        theirs = choices(replace(ours, side=PEER), half=True)
-        ours = [
-            as_it_comes(ours),
-            replace(as_it_comes(ours), precision="fp32"),
-        ]  # no more: each is compiled for a while
-        match = play(list(dict.fromkeys(ours)), theirs, self.args.rounds, self.args.seconds)
+    def beside(self, case: Case) -> None:
+        ours, theirs = (
+            choices(case, half=True, compiled=self.args.compile[-1:]),
+            choices(replace(case, side=PEER), half=True),
+        )
+        match = play(ours, theirs, self.args.rounds, self.args.seconds)
         self.report["matches"].append(match.as_json())
         print("\n".join(match.lines()), flush=True)
 
-    def case(self, res: int, batch: int) -> Case:
-        return as_it_comes(replace(self.setting, res=res, batch=batch, loss="relativistic"))
+    def case(self, res: int, batch: int, compiled: str) -> Case:
+        """Ours with the relativistic loss, in the precision it takes by itself."""
+        case = replace(self.setting, res=res, batch=batch, loss="relativistic")
+        return replace(as_it_comes(case), compile=compiled)
 
 
 def matrix_rates(size: int, device: str, repeat: int) -> list[float]:
@@ -174,25 +178,21 @@ def ours_line(row: dict) -> str:
 
 
 def goals(report: dict) -> list[str]:
-    """What was to be reached, a line each, and what was."""
-    lines, speeds = [], {}
-    for row in report["ours"]:
-        speeds.setdefault(row["res"], median(row["s_per_kimg"]))
-    for res, most in MOST_S_PER_KIMG.items():
-        if res in speeds:
-            lines.append(goal(f"{res} px, s/kimg", speeds[res], most))
-    shares = [row["limit_share"] for row in report["ours"] if row["res"] == max(speeds) and row["limit_share"]]
-    if shares:
-        lines.append(goal(f"{max(speeds)} px, of the matrix rate", shares[0], LEAST_SHARE, at_least=True))
-    if len(speeds) > 1:
-        low, high = min(speeds), max(speeds)
+    """What was to be reached, a line each, and what was: at each resolution by the fastest that was measured."""
+    best: dict[int, dict] = {}
+    for row in sorted(report["ours"], key=lambda row: median(row["s_per_kimg"])):
+        best.setdefault(row["res"], row)
+    speeds = {res: median(row["s_per_kimg"]) for res, row in best.items()}
+    lines = [goal(f"{res} px, s/kimg", speeds[res], most) for res, most in MOST_S_PER_KIMG.items() if res in speeds]
+    low, high = min(speeds, default=0), max(speeds, default=0)
+    if best and best[high]["limit_share"]:
+        lines.append(goal(f"{high} px, of the matrix rate", best[high]["limit_share"], LEAST_SHARE, at_least=True))
+    if low < high:
         lines.append(goal(f"cost of {high} px over {low} px, times", speeds[high] / speeds[low], (high / low) ** 2))
     lines += [goal(f"{row['res']} px, of the time for data", row["host_share"], MOST_WAITING) for row in report["data"]]
     for res in sorted(speeds.keys() & PUBLISHED.keys()):
-        least, most = PUBLISHED[res]
-        lines.append(
-            f"{res} px: {speeds[res]:.3g} s/kimg here, {least} to {most} published of stylegan2-ada-pytorch (V100)"
-        )
+        theirs = "{} to {}".format(*PUBLISHED[res])
+        lines.append(f"{res} px: {speeds[res]:.3g} s/kimg here, {theirs} published of stylegan2-ada-pytorch (V100)")
     return lines
 
 

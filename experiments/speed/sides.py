@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from pggan.config import TrainingConfig
+from pggan.compiling import Graphs, inductor
 from pggan.presets import preset, with_settings
 from pggan.schedule import Stage
 from pggan.state import new_state
@@ -25,7 +25,7 @@ COUNTED = 4  # pictures of the step whose operations are counted
 class Case:
     """A side and its settings. res: pixels; alpha: below 1 it fades; fmap_base, fmap_max: feature maps as in appendix A
     of Karras et al. 2018; precision: fp32, bf16, or amp (the peer's own float16); layout: contiguous or channels_last
-    (ours is always channels_last); compile: off, on or auto, where the project has that setting; threads: 0 for all.
+    (ours is always channels_last); compile: off or on (ours alone); threads: 0 for all.
     """
 
     side: str
@@ -48,11 +48,10 @@ class Case:
         return self.fmap_max
 
     def variant(self) -> str:
-        """What a side may choose for itself: `fp32 channels_last compile on`."""
-        return " ".join(
-            [self.precision, *([] if self.side == OURS else [self.layout])]
-            + ([f"compile {self.compile}"] if self.side == OURS and can_compile() else [])
-        )
+        """What a side may choose for itself: `fp32 compiled`, `bf16 channels_last`."""
+        if self.side == OURS:
+            return f"{self.precision} compiled" if self.compile == "on" else self.precision
+        return f"{self.precision} {self.layout}"
 
 
 class Side(Protocol):
@@ -82,11 +81,6 @@ def open_side(case: Case) -> Side:
     return PEERS[case.side](case)
 
 
-def can_compile() -> bool:
-    """Whether the project has a setting for torch.compile."""
-    return "compile" in {field.name for field in fields(TrainingConfig)}
-
-
 class Ours:
     """pggan, as train.py trains it but for the pictures: the paper's networks, grown once, alpha held still."""
 
@@ -99,12 +93,13 @@ class Ours:
             "latent": case.latent,
             "batch": str(case.batch),
             "penalty_every": case.penalty_every,
-            "compile": case.compile,
         }
         config = with_settings(preset("paintings", loss=case.loss), settings)
         self.case, self.cycle = case, case.penalty_every
         self.state = new_state(config, torch.device(case.device), precision=case.precision)
         self.state.grow()
+        if case.compile == "on":
+            self.state.graphs = Graphs(inductor)
         self.stage = Stage(case.res, 0, fade=FADE if case.alpha < 1 else 0, stable=FADE)
         self.state.nimg = round(case.alpha * FADE / case.batch) * case.batch if case.alpha < 1 else 0
         self.reals = reals(case)

@@ -43,6 +43,7 @@ def waiting(case: Case, rounds: int, seconds: float) -> dict:
     return {
         "res": case.res,
         "batch": case.batch,
+        "s_per_kimg": median(1000 * fetching / (steps * case.batch) for (_, fetching), _ in turns),
         "host_share": median(fetching / took for (took, fetching), _ in turns),
         "slower_by": [took / without - 1 for (took, _), without in turns],
     }
