@@ -42,20 +42,25 @@ def leaky_relu(x: Tensor, slope: float) -> Tensor:
 
 def input_gradient(outputs: Tensor, inputs: Tensor) -> Tensor:
     """The gradient of the sum of `outputs` at `inputs`, differentiable, and at no weight: nobody asks for that here."""
-    with _inputs_alone():
+    with inputs_alone():
         (gradient,) = torch.autograd.grad(outputs.sum(), inputs, create_graph=True)
     return gradient
 
 
 @contextmanager
-def _inputs_alone() -> Iterator[None]:
+def inputs_alone() -> Iterator[None]:
     """A Function cannot know which gradients autograd.grad was asked for, and would work out all of them."""
     global _weights_wanted
-    _weights_wanted = False
+    before, _weights_wanted = _weights_wanted, False
     try:
         yield
     finally:
-        _weights_wanted = True
+        _weights_wanted = before
+
+
+def weights_wanted() -> bool:
+    """Whether the backward pass under way is for more than the inputs of a network."""
+    return _weights_wanted
 
 
 class _Convolution(Function):

@@ -5,11 +5,16 @@ After Karras et al. 2018, section 2. Shapes: N pictures, Z latent, C channels. A
 be used again are dropped.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from pggan.archs import ARCHS, Arch
 from pggan.config import NetworkConfig
+from pggan.recompute import recomputed
 
 Rng = torch.Generator | None
 
@@ -22,7 +27,8 @@ class Growing(nn.Module):
 
     config: sizes; rng: where the initial weights are drawn from (None: torch's own).
     `res` is the resolution the network is at, in pixels of the shorter side; `half` the precision above 16 px, None
-    for full precision everywhere.
+    for full precision everywhere. recompute: whether parts are computed again for their gradients, and of their
+    activations none is kept.
     """
 
     keeps_rgb = False
@@ -31,6 +37,7 @@ class Growing(nn.Module):
         super().__init__()
         self.config, self.arch = config, ARCHS[config.arch]
         self.half: torch.dtype | None = None
+        self.recompute = False
         self.blocks = nn.ModuleDict()
         self.rgb = nn.ModuleDict()
         start = config.stages()[0]
@@ -72,6 +79,17 @@ class Growing(nn.Module):
         return self.grown and (isinstance(alpha, Tensor) or alpha < 1)
 
     def _run(self, part: nn.Module, res: int, x: Tensor, *more: Tensor | None) -> Tensor:
+        """A part's output."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self._compute(part, res, x, *more)
+
+        def later(*given: Tensor | None) -> Tensor:
+            return functional_call(part, {name: buffer.clone() for name, buffer in part.named_buffers()}, given)
+
+        runs = (partial(self._compute, run, res) for run in (part, later))  # batch norm measures the first time only
+        return recomputed(*runs, [*part.parameters()], x, *more)
+
+    def _compute(self, part: Callable[..., Tensor], res: int, x: Tensor, *more: Tensor | None) -> Tensor:
         """A part's output, in half precision if the network has one and the resolution bears it."""
         if self.half is None:
             return part(x, *more)

@@ -22,9 +22,10 @@ HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 PLAIN = (
     *("nimg", "attempt", "stage_start", "stage_seconds", "lr_factor", "growth", "counts", "metrics_bytes", "data"),
     *("threads", "precision", "pieces", "decided", "speeds", "seconds", "plan", "measured", "best", "compiled"),
+    "recompute",
 )
 # what checkpoints of earlier versions lack
-LATER = {"measured": -1, "best": {}, "compiled": False, "augment": {}}
+LATER = {"measured": -1, "best": {}, "compiled": False, "augment": {}, "recompute": False}
 
 
 @dataclass
@@ -35,6 +36,7 @@ class TrainState:
     only where a stage has a clock; lr_factor: halved by each rollback; growth: the entries of growth.json;
     sums, counts: the losses since the last record, and how often each was there; metrics_bytes: length of
     metrics.jsonl; data: fingerprint; precision: fp32, bf16 or fp16; pieces: parts that a batch is trained in;
+    recompute: whether activations are computed again and not kept;
     decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated;
     measured: nimg of the last evaluation; best: {resolution: the quality of best-RES.pt, lower is better};
     compiled: whether the steps of this stage are; augment: p, and the average it is steered by (augment_control.py).
@@ -67,6 +69,7 @@ class TrainState:
     best: dict[str, float] = field(default_factory=dict)
     compiled: bool = False
     augment: dict[str, torch.Tensor] = field(default_factory=dict)
+    recompute: bool = False
 
     def __post_init__(self):
         self.graphs = Graphs()
@@ -112,6 +115,7 @@ class TrainState:
         self.average.eval()
         self.renew_adam(carry=self.config.training.adam_at_growth == "carry")
         self.stage_start, self.stage_seconds, self.pieces, self.decided = self.nimg, 0.0, 1, decided or {}
+        self.recompute = False
 
     def renew_adam(self, carry: bool) -> None:
         """Adam over the networks as they now are, with the moments it had or with none."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pggan import augment_control, ema, turns
+from pggan import augment_control, compiling, ema, turns
 from pggan.augment import augment_draws
 from pggan.augment_settings import augmentation
 from pggan.config import at, faded
@@ -65,7 +65,7 @@ def gradients(
 ) -> list[dict[str, Tensor]]:
     """The gradients of a turn, in the network's parameters, and the stats of its parts.
 
-    No weight is changed here, so that what ran out of memory can be tried again, in more parts.
+    No weight is changed here, so that what ran out of memory can be tried again: in more parts, then with less kept.
     """
     measured = [(buffer, buffer.clone()) for part in (state.G, state.D) for buffer in part.buffers()]
     while True:
@@ -74,19 +74,22 @@ def gradients(
             parts = given.parts(state.pieces, state.config.network.stddev_group)
             return [_backward(state, turn, network, part, now, len(parts)) for part in parts]
         except (RuntimeError, MemoryError) as error:
-            more = more_pieces(state) if out_of_memory(error) else None
-            if more is None:
+            resort = next_resort(state) if out_of_memory(error) else None
+            if resort is None:
                 raise
         for buffer, before in measured:  # what batch norm has seen
             buffer.copy_(before)
-        _make_room(state, network, more, say)
+        _make_room(state, network, *resort, say)
 
 
 def _backward(
     state: TrainState, turn: Turn, network: Growing, part: Inputs, now: Numbers, parts: int
 ) -> dict[str, Tensor]:
     """Adds a part's share to the gradients; its stats."""
-    found, stats = state.graphs.gradients(turn, state.config.training, state.G, state.D, part, now)
+    state.G.recompute = state.D.recompute = state.recompute
+    # a compiler would find the second computation to be the first one, and keep that
+    find = compiling.gradients if state.recompute else state.graphs.gradients
+    found, stats = find(turn, state.config.training, state.G, state.D, part, now)
     for parameter, gradient in zip(network.parameters(), found, strict=True):
         if gradient is None:  # of a layer that is not used now
             continue
@@ -113,15 +116,27 @@ def more_pieces(state: TrainState) -> int | None:
     return next((n for n in range(2 * state.pieces, groups + 1) if groups % n == 0), None)
 
 
-def _make_room(state: TrainState, network: Growing, pieces: int, say: Say) -> None:
+def next_resort(state: TrainState) -> tuple[int, bool] | None:
+    """(parts, whether activations are computed again) with which to try once more; None when nothing is left to try.
+
+    Parts come first: they cost little time. Activations are computed again where the smallest part does not fit.
+    """
+    pieces = more_pieces(state)
+    if pieces:
+        return pieces, state.recompute
+    return None if state.recompute else (state.pieces, True)
+
+
+def _make_room(state: TrainState, network: Growing, pieces: int, recompute: bool, say: Say) -> None:
     network.zero_grad()
     if state.device.type == "cuda":
         torch.cuda.empty_cache()
-    state.pieces = pieces
-    say(
-        f"out of memory at {state.res} px: from here on a batch of {state.batch()} is trained as {pieces} parts of "
-        f"{state.batch() // pieces}, their gradients added up"
-    )
+    size = state.batch() // pieces
+    how = f"a batch of {state.batch()} is trained as {pieces} parts of {size}, their gradients added up"
+    if recompute > state.recompute:
+        how = "activations are not kept but computed again for the gradients, which takes about half as long again"
+    state.pieces, state.recompute = pieces, recompute
+    say(f"out of memory at {state.res} px: from here on {how}")
 
 
 def inputs(state: TrainState, reals: Tensor) -> Inputs:

@@ -177,6 +177,7 @@ def roll_back(run: Run, failed: TrainState, error: NonFiniteError) -> TrainState
     state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
     if state.res == failed.res:
         state.stage_seconds, state.pieces = failed.stage_seconds, failed.pieces  # a stage's clock counts what failed
+        state.recompute = failed.recompute
     state.best = failed.best  # the file of the best is still there
     state.metrics_bytes = run.folder.metrics.stat().st_size
     state.log("rollback", state.res, str(error), {"failed_nimg": failed.nimg, "lr_factor": state.lr_factor})

@@ -10,6 +10,7 @@ from runs import ROOT
 # A module may import those of lower rank. `data` and `metrics` are rooms of their own.
 RANKS = {
     **dict.fromkeys(("errors", "functions", "randomness"), 0),
+    "recompute": 1,
     **dict.fromkeys(("augment_settings", "config", "cli", "noise"), 1),
     **dict.fromkeys(("presets", "budget", "validation", "layers", "losses", "checkpoint"), 2),
     "augment": 2,
