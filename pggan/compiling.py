@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from pggan import turns
+from pggan import ema, turns
 from pggan.config import TrainingConfig
+from pggan.errors import UserError, out_of_memory
 from pggan.networks import Growing
 from pggan.turns import Inputs, Numbers, Turn
 
@@ -40,31 +41,59 @@ def gradients(turn: Turn, settings: TrainingConfig, G: Growing, D: Growing, give
 class Graphs:
     """`gradients` by compiled graphs, one for each turn and shape of what goes in.
 
-    compiler: None for no graphs: the reference.
+    compiler: None for no graphs: the reference. must: what cannot be compiled is an error; else it is said, and the
+    steps are taken without.
     """
 
-    def __init__(self, compiler: Compiler | None = None):
-        self.compiler, self.known = compiler, {}
+    def __init__(self, compiler: Compiler | None = None, must: bool = True, say: Callable[[str], None] = print):
+        self.compiler, self.must, self.say = compiler, must, say
+        self.known: dict[tuple, Graph] = {}
 
     def gradients(
         self, turn: Turn, settings: TrainingConfig, G: Growing, D: Growing, given: Inputs, now: Numbers
     ) -> Found:
-        """See the function of this name."""
-        if self.compiler is None:
-            return gradients(turn, settings, G, D, given, now)
-        leaves, build = tree_flatten([tensors(G), tensors(D), vars(given), vars(now)])
-        values = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        key = (turn.__name__, *(tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in leaves))
+        """See the function of this name. Raises UserError where a graph must be, and cannot."""
+        graph, values = self.graph(turn, settings, G, D, given, now) if self.compiler else (None, [])
+        return graph(values) if graph else gradients(turn, settings, G, D, given, now)
+
+    def graph(
+        self, turn: Turn, settings: TrainingConfig, G: Growing, D: Growing, given: Inputs, now: Numbers
+    ) -> tuple["Graph | None", list[Tensor]]:
+        """(the graph for what goes in, compiled now if it is the first of its kind; the tensors it takes)."""
+        leaves, build = tree_flatten([ema.tensors(G), ema.tensors(D), vars(given), vars(now)])
+        key = (turn.__name__, *(_kind(leaf) for leaf in leaves))
         if key not in self.known:
-            self.known[key] = Graph(turn, settings, G, D, leaves, build, self.compiler)
-        return self.known[key](values)
+            try:
+                self.known[key] = Graph(turn, settings, G, D, leaves, build, self.compiler)
+            except Exception as error:  # of the compiler's making, of whatever kind
+                if out_of_memory(error):
+                    raise
+                what = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+                if self.must:
+                    raise UserError(f"the step cannot be compiled here ({what}): use --compile off") from error
+                self.say(f"the step cannot be compiled here, and is taken as it is ({what})")
+                self.compiler = None
+                return None, []
+        return self.known[key], [leaf.detach() for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _kind(leaf: object) -> object:
+    """What a graph is made for: of a tensor all but its content."""
+    return (leaf.dtype, leaf.device, leaf.shape, leaf.stride()) if isinstance(leaf, Tensor) else leaf
 
 
 class Graph:
-    """One turn, traced and compiled for `leaves`, the content of what `gradients` is given."""
+    """One turn, traced and compiled for `leaves`, which `build` makes what the turn takes."""
 
     def __init__(
-        self, turn: Turn, settings: TrainingConfig, G: Growing, D: Growing, leaves: list, build, compiler: Compiler
+        self,
+        turn: Turn,
+        settings: TrainingConfig,
+        G: Growing,
+        D: Growing,
+        leaves: list,
+        build: TreeSpec,
+        compiler: Compiler,
     ):
         self.used, self.names = [], []
 
@@ -80,20 +109,15 @@ class Graph:
             self.used, self.names = [gradient is not None for gradient in found], [*stats]
             return *(gradient for gradient in found if gradient is not None), *stats.values()
 
-        values = [leaf.detach() for leaf in leaves if isinstance(leaf, Tensor)]
-        graph = make_fx(flat, tracing_mode="fake")(*values)
+        graph = make_fx(flat, tracing_mode="fake")(*(leaf.detach() for leaf in leaves if isinstance(leaf, Tensor)))
         like = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
         self.function = compiler(graph, like)
 
     @torch.no_grad()
     def __call__(self, values: list[Tensor]) -> Found:
-        made = iter(self.function(*(value.detach() for value in values)))
+        made = iter(self.function(*values))
         found = [next(made) if used else None for used in self.used]
         return found, dict(zip(self.names, made, strict=True))
-
-
-def tensors(network: nn.Module) -> dict[str, Tensor]:
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def _with(network: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Tensor]:

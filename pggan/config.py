@@ -207,7 +207,11 @@ class TrainingConfig:
     threads: int = 0
     """CPU threads; 0: as many as torch likes. Stored with the run, for exact resuming."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Above 16 px. auto: bf16 on a GPU that has it, else fp16 with loss scaling on a GPU, fp32 on a CPU."""
+    """Above 16 px. auto: bf16 on a GPU or CPU that computes with it, else fp16 with loss scaling on a GPU, fp32 on a
+    CPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Make one compiled function of each turn of a step (needs a C++ compiler). auto: where a stage is long enough to
+    repay the minutes it takes. off is the reference."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
     """
     batch = int(at(config.training.batch, res))
     few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
-    state = _state_at(config, res, device)
+    state = state_at(config, res, device)
     lazy = config.training.penalty_every  # of so many steps one has the penalty, and needs the most memory
     took = _timed(state, few, lazy)
     tried = batch if took * batch / few < SLOW_STEP else few
@@ -116,14 +116,14 @@ def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
         torch.cuda.reset_peak_memory_stats(device)
         took = _mean_time(state, tried, lazy)
         return Rehearsed(tried / took, torch.cuda.max_memory_allocated(device), state.pieces)
-    with MemoryWatch(_lasting(state)) as watch:
+    with MemoryWatch(lasting(state)) as watch:
         took = _timed(state, tried, lazy)
     if took < SLOW_STEP or lazy > 1:
         took = _mean_time(state, tried, lazy)
     return Rehearsed(tried / took, watch.alive + (watch.peak - watch.alive) * batch / tried, state.pieces)
 
 
-def _state_at(config: Config, res: int, device: torch.device) -> TrainState:
+def state_at(config: Config, res: int, device: torch.device) -> TrainState:
     first = max(config.network.ends()[0], res // 2) if res > config.network.ends()[0] else res
     network = replace(config.network, start_res=first, max_res=res)
     precision = pick_precision(config.training.precision, device)
@@ -158,7 +158,7 @@ def _finish(device: torch.device) -> None:
         torch.accelerator.synchronize()
 
 
-def _lasting(state: TrainState) -> list[torch.Tensor]:
+def lasting(state: TrainState) -> list[torch.Tensor]:
     """The tensors of a state that is between two steps: networks, gradients, moments."""
     tensors = [tensor for net in (state.G, state.D, state.average) for tensor in ema.tensors(net).values()]
     tensors += [weight.grad for net in (state.G, state.D) for weight in net.parameters() if weight.grad is not None]

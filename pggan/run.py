@@ -154,6 +154,7 @@ class Run:
             "growth/batch": state.batch(),
             "growth/lr": at(config.training.lr, state.res) * state.lr_factor,
             "growth/attempt": state.attempt,
+            **({"growth/augment_p": state.augment["p"].item()} if config.training.augment_control else {}),
             "speed/images_per_s": self.speed,
             "speed/data_share": self.spent["data"] / seconds,
             "speed/other_share": max(0.0, 1 - self.spent["step"] / seconds),

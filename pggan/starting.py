@@ -70,7 +70,7 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
     anew = {"metrics_bytes": 0, "data": "", "seconds": 0.0, "plan": [], "decided": {}, "speeds": {}, "pieces": 1}
-    anew |= {"measured": -1, "best": {}, "recompute": False}
+    anew |= {"measured": -1, "best": {}, "recompute": False, "compiled": None}
     return {**values, **anew, "precision": pick_precision(config.training.precision, device)}
 
 

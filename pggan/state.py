@@ -25,7 +25,7 @@ PLAIN = (
     "recompute",
 )
 # what checkpoints of earlier versions lack
-LATER = {"measured": -1, "best": {}, "compiled": False, "augment": {}, "recompute": False}
+LATER = {"measured": -1, "best": {}, "compiled": None, "augment": {}, "recompute": False}
 
 
 @dataclass
@@ -39,7 +39,8 @@ class TrainState:
     recompute: whether activations are computed again and not kept;
     decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated;
     measured: nimg of the last evaluation; best: {resolution: the quality of best-RES.pt, lower is better};
-    compiled: whether the steps of this stage are; augment: p, and the average it is steered by (augment_control.py).
+    compiled: whether the steps of this stage are (None: not decided yet); augment: p, and the average of the sureness
+    of D that it is steered by (augment_control.py).
     """
 
     config: Config
@@ -67,7 +68,7 @@ class TrainState:
     plan: list[dict] = field(default_factory=list)
     measured: int = -1
     best: dict[str, float] = field(default_factory=dict)
-    compiled: bool = False
+    compiled: bool | None = None
     augment: dict[str, torch.Tensor] = field(default_factory=dict)
     recompute: bool = False
 
@@ -116,6 +117,7 @@ class TrainState:
         self.renew_adam(carry=self.config.training.adam_at_growth == "carry")
         self.stage_start, self.stage_seconds, self.pieces, self.decided = self.nimg, 0.0, 1, decided or {}
         self.recompute = False
+        self.compiled = None
 
     def renew_adam(self, carry: bool) -> None:
         """Adam over the networks as they now are, with the moments it had or with none."""
@@ -132,7 +134,7 @@ class TrainState:
 
     def finite(self) -> bool:
         """Whether all weights, moments and sums are finite numbers."""
-        tensors = [*self.sums.values()]
+        tensors = [*self.sums.values(), *self.augment.values()]
         for network in (self.G, self.D, self.average):
             tensors += ema.tensors(network).values()
         for optimizer in (self.adam_g, self.adam_d):

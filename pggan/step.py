@@ -35,8 +35,9 @@ def step(state: TrainState, stage: Stage, reals: Tensor, say: Say = print) -> No
     if settings.clip:
         clip_weights(state.D, settings.clip)
     if settings.augment_control and "sureness" in stats:
-        moved = augment_control.adjust(*state.augment.values(), stats["sureness"], state.batch(), settings)
-        state.augment = dict(zip(state.augment, moved, strict=True))
+        p, sureness = state.augment["p"], state.augment["sureness"]
+        p, sureness = augment_control.adjust(p, sureness, stats["sureness"], state.batch(), settings)
+        state.augment = {"p": p, "sureness": sureness}
     stats |= take_turn(state, turns.generator, given, now, say)
 
     seen = state.nimg + state.batch()

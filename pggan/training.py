@@ -13,6 +13,7 @@ from pggan.data.batches import Pictures
 from pggan.data.packing import Pack
 from pggan.errors import Diverged, Interrupted, UserError, out_of_memory
 from pggan.folder import RunFolder
+from pggan.preparing import Preparation
 from pggan.rehearsal import images_per_s
 from pggan.run import NonFiniteError, Run, Signals
 from pggan.schedule import Decision
@@ -78,7 +79,8 @@ def go_on(folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[
     run = Run(folder, state, before, clock, came)
     with Signals() as signals:
         try:
-            run_stages(run, state, pictures, signals)
+            with Preparation() as ahead:
+                run_stages(run, state, pictures, signals, ahead)
         except Interrupted as interrupted:
             run.progress.say(f"saved at {interrupted.nimg / 1000:.2f} kimg; the same command goes on from there")
             raise interrupted from None
@@ -86,7 +88,7 @@ def go_on(folder: RunFolder, state: TrainState, pictures: Pack, clock: Callable[
             run.close()
 
 
-def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> None:
+def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals, ahead: Preparation) -> None:
     """All stages that are left, from wherever `state` is."""
     settle(run, state)
     run.save(state)  # something to roll back to, and a disk that cannot be written is found out now
@@ -94,6 +96,7 @@ def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals) -> Non
         stage = state.stage()
         pictures = pictures_at(pack, state)
         run.measure_reals(pack, state)
+        ahead.open_graphs(state, stage, run.wall(), run.progress.say)
         try:
             while not (decision := run.finished(state, stage)):
                 with run.watch("step"):

@@ -8,7 +8,7 @@ from pggan.errors import UserError
 CHANGEABLE = {
     *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
     *("record_kimg", "sample_kimg", "grid", "wandb", "tensorboard", "device", "threads", "cache", "dry_run"),
-    "measure_kimg",
+    *("measure_kimg", "compile"),
     *("budget", "budget_share"),
     "plan",  # its content is compared
 }

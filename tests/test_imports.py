@@ -21,6 +21,7 @@ RANKS = {
     "state": 6,
     **dict.fromkeys(("evaluation", "folder", "picture_sets", "progress", "step"), 7),
     "rehearsal": 9,
+    "preparing": 9.5,
     **dict.fromkeys(("growth", "run", "starting"), 8),
     "training": 10,
 }

@@ -228,7 +228,7 @@ def test_the_speed_is_about_that_of_a_run(settings, monkeypatch):
     monkeypatch.setattr(rehearsal.time, "perf_counter", time.process_time)
     config = settings("--batch", 32, "--max-res", 16, "--fmap-base", 256, "--fmap-max", 32)
     expected = rehearse(config, 16, CPU).images_per_s
-    state = rehearsal._state_at(config, 16, CPU)
+    state = rehearsal.state_at(config, 16, CPU)
     rehearsal._timed(state, 32)
     start = time.process_time()
     for _ in range(5):
@@ -277,7 +277,7 @@ def test_the_watch_counts_storages_once_and_forgets_what_is_freed():
 def profiled_peak(state, batch: int) -> int:
     """Bytes at the most in one step, by the profiler's record of every allocation; it sees no end of older tensors."""
     grads = [weight.grad for net in (state.G, state.D) for weight in net.parameters()]
-    base = storages(rehearsal._lasting(state)) - storages([grad for grad in grads if grad is not None])
+    base = storages(rehearsal.lasting(state)) - storages([grad for grad in grads if grad is not None])
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         rehearsal._timed(state, batch)
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -293,17 +293,17 @@ def test_the_memory_is_what_the_profiler_sees(settings, arch, loss):
     """Within a sixth: buffers that a kernel makes and frees by itself are seen by the profiler alone."""
     config = settings("--batch", 16, "--max-res", 32, "--fmap-base", 256, "--fmap-max", 16, arch=arch, loss=loss)
     cost = rehearse(config, 32, CPU)
-    state = rehearsal._state_at(config, 32, CPU)
+    state = rehearsal.state_at(config, 32, CPU)
     rehearsal._timed(state, 4)
     assert cost.memory == pytest.approx(profiled_peak(state, 16), rel=1 / 6)
 
 
 def test_between_two_steps_all_that_lasts_is_counted(settings):
-    state = rehearsal._state_at(settings(), 8, CPU)
+    state = rehearsal.state_at(settings(), 8, CPU)
     rehearsal._timed(state, 4)
-    with MemoryWatch(rehearsal._lasting(state)) as watch:
+    with MemoryWatch(rehearsal.lasting(state)) as watch:
         rehearsal._timed(state, 4)
-    assert watch.alive == pytest.approx(storages(rehearsal._lasting(state)), abs=200)  # and the last losses
+    assert watch.alive == pytest.approx(storages(rehearsal.lasting(state)), abs=200)  # and the last losses
 
 
 def test_memory_of_a_few_pictures_is_scaled_to_the_batch(settings, monkeypatch):

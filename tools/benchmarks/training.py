@@ -176,7 +176,7 @@ def peak_bytes(trial: Trial, config: Config, alpha: float, packed: Pack) -> int:
         if config != uncompiled(config):
             trial = Trial(uncompiled(config), trial.state.res, alpha, packed, trial.device)
             trial.cycle()
-        with rehearsal.MemoryWatch(rehearsal._lasting(trial.state)) as watch:
+        with rehearsal.MemoryWatch(rehearsal.lasting(trial.state)) as watch:
             trial.cycle()
         return watch.peak
     finish(trial.device)

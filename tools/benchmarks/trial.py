@@ -28,7 +28,7 @@ class Trial:
     """
 
     def __init__(self, config: Config, res: int, alpha: float, packed: Pack, device: torch.device):
-        self.state = rehearsal._state_at(config, res, device)
+        self.state = rehearsal.state_at(config, res, device)
         self.steps_a_cycle = config.training.penalty_every
         cycle = self.steps_a_cycle * self.state.batch()
         self.state.nimg = -(-FAR // cycle) * cycle
