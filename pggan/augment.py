@@ -31,7 +31,7 @@ BRIGHTNESS, SATURATION, CONTRAST = (-0.5, 0.5), (0.0, 2.0), (0.5, 1.5)
 def augment_draws(stream: Stream, purpose: str, index: int, count: int, device: torch.device) -> Tensor:
     """float32 [count, DRAWS], uniform in [0, 1): those of the images index .. index + count - 1."""
     words = stream.words(purpose, index, count, DRAWS) >> np.uint64(40)  # 24 bits: rounding would give 1
-    return torch.from_numpy(words.astype(np.float32) * np.float32(2.0**-24)).to(device)
+    return torch.from_numpy(words.astype(np.float32) * np.float32(2.0**-24)).to(device, non_blocking=True)
 
 
 def augment(images: Tensor, draws: Tensor, p: float | Tensor, pieces: Augmentation) -> Tensor:

@@ -7,7 +7,7 @@ from pggan.randomness import Stream
 
 def latents(stream: Stream, purpose: str, index: int, count: int, width: int, device: torch.device) -> torch.Tensor:
     """[count, width] ~ N(0, 1): the latents of the images index .. index + count - 1."""
-    return torch.from_numpy(stream.normal(purpose, index, count, width)).to(device)
+    return torch.from_numpy(stream.normal(purpose, index, count, width)).to(device, non_blocking=True)
 
 
 def noise_maps(

@@ -197,12 +197,18 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """`auto`: bf16 on a GPU that has it, fp16 on one that has not, fp32 elsewhere."""
+    """`auto`: bf16 on a GPU or CPU that computes with it, fp16 on another GPU, fp32 elsewhere."""
     if name != "auto":
         return name
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor has instructions for it (AVX-512, AMX, ARM): without, it is many times slower than fp32."""
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch before 2.12
+    return any(have for name, have in known.items() if name.endswith("bf16"))
 
 
 def default_folder(config: Config) -> str:

@@ -115,6 +115,15 @@ def test_only_the_warning_of_read_only_pictures_is_silenced(tmp_path, monkeypatc
         pictures(pack)
 
 
+@pytest.mark.parametrize("random_crop", [False, True])
+def test_the_gather_of_a_gpu_takes_the_same_pixels(tmp_path, random_crop):
+    """Its one indexing, run on the CPU."""
+    source = pictures(packed(tmp_path, 1.25), True, random_crop)
+    wanted = source.batch(3, 50)
+    source._stacked = source._indexed
+    assert torch.equal(source.batch(3, 50), wanted)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("room", [0.5, 0.0])
 def test_a_gpu_gives_the_same_images_whether_it_holds_the_pictures_or_not(tmp_path, monkeypatch, room):

@@ -117,12 +117,16 @@ def test_what_cannot_be_compiled_is_one_line_or_goes_uncompiled_and_says_so(must
 
 
 def test_a_compiler_without_memory_is_no_broken_compiler():
+    """It is taken for what it is: the step goes on in smaller parts, and without keeping activations."""
+
     def starved(graph, like):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    state = grown("--stddev-group", 8, graphs=Graphs(starved))
-    with pytest.raises(torch.OutOfMemoryError):
-        steps(state, STABLE)
+    said = []
+    state = grown(graphs=Graphs(starved, say=said.append))
+    step(state, STABLE, torch.zeros(8, 3, 32, 32), said.append)
+    assert state.pieces == 2 and state.recompute
+    assert said and all("out of memory" in line for line in said)
 
 
 # ---- whether
@@ -201,24 +205,29 @@ def test_the_process_beside_the_training_is_gone_when_the_run_is(settings, monke
 
 @pytest.mark.slow
 def test_a_hundred_compiled_steps_are_those_of_the_reference_but_for_rounding():
-    flags = ["--start-res", 8, "--max-res", 16, "--fmap-base", 64, "--fmap-max", 8]
-    made = []
-    for graphs in (Graphs(), Graphs(inductor)):
-        state = new_state(make_settings(Path("cache"), Path("run"), "--batch", 8, *flags), CPU)
-        state.graphs = graphs
-        for number in range(100):
-            rng = torch.Generator().manual_seed(number)
-            step(state, Stage(8, 0, 0, 10**6), torch.rand(8, 3, 8, 8, generator=rng) * 2 - 1)
-            state.nimg += 8
-        made.append(state)
-    reference, compiled = made
-    assert len(compiled.graphs.known) == 2
-    for name, total in reference.sums.items():
-        assert compiled.sums[name].item() == pytest.approx(total.item(), rel=0.02, abs=0.02 * 100), name
-    weights = [torch.cat([p.detach().flatten() for p in s.G.parameters()]) for s in made]
-    start = new_state(reference.config, CPU)
-    moved = (weights[0] - torch.cat([p.detach().flatten() for p in start.G.parameters()])).norm()
-    assert 0 < (weights[1] - weights[0]).norm() < 0.05 * moved
+    """Weights move alike to 1e-3. A rounding that lands on the other side of a leaky ReLU's kink bends the path of some
+    seeds, as a change of 1e-7 to the first weights does to the reference: so the median of seeds counts."""
+    graphs, apart = Graphs(inductor), []
+    for seed in range(5):
+        moved, losses = [], []
+        for way in (Graphs(), graphs):
+            sizes = ["--start-res", 8, "--max-res", 8, "--fmap-base", 64, "--fmap-max", 8, "--seed", seed]
+            state = new_state(make_settings(Path("cache"), Path("run"), "--batch", 8, *sizes), CPU)
+            state.graphs, begun = way, weights_of(state)
+            for number in range(100):
+                rng = torch.Generator().manual_seed(number)
+                step(state, Stage(8, 0, 0, 10**6), torch.rand(8, 3, 8, 8, generator=rng) * 2 - 1)
+                state.nimg += 8
+            moved.append(weights_of(state) - begun)
+            losses.append(state.sums["d"].item())
+        assert losses[1] == pytest.approx(losses[0], rel=0.02)
+        apart.append(float((moved[1] - moved[0]).norm() / moved[0].norm()))
+    assert len(graphs.known) == 2
+    assert sorted(apart)[2] < 1e-3 and max(apart) < 0.5, apart
+
+
+def weights_of(state: TrainState) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in state.G.parameters()])
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from pggan.layers import minibatch_stddev
 from pggan.losses import LOSSES
 from pggan.networks import Generator
 from pggan.schedule import Stage
+from pggan.starting import pick_precision
 from pggan.state import TrainState, new_state, state_from
 from pggan.step import inputs, more_pieces, penalty_weights, step
 from pggan.training import train
@@ -487,3 +488,13 @@ def test_every_kind_that_is_interrupted_goes_on_bit_for_bit(settings, monkeypatc
     run = train(settings(*flags, arch=arch, loss=loss))
     assert_same_run(whole, run)
     assert (arch == "dcgan") == any("running_mean" in name for name in latest(run)["average"])
+
+
+@pytest.mark.parametrize(
+    ("known", "picked"),
+    [({"avx2": True, "avx512_bf16": False}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")],
+)
+def test_a_cpu_computes_in_bf16_where_it_has_the_instructions(monkeypatch, known, picked):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert pick_precision("auto", CPU) == picked
+    assert pick_precision("fp32", CPU) == "fp32"

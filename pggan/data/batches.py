@@ -52,14 +52,26 @@ class Pictures:
         return self._gather(self.stream.order(index, count, len(self)), corners, flips)
 
     def _gather(self, numbers: np.ndarray, corners: np.ndarray, flips: np.ndarray) -> torch.Tensor:
-        places = zip(numbers.tolist(), *corners.T.tolist(), flips.tolist(), strict=True)
-        views = [self._view(*place) for place in places]
-        pixels = torch.stack(views).to(self.device).permute(0, 3, 1, 2)  # [count, 3, H, W], in one copy
+        gather = self._indexed if self.pixels.is_cuda else self._stacked
+        pixels = gather(numbers, corners, flips).permute(0, 3, 1, 2)  # [count, 3, H, W]
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
+
+    def _stacked(self, numbers: np.ndarray, corners: np.ndarray, flips: np.ndarray) -> torch.Tensor:
+        """uint8 [count, H, W, 3], picture by picture, in one copy: what a mapped file is read fastest by."""
+        places = zip(numbers.tolist(), *corners.T.tolist(), flips.tolist(), strict=True)
+        return torch.stack([self._view(*place) for place in places]).to(self.device, non_blocking=True)
 
     def _view(self, number: int, top: int, left: int, flip: bool) -> torch.Tensor:
         view = self.pixels[number, top : top + self.height, left : left + self.width]  # [H, W, 3]
         return view.flip(1) if flip else view
+
+    def _indexed(self, numbers: np.ndarray, corners: np.ndarray, flips: np.ndarray) -> torch.Tensor:
+        """The same by one operation, which a GPU that holds the pictures is not waited for."""
+        columns = np.arange(self.width)
+        across = corners[:, 1:] + np.where(flips[:, None], columns[::-1], columns)  # [count, W]
+        down = corners[:, :1] + np.arange(self.height)  # [count, H]
+        places = (numbers[:, None, None], down[:, :, None], across[:, None, :])
+        return self.pixels[tuple(torch.from_numpy(at).to(self.device, non_blocking=True) for at in places)]
 
 
 def _tensor(mapped: np.ndarray) -> torch.Tensor:
