@@ -498,3 +498,9 @@ def test_a_cpu_computes_in_bf16_where_it_has_the_instructions(monkeypatch, known
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     assert pick_precision("auto", CPU) == picked
     assert pick_precision("fp32", CPU) == "fp32"
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("bf16", True), ("fp32", False)])
+def test_float32_is_whole_in_the_reference_and_may_be_tf32_beside_half_precision(precision, allowed):
+    new_state(SMALL().config, CPU, precision=precision)
+    assert torch.backends.cudnn.allow_tf32 is allowed and torch.backends.cuda.matmul.allow_tf32 is allowed
