@@ -2,19 +2,16 @@
 
 import os
 import time
-import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from pggan import ema
 from pggan.budget import decide, expected_speed, replayed
 from pggan.config import Config, at
 from pggan.errors import UserError, out_of_memory
 from pggan.folder import RunFolder
+from pggan.memory import MemoryWatch, computed_peak, lasting, step_of
 from pggan.networks import Discriminator, Generator
 from pggan.progress import duration
 from pggan.schedule import Stage, stage_of, stage_seconds
@@ -40,12 +37,19 @@ SECONDS_TO_START = 5.0  # of a budget, before the first step
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What a resolution is going to cost. memory: bytes of tensors at the most; parts: that a batch is trained in."""
+    """What a resolution is going to cost. memory: bytes of tensors at the most; parts: that a batch is trained in;
+    recomputed: activations are not kept."""
 
     images_per_s: float
     memory: float
     parts: int = 1
+    recomputed: bool = False
     estimated: bool = False
+
+    def remarks(self) -> list[str]:
+        parts = [f"in {self.parts} parts"] if self.parts > 1 else []
+        parts += ["recomputed"] if self.recomputed else []
+        return [", ".join(parts)] * bool(parts) + ["estimated"] * self.estimated
 
 
 def dry_run(config: Config) -> None:
@@ -80,7 +84,7 @@ def rehearse_all(config: Config, device: torch.device, start: int = 0) -> dict[i
     costs, started = {}, time.monotonic()
     for res in (res for res in config.network.stages() if res >= start):
         if costs and time.monotonic() - started > MOST_SECONDS:
-            costs[res] = estimate(costs, res)
+            costs[res] = estimate(config, costs, res, device)
             continue
         try:
             costs[res] = rehearse(config, res, device)
@@ -88,18 +92,22 @@ def rehearse_all(config: Config, device: torch.device, start: int = 0) -> dict[i
             if not out_of_memory(error):
                 raise
             raise UserError(
-                f"out of memory at {res} px, with the batch in as many parts as it can be: "
+                f"out of memory at {res} px, with the batch in as many parts as it can be and no activations kept: "
                 f"lower --batch, --fmap-base or --max-res"
             ) from None
     return costs
 
 
-def estimate(costs: dict[int, Rehearsed], res: int) -> Rehearsed:
-    """From the resolutions below: speed by their ratio, memory by that of the last two, or twice the last."""
+def estimate(config: Config, costs: dict[int, Rehearsed], res: int, device: torch.device) -> Rehearsed:
+    """Speed by the ratio of the resolutions below; memory computed, with as many parts as the last of them needed."""
     speed = expected_speed({str(known): cost.images_per_s for known, cost in costs.items()}, res)
-    *_, before, last = [None, *costs.values()]
-    growth = last.memory / before.memory if before else 2.0
-    return Rehearsed(speed, last.memory * growth, last.parts, estimated=True)
+    last, batch = [*costs.values()][-1], int(at(config.training.batch, res))
+    precision = pick_precision(config.training.precision, device)
+    state = state_at(replace(config, training=replace(config.training, precision=precision)), res, torch.device("cpu"))
+    groups = batch // (min(config.network.stddev_group, batch) or 1)
+    state.pieces = max(parts for parts in range(1, last.parts + 1) if groups % parts == 0)
+    state.recompute = last.recomputed
+    return Rehearsed(speed, computed_peak(state, batch), state.pieces, state.recompute, estimated=True)
 
 
 def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
@@ -115,12 +123,13 @@ def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         took = _mean_time(state, tried, lazy)
-        return Rehearsed(tried / took, torch.cuda.max_memory_allocated(device), state.pieces)
+        return Rehearsed(tried / took, torch.cuda.max_memory_allocated(device), state.pieces, state.recompute)
     with MemoryWatch(lasting(state)) as watch:
         took = _timed(state, tried, lazy)
     if took < SLOW_STEP or lazy > 1:
         took = _mean_time(state, tried, lazy)
-    return Rehearsed(tried / took, watch.alive + (watch.peak - watch.alive) * batch / tried, state.pieces)
+    peak = watch.alive + (watch.peak - watch.alive) * batch / tried
+    return Rehearsed(tried / took, peak, state.pieces, state.recompute)
 
 
 def state_at(config: Config, res: int, device: torch.device) -> TrainState:
@@ -141,11 +150,7 @@ def _mean_time(state: TrainState, batch: int, lazy: int) -> float:
 
 def _timed(state: TrainState, batch: int, number: int = 1) -> float:
     """Seconds of one step of `batch` black pictures, the `number`th of its stage."""
-    state.config = replace(state.config, training=replace(state.config.training, batch=str(batch)))
-    state.nimg = batch * number
-    stage = Stage(state.res, 0, fade=2 * state.nimg if state.G.grown else 0, stable=10**9)
-    width, height = state.config.network.size(state.res)
-    reals = torch.zeros(batch, 3, height, width, device=state.device)
+    stage, reals = step_of(state, batch, number)
     _finish(state.device)
     start = time.perf_counter()
     step(state, stage, reals, say=lambda text: None)
@@ -158,48 +163,9 @@ def _finish(device: torch.device) -> None:
         torch.accelerator.synchronize()
 
 
-def lasting(state: TrainState) -> list[torch.Tensor]:
-    """The tensors of a state that is between two steps: networks, gradients, moments."""
-    tensors = [tensor for net in (state.G, state.D, state.average) for tensor in ema.tensors(net).values()]
-    tensors += [weight.grad for net in (state.G, state.D) for weight in net.parameters() if weight.grad is not None]
-    for optimizer in (state.adam_g, state.adam_d):
-        tensors += [moment for moments in optimizer.state.values() for moment in moments.values()]
-    return tensors
-
-
 def images_per_s(config: Config, res: int, device: torch.device) -> float:
     """The speed to be expected at `res`, by a step or two."""
     return rehearse(config, res, device).images_per_s
-
-
-class MemoryWatch(TorchDispatchMode):
-    """The most bytes of tensors that are alive at a time: of those given, and of those made within it, by storages."""
-
-    def __init__(self, tensors: list[torch.Tensor] = ()):
-        super().__init__()
-        self.seen, self.alive, self.peak = set(), 0, 0
-        for tensor in tensors:
-            self._count(tensor.untyped_storage())
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return made
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        place, size = storage._cdata, storage.nbytes()
-        if place in self.seen:
-            return
-        self.seen.add(place)
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
-        weakref.finalize(storage, self._forget, place, size)
-
-    def _forget(self, place: int, size: int) -> None:
-        self.seen.discard(place)
-        self.alive -= size
 
 
 def plan_stages(
@@ -242,8 +208,7 @@ def _table(config: Config, stages: list[Stage], costs: dict[int, Rehearsed], nim
         lines.append(
             f"{stage.res:>4}px {batch:>6} {stage.fade / 1000:>10.2f} {stage.stable / 1000:>12.2f} "
             f"{cost.images_per_s:>9.1f} {cost.memory / 2**30:>6.2f} GiB {duration(took):>9}"
-            + (f"  in {cost.parts} parts" if cost.parts > 1 else "")
-            + ("  estimated" if cost.estimated else "")
+            + "".join(f"  {remark}" for remark in cost.remarks())
         )
     whole = (
         f"of a budget of {config.schedule.budget}" if config.schedule.budget else "for packing, saving and grids: more"

@@ -20,6 +20,7 @@ RANKS = {
     "compiling": 5.5,
     "state": 6,
     **dict.fromkeys(("evaluation", "folder", "picture_sets", "progress", "step"), 7),
+    "memory": 8,
     "rehearsal": 9,
     "preparing": 9.5,
     **dict.fromkeys(("growth", "run", "starting"), 8),

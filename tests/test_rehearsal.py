@@ -16,7 +16,8 @@ from pggan import rehearsal
 from pggan.budget import SLOWER
 from pggan.config import Config
 from pggan.errors import UserError
-from pggan.rehearsal import MemoryWatch, Rehearsed, dry_run, estimate, plan_stages, rehearse
+from pggan.memory import MemoryWatch, lasting
+from pggan.rehearsal import Rehearsed, dry_run, estimate, plan_stages, rehearse
 from pggan.training import train
 
 pytest_plugins = ["short_runs"]
@@ -79,10 +80,15 @@ def test_times_are_images_over_speed_and_those_of_a_clock_are_not_longer(setting
 
 
 def test_parts_and_estimates_are_marked(settings, monkeypatch, capsys):
-    costs = {4: Rehearsed(10.0, 2**30, parts=2), 8: Rehearsed(5.0, 2**31, estimated=True)}
+    costs = {
+        4: Rehearsed(10.0, 2**30, parts=2),
+        8: Rehearsed(5.0, 2**31, parts=4, recomputed=True),
+        16: Rehearsed(5.0, 2**31, recomputed=True, estimated=True),
+    }
     monkeypatch.setattr(rehearsal, "rehearse", lambda config, res, device: costs[res])
-    dry_run(settings())
-    assert [row["more"].strip() for row in rows(capsys.readouterr().out)] == ["in 2 parts", "estimated"]
+    dry_run(settings("--max-res", 16))
+    more = [row["more"].strip() for row in rows(capsys.readouterr().out)]
+    assert more == ["in 2 parts", "in 4 parts, recomputed", "recomputed  estimated"]
 
 
 # ---- budgets and plans
@@ -246,12 +252,21 @@ def test_resolutions_too_slow_to_try_are_estimated_from_those_before(settings, m
 
     monkeypatch.setattr(rehearsal, "rehearse", slow)
     monkeypatch.setattr(rehearsal.time, "monotonic", lambda: now[0])
-    costs = rehearsal.rehearse_all(settings("--max-res", 32), CPU)
+    config = settings("--max-res", 32)
+    costs = rehearsal.rehearse_all(config, CPU)
     assert tried == [4, 8] and [cost.estimated for cost in costs.values()] == [False, False, True, True]
     assert costs[16].images_per_s == pytest.approx(2.5) and costs[32].images_per_s == pytest.approx(0.625)
-    assert costs[16].memory == pytest.approx(900) and costs[32].memory == pytest.approx(2700)
-    alone = estimate({4: Rehearsed(10.0, 100, parts=2)}, 8)
-    assert (alone.images_per_s, alone.memory, alone.parts) == (pytest.approx(10 / SLOWER), 200, 2)
+    monkeypatch.undo()
+    counted = [rehearse(config, res, CPU).memory for res in (16, 32)]
+    assert [costs[res].memory for res in (16, 32)] == pytest.approx(counted, rel=0.001)  # but for Adam's counts
+
+
+def test_an_estimate_has_the_parts_of_the_resolution_below_as_far_as_the_batch_can(settings):
+    config = settings("--batch", "4:32,8:24", "--stddev-group", 4)
+    below = {4: Rehearsed(10.0, 100, parts=4, recomputed=True)}
+    cost = estimate(config, below, 8, CPU)
+    assert (cost.images_per_s, cost.parts, cost.recomputed) == (pytest.approx(10 / SLOWER), 3, True)
+    assert cost.memory < estimate(config, {4: Rehearsed(10.0, 100)}, 8, CPU).memory
 
 
 def storages(tensors: list[torch.Tensor]) -> int:
@@ -277,7 +292,7 @@ def test_the_watch_counts_storages_once_and_forgets_what_is_freed():
 def profiled_peak(state, batch: int) -> int:
     """Bytes at the most in one step, by the profiler's record of every allocation; it sees no end of older tensors."""
     grads = [weight.grad for net in (state.G, state.D) for weight in net.parameters()]
-    base = storages(rehearsal.lasting(state)) - storages([grad for grad in grads if grad is not None])
+    base = storages(lasting(state)) - storages([grad for grad in grads if grad is not None])
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         rehearsal._timed(state, batch)
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -301,9 +316,9 @@ def test_the_memory_is_what_the_profiler_sees(settings, arch, loss):
 def test_between_two_steps_all_that_lasts_is_counted(settings):
     state = rehearsal.state_at(settings(), 8, CPU)
     rehearsal._timed(state, 4)
-    with MemoryWatch(rehearsal.lasting(state)) as watch:
+    with MemoryWatch(lasting(state)) as watch:
         rehearsal._timed(state, 4)
-    assert watch.alive == pytest.approx(storages(rehearsal.lasting(state)), abs=200)  # and the last losses
+    assert watch.alive == pytest.approx(storages(lasting(state)), abs=200)  # and the last losses
 
 
 def test_memory_of_a_few_pictures_is_scaled_to_the_batch(settings, monkeypatch):

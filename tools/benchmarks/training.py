@@ -15,7 +15,7 @@ from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import finish, measured
 from benchmarks.trial import Trial, few, open_pack, uncompiled
-from pggan import rehearsal
+from pggan import memory
 from pggan.config import Config, at
 from pggan.data.packing import Pack
 from pggan.errors import UserError, out_of_memory
@@ -176,7 +176,7 @@ def peak_bytes(trial: Trial, config: Config, alpha: float, packed: Pack) -> int:
         if config != uncompiled(config):
             trial = Trial(uncompiled(config), trial.state.res, alpha, packed, trial.device)
             trial.cycle()
-        with rehearsal.MemoryWatch(rehearsal.lasting(trial.state)) as watch:
+        with memory.MemoryWatch(memory.lasting(trial.state)) as watch:
             trial.cycle()
         return watch.peak
     finish(trial.device)
