@@ -1,0 +1,137 @@
+"""How much memory a step takes at each resolution up to 1024 px, computed; and that computed is what is counted.
+
+    python experiments/memory/peaks.py --json results/memory/peaks.json
+
+Needs neither a GPU nor the memory. Some minutes on one core, most of them for the steps that are really taken.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from pggan.config import Config, at  # noqa: E402
+from pggan.memory import MemoryWatch, computed_peak, lasting, step_of  # noqa: E402
+from pggan.presets import preset, with_settings  # noqa: E402
+from pggan.rehearsal import state_at  # noqa: E402
+from pggan.step import step  # noqa: E402
+
+CPU = torch.device("cpu")
+# arch, loss, res, precision, recompute: steps of 4 pictures that a CPU can take in seconds
+CHECKED = [
+    ("paper", "logistic", 64, "fp32", False),
+    ("paper", "wgan-gp", 128, "fp32", False),
+    ("paper", "wgan-gp", 128, "fp32", True),
+    ("paper", "relativistic", 128, "fp32", False),
+    ("paper", "relativistic", 128, "fp32", True),
+    ("style", "logistic", 128, "fp32", False),
+    ("dcgan", "bce", 128, "fp32", False),
+    ("paper", "wgan-gp", 64, "bf16", False),
+    ("paper", "wgan-gp", 64, "bf16", True),
+]
+RESOLUTIONS = (256, 512, 1024)
+KINDS = [
+    *(("paintings", "paper", loss) for loss in ("logistic", "wgan-gp", "relativistic")),
+    ("paintings", "style", "logistic"),
+    ("paintings", "dcgan", "bce"),
+    *(("paper", "paper", loss) for loss in ("logistic", "wgan-gp", "relativistic")),
+]
+GROUP = 4
+
+
+def settings(name: str, arch: str, loss: str, precision: str, **more: object) -> Config:
+    """A preset with another arch and loss, to 1024 px."""
+    return with_settings(preset(name, arch=arch, loss=loss), {"max_res": 1024, "precision": precision, **more})
+
+
+def computed(config: Config, res: int, batch: int, recompute: bool) -> int:
+    """Bytes at the most in a step of `batch` pictures in mid-fade."""
+    state = state_at(config, res, CPU)
+    state.recompute = recompute
+    return computed_peak(state, batch)
+
+
+def counted(config: Config, res: int, batch: int, recompute: bool) -> tuple[int, float]:
+    """(bytes at the most in a step that is taken, the second one of its run; its seconds, the watch's own included)."""
+    state = state_at(config, res, CPU)
+    state.recompute = recompute
+    for number in (1, 2):
+        stage, reals = step_of(state, batch, number)
+        start = time.perf_counter()
+        with MemoryWatch([*lasting(state), reals]) as watch:
+            step(state, stage, reals)
+    return watch.peak, time.perf_counter() - start
+
+
+def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> dict:
+    """Both ways, by networks an eighth as wide as the default's."""
+    config = settings("paintings", arch, loss, precision, fmap_base=2048, fmap_max=64)
+    peak, seconds = counted(config, res, GROUP, recompute)
+    kind = {"arch": arch, "loss": loss, "res": res, "precision": precision, "recompute": recompute}
+    return {**kind, "counted": peak, "computed": computed(config, res, GROUP, recompute), "seconds": round(seconds, 2)}
+
+
+def peaks(name: str, arch: str, loss: str, res: int) -> dict:
+    """What a step at `res` takes: the whole batch of the preset, one group of 4, the same in float32 and recomputed."""
+    half, full = (settings(name, arch, loss, precision) for precision in ("bf16", "fp32"))
+    batch = int(at(half.training.batch, res))
+    return {
+        "preset": name,
+        "arch": arch,
+        "loss": loss,
+        "res": res,
+        "batch": batch,
+        "bf16, batch": computed(half, res, batch, False),
+        "bf16, batch, recomputed": computed(half, res, batch, True),
+        "bf16, 4": computed(half, res, GROUP, False),
+        "bf16, 4, recomputed": computed(half, res, GROUP, True),
+        "fp32, 4": computed(full, res, GROUP, False),
+        "fp32, 4, recomputed": computed(full, res, GROUP, True),
+    }
+
+
+def about() -> dict:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return {
+        "command": "python experiments/memory/peaks.py --json results/memory/peaks.json",
+        "commit": commit.strip(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": names[0] if names else platform.machine(),
+        "gpu": None,
+        "unit": "bytes",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path, required=True, help="where the figures go; its folder must be there")
+    where = parser.parse_args().json
+    figures = {"about": about(), "checked": [], "peaks": []}
+    for kind in CHECKED:
+        figures["checked"].append(check(*kind))
+        print(figures["checked"][-1], flush=True)
+    for kind in KINDS:
+        for res in RESOLUTIONS:
+            figures["peaks"].append(peaks(*kind, res))
+            print({key: _gib(value) for key, value in figures["peaks"][-1].items()}, flush=True)
+    where.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _gib(value: object) -> object:
+    return f"{value / 2**30:.2f} GiB" if isinstance(value, int) and value > 10**6 else value
+
+
+if __name__ == "__main__":
+    main()
