@@ -35,7 +35,8 @@ class ModulatedConv2d(nn.Module):
         """x: [N, fan, H, W]; w: [N, Z] -> [N, out, H, W]"""
         with torch.autocast(x.device.type, enabled=False):  # a factor rounded to half precision is wrong on all pixels
             style = self.style(w)  # (N, fan)
-            power = style.square() @ (self.conv.weight * self.conv.scale).square().sum(dim=(2, 3)).T  # (N, out)
+            if self.demodulate:
+                power = style.square() @ (self.conv.weight * self.conv.scale).square().sum(dim=(2, 3)).T  # (N, out)
         y = self.conv(x * style[:, :, None, None].to(x.dtype))
         return y * torch.rsqrt(power + 1e-8)[:, :, None, None].to(y.dtype) if self.demodulate else y
 
