@@ -1,4 +1,4 @@
-"""How much memory a step takes at each resolution up to 1024 px, computed; and that computed is what is counted.
+"""How much memory a step takes at 1024 px, computed; and that computed is what is counted.
 
     python experiments/memory/peaks.py --json results/memory/peaks.json
 
@@ -23,6 +23,7 @@ from pggan.config import Config, at  # noqa: E402
 from pggan.memory import MemoryWatch, computed_peak, lasting, step_of  # noqa: E402
 from pggan.presets import preset, with_settings  # noqa: E402
 from pggan.rehearsal import state_at  # noqa: E402
+from pggan.state import TrainState  # noqa: E402
 from pggan.step import step  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ CHECKED = [
     ("paper", "wgan-gp", 64, "bf16", False),
     ("paper", "wgan-gp", 64, "bf16", True),
 ]
-RESOLUTIONS = (256, 512, 1024)
+RES = 1024
 KINDS = [
     *(("paintings", "paper", loss) for loss in ("logistic", "wgan-gp", "relativistic")),
     ("paintings", "style", "logistic"),
@@ -53,9 +54,8 @@ def settings(name: str, arch: str, loss: str, precision: str, **more: object) ->
     return with_settings(preset(name, arch=arch, loss=loss), {"max_res": 1024, "precision": precision, **more})
 
 
-def computed(config: Config, res: int, batch: int, recompute: bool) -> int:
+def computed(state: TrainState, batch: int, recompute: bool) -> int:
     """Bytes at the most in a step of `batch` pictures in mid-fade."""
-    state = state_at(config, res, CPU)
     state.recompute = recompute
     return computed_peak(state, batch)
 
@@ -77,25 +77,26 @@ def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> di
     config = settings("paintings", arch, loss, precision, fmap_base=2048, fmap_max=64)
     peak, seconds = counted(config, res, GROUP, recompute)
     kind = {"arch": arch, "loss": loss, "res": res, "precision": precision, "recompute": recompute}
-    return {**kind, "counted": peak, "computed": computed(config, res, GROUP, recompute), "seconds": round(seconds, 2)}
+    again = computed(state_at(config, res, CPU), GROUP, recompute)
+    return {**kind, "counted": peak, "computed": again, "seconds": round(seconds, 2)}
 
 
-def peaks(name: str, arch: str, loss: str, res: int) -> dict:
-    """What a step at `res` takes: the whole batch of the preset, one group of 4, the same in float32 and recomputed."""
-    half, full = (settings(name, arch, loss, precision) for precision in ("bf16", "fp32"))
-    batch = int(at(half.training.batch, res))
+def peaks(name: str, arch: str, loss: str) -> dict:
+    """What a step at 1024 px takes: the whole batch of the preset, one group of 4, the same in float32 and recomputed."""
+    half, full = (state_at(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
+    batch = int(at(settings(name, arch, loss, "bf16").training.batch, RES))
     return {
         "preset": name,
         "arch": arch,
         "loss": loss,
-        "res": res,
+        "res": RES,
         "batch": batch,
-        "bf16, batch": computed(half, res, batch, False),
-        "bf16, batch, recomputed": computed(half, res, batch, True),
-        "bf16, 4": computed(half, res, GROUP, False),
-        "bf16, 4, recomputed": computed(half, res, GROUP, True),
-        "fp32, 4": computed(full, res, GROUP, False),
-        "fp32, 4, recomputed": computed(full, res, GROUP, True),
+        "bf16, batch": computed(half, batch, False),
+        "bf16, batch, recomputed": computed(half, batch, True),
+        "bf16, 4": computed(half, GROUP, False),
+        "bf16, 4, recomputed": computed(half, GROUP, True),
+        "fp32, 4": computed(full, GROUP, False),
+        "fp32, 4, recomputed": computed(full, GROUP, True),
     }
 
 
@@ -123,9 +124,8 @@ def main() -> None:
         figures["checked"].append(check(*kind))
         print(figures["checked"][-1], flush=True)
     for kind in KINDS:
-        for res in RESOLUTIONS:
-            figures["peaks"].append(peaks(*kind, res))
-            print({key: _gib(value) for key, value in figures["peaks"][-1].items()}, flush=True)
+        figures["peaks"].append(peaks(*kind))
+        print({key: _gib(value) for key, value in figures["peaks"][-1].items()}, flush=True)
     where.write_text(json.dumps(figures, indent=1) + "\n")
 
 
