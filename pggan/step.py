@@ -94,9 +94,16 @@ def _backward(
     for parameter, gradient in zip(network.parameters(), found, strict=True):
         if gradient is None:  # of a layer that is not used now
             continue
-        share = gradient / parts if parts > 1 else gradient
+        share = _laid_out(gradient / parts if parts > 1 else gradient, parameter)
         parameter.grad = share if parameter.grad is None else parameter.grad + share
     return stats
+
+
+def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """In the parameter's memory format: fused Adam goes through the memory of both, side by side."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 def _means(state: TrainState, results: list[dict[str, Tensor]], scale: float) -> dict[str, Tensor]:

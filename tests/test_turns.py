@@ -1,0 +1,51 @@
+"""What a turn finds is what Adam takes, wherever the gradient comes from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from short import make_settings
+
+from pggan.compiling import Graphs
+from pggan.schedule import Stage
+from pggan.state import TrainState, new_state
+from pggan.step import step
+
+CPU = torch.device("cpu")
+FADE = Stage(16, 0, fade=1000, stable=10**6)
+GRAPHS = {"reference": None, "graphs": lambda graph, like: graph}
+
+
+def fresh(*flags: object, precision: str = "fp32", **kind: str) -> TrainState:
+    """A state at 16 px in mid-fade, in channels_last, without moments."""
+    sizes = ["--start-res", 8, "--max-res", 16, "--batch", 8, "--fmap-base", 128, "--fmap-max", 12]
+    state = new_state(make_settings(Path("cache"), Path("run"), *sizes, *flags, **kind), CPU, precision=precision)
+    state.grow()
+    state.nimg = 496
+    return state
+
+
+def reals() -> torch.Tensor:
+    return torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+
+
+@pytest.mark.parametrize("way", GRAPHS)
+@pytest.mark.parametrize("arch", ["paper", "style", "dcgan"])
+def test_each_weight_is_moved_by_its_own_gradient(arch, way):
+    """Fused Adam on a CPU goes through memory: a gradient laid out in another order would move other weights."""
+    state, before, found = fresh("--loss", "wgan-gp", "--warmup-kimg", 0, arch=arch), {}, {}
+    state.graphs = Graphs(GRAPHS[way])
+
+    def note(optimizer: torch.optim.Adam, *_: object) -> None:
+        for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+            before[weight], found[weight] = weight.detach().clone(), weight.grad
+
+    state.adam_d.register_step_pre_hook(note)
+    state.adam_g.register_step_pre_hook(note)
+    step(state, FADE, reals())
+    lr, used = state.adam_g.param_groups[0]["lr"], [weight for weight in found if found[weight] is not None]
+    assert len(used) > 20
+    for weight in used:
+        gradient = found[weight]
+        expected = before[weight] - lr * gradient / (gradient.abs() + 1e-8)  # the first step of Adam, beta1 = 0
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-4, atol=1e-2 * lr)
