@@ -51,6 +51,7 @@ def take_turn(state: TrainState, turn: Turn, given: Inputs, now: Numbers, say: S
     network, optimizer = (state.G, state.adam_g) if turn is turns.generator else (state.D, state.adam_d)
     other = state.D if network is state.G else state.G
     other.requires_grad_(False)
+    now = replace(now, scale=_loss_scale(state))  # the turn before may have changed it
     try:
         results = gradients(state, turn, network, given, now, say)
     finally:
@@ -169,10 +170,14 @@ def numbers(state: TrainState, stage: Stage) -> tuple[Numbers, Numbers | None]:
     now = Numbers(
         alpha=_on(state.device, alpha) if alpha < 1 else 1.0,
         weight=_on(state.device, weight) if weight else 0.0,
-        scale=state.scaler.scale(_on(state.device, 1.0)) if state.scaler.is_enabled() else 1.0,
+        scale=_loss_scale(state),
         p=state.augment["p"] if state.config.training.augment_control else 1.0,
     )
     return now, replace(now, weight=_on(state.device, lazy_weight)) if lazy_weight else None
+
+
+def _loss_scale(state: TrainState) -> float | Tensor:
+    return state.scaler.scale(_on(state.device, 1.0)) if state.scaler.is_enabled() else 1.0
 
 
 def _on(device: torch.device, value: float) -> Tensor:

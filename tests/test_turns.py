@@ -49,3 +49,27 @@ def test_each_weight_is_moved_by_its_own_gradient(arch, way):
         gradient = found[weight]
         expected = before[weight] - lr * gradient / (gradient.abs() + 1e-8)  # the first step of Adam, beta1 = 0
         torch.testing.assert_close(weight.detach(), expected, rtol=1e-4, atol=1e-2 * lr)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_gradients_of_float16_do_not_depend_on_the_scale_that_they_come_through(every):
+    """Not where the scale is raised after each turn, either: the next one goes through the new scale."""
+    found = []
+    for interval in (1, 10**6):
+        state = fresh("--penalty-every", every, precision="fp16")
+        state.nimg = 32
+        state.scaler.set_growth_interval(interval)
+        turns = []
+        for optimizer, network in ((state.adam_d, state.D), (state.adam_g, state.G)):
+
+            def note(optimizer: torch.optim.Adam, *_: object, turns: list = turns, network=network) -> None:
+                grads = [weight.grad for weight in network.parameters() if weight.grad is not None]
+                turns.append(torch.cat([grad.flatten() for grad in grads]) / optimizer.grad_scale)
+
+            optimizer.register_step_pre_hook(note)
+        step(state, FADE, reals())
+        found.append(turns)
+    changing, still = found
+    assert len(changing) == len(still) == 2 + (every == 2)
+    for one, other in zip(changing, still, strict=True):
+        assert torch.equal(one, other)
