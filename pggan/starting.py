@@ -65,12 +65,15 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
     path = Path(os.path.expanduser(config.run.resume))
     values = checkpoint.load(path)
-    was, now = (asdict(part.network) for part in (from_dict(values["config"]), config))
+    settings = from_dict(values["config"])
+    was, now = (asdict(part.network) for part in (settings, config))
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
     anew = {"metrics_bytes": 0, "data": "", "seconds": 0.0, "plan": [], "decided": {}, "speeds": {}, "pieces": 1}
     anew |= {"measured": -1, "best": {}, "recompute": False, "compiled": None}
+    if not settings.training.augment_control:
+        anew["augment"] = {}  # a fixed p is none to begin a controlled one with
     return {**values, **anew, "precision": pick_precision(config.training.precision, device)}
 
 
