@@ -89,7 +89,7 @@ class RunFolder:
     def write_config(self, config: Config, facts: dict) -> None:
         """config.json: every setting, the versions, and what is known of the data."""
         versions = {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
-        versions |= {"pggan": pggan.__version__, "commit": _commit()}
+        versions |= {"pggan": pggan.__version__, "commit": commit()}
         whole = {"config": to_dict(config), "versions": versions, **facts}
         self._replace(self.path / "config.json", json.dumps(whole, indent=2) + "\n")
 
@@ -174,7 +174,7 @@ def _number(key: str, value: float) -> str:
     return json.dumps(value)
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the project's checkout, with -dirty where it was changed; None outside one."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():

@@ -24,6 +24,21 @@ CPU_RATE = 30e9  # operations a second and thread; assumed, not measured, so tha
 PASSES = 18  # of a network forward that a step with a penalty costs
 
 
+def open_graphs(state: TrainState, stage: Stage, wall: float, say: Callable[[str], None]) -> None:
+    """Gives the state its graphs, or none, for the stage that begins or goes on; what was decided for it stays.
+
+    wall: seconds since the start of the run, against which a stage's share of a budget ends.
+    """
+    setting = state.config.training.compile
+    if setting != "auto":
+        state.compiled = setting == "on"
+    elif state.compiled is None:
+        state.compiled = repays(state, stage, wall)
+    state.graphs = Graphs(inductor, must=setting == "on", say=say) if state.compiled else Graphs()
+    if state.compiled:
+        say(f"the steps of {state.res} px are compiled: this may take minutes, and seconds where it was done before")
+
+
 def repays(state: TrainState, stage: Stage, wall: float) -> bool:
     """Whether the stage is long enough. On a CPU by arithmetic alone, so that a resumed run decides the same."""
     kind = state.device.type
@@ -32,7 +47,8 @@ def repays(state: TrainState, stage: Stage, wall: float) -> bool:
     if stage.until:
         return stage.until - wall >= REPAID[kind]
     if kind == "cpu":
-        speed = state.threads * CPU_RATE / (PASSES * operations(state.config.network, state.res))
+        threads = state.threads or torch.get_num_threads()  # 0 in a state that no run has begun with
+        speed = threads * CPU_RATE / (PASSES * operations(state.config.network, state.res))
     else:
         speed = images_per_s(state.config, state.res, state.device)
     return (stage.end - stage.start) / speed >= REPAID[kind]
@@ -66,20 +82,9 @@ class Preparation:
             self.process.join()
 
     def open_graphs(self, state: TrainState, stage: Stage, wall: float, say: Callable[[str], None]) -> None:
-        """Gives the state its graphs, or none, for the stage that begins or goes on; what was decided for it stays.
-
-        wall: seconds since the start of the run, against which a stage's share of a budget ends.
-        """
-        setting = state.config.training.compile
-        if setting != "auto":
-            state.compiled = setting == "on"
-        elif state.compiled is None:
-            state.compiled = repays(state, stage, wall)
-        state.graphs = Graphs(inductor, must=setting == "on", say=say) if state.compiled else Graphs()
+        """See the function of this name; and whatever is compiled is followed by what comes next."""
+        open_graphs(state, stage, wall, say)
         if state.compiled:
-            say(
-                f"the steps of {state.res} px are compiled: this may take minutes, and seconds where it was done before"
-            )
             self.wait()
             self.begin(state, stage)
 

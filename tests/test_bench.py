@@ -23,7 +23,7 @@ from benchmarks.trial import FAR, Trial, few, open_pack, uncompiled
 from runs import ROOT, refused
 from torch.utils.flop_counter import FlopCounterMode
 
-from pggan import rehearsal
+from pggan import preparing, rehearsal
 from pggan.config import Config
 from pggan.data.packing import Pack
 from pggan.errors import UserError
@@ -405,3 +405,11 @@ def test_the_shares_of_a_run_are_weighted_by_time(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     data, other = limits.shares(tmp_path)
     assert data == pytest.approx(100 * 2 / 26) and other == pytest.approx(100 * 4 / 30)
+
+
+@pytest.mark.parametrize(("flag", "known"), [("on", 2), ("off", 0), ("auto", 0)])  # too short to be worth it
+def test_a_trial_is_compiled_where_the_run_would_be(config, pictures, monkeypatch, flag, known):
+    monkeypatch.setattr(preparing, "inductor", lambda graph, like: graph)
+    trial = Trial(config("--compile", flag), 8, 1.0, pictures, CPU)
+    trial.step()
+    assert len(trial.state.graphs.known) == known

@@ -78,7 +78,7 @@ def facts(config: Config, device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "commit": folder._commit(),
+        "commit": folder.commit(),
         "arch": config.network.arch,
         "loss": config.training.loss,
         "compile": flat(config).get("compile", "off"),

@@ -50,7 +50,8 @@ class Record:
     """One resolution at one alpha. Shares are parts of 1.
 
     step_s: seconds of a step, [least, median, most] of `windows`; images_per_s and s_per_kimg are by the median.
-    warm_up_s: seconds lost until the speed was steady, compiling included; pieces: that a batch is trained in.
+    warm_up_s: seconds lost until the speed was steady, compiling included; pieces: that a batch is trained in;
+    compiled: whether the steps were.
     peak_bytes: at the most; on a GPU all that torch holds there, pictures too, elsewhere tensors, uncompiled.
     flops_per_image: of convolutions and matrix products, as torch counts them; conv_flops_per_image: of the former.
     conv_limit: FLOP/s, the best of conv_rates, which are those of this resolution's own 3x3 layers.
@@ -70,6 +71,7 @@ class Record:
     peak_bytes: int
     pieces: int
     precision: str
+    compiled: bool
     flops_per_image: float
     conv_flops_per_image: float
     flops_per_s: float
@@ -148,6 +150,7 @@ def measure(
         peak_bytes=peak,
         pieces=trial.state.pieces,
         precision=trial.state.precision,
+        compiled=bool(trial.state.graphs.compiler),
         flops_per_image=every_flop,
         conv_flops_per_image=of_convolutions,
         flops_per_s=flops_per_s,
@@ -173,7 +176,7 @@ def flops_per_image(config: Config, res: int, alpha: float, packed: Pack, device
 def peak_bytes(trial: Trial, config: Config, alpha: float, packed: Pack) -> int:
     """The most bytes in a step, the one with the penalty among them, warm as the trial is."""
     if trial.device.type != "cuda":
-        if config != uncompiled(config):
+        if trial.state.compiled:
             trial = Trial(uncompiled(config), trial.state.res, alpha, packed, trial.device)
             trial.cycle()
         with memory.MemoryWatch(memory.lasting(trial.state)) as watch:

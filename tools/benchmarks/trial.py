@@ -11,8 +11,9 @@ from pggan.config import Config, at
 from pggan.data.packing import Pack, pack
 from pggan.data.sources import open_source
 from pggan.losses import LOSSES
+from pggan.preparing import open_graphs
 from pggan.presets import with_settings
-from pggan.schedule import Stage
+from pggan.schedule import Stage, stage_of
 from pggan.starting import CROP_MARGIN, check_enough
 from pggan.step import step
 from pggan.training import pictures_at
@@ -29,6 +30,8 @@ class Trial:
 
     def __init__(self, config: Config, res: int, alpha: float, packed: Pack, device: torch.device):
         self.state = rehearsal.state_at(config, res, device)
+        planned = stage_of(config.schedule, res, 0, first=not self.state.G.grown)
+        open_graphs(self.state, planned, 0.0, say=_tell)  # compiled where a run would be
         self.steps_a_cycle = config.training.penalty_every
         cycle = self.steps_a_cycle * self.state.batch()
         self.state.nimg = -(-FAR // cycle) * cycle
@@ -57,7 +60,7 @@ class Trial:
         return reals
 
     def train(self, reals: torch.Tensor) -> None:
-        step(self.state, self.stage, reals, say=lambda text: print(text, file=sys.stderr))
+        step(self.state, self.stage, reals, say=_tell)
         self.state.nimg += self.state.batch()
 
     def step(self) -> None:
@@ -79,6 +82,10 @@ class Trial:
     def without_penalty(self) -> None:
         """No penalty from here on."""
         self.state.config = with_settings(self.state.config, {"penalty": "0"})
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def open_pack(config: Config, resolutions: list[int]) -> Pack:
