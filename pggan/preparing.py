@@ -51,7 +51,10 @@ def repays(state: TrainState, stage: Stage, wall: float) -> bool:
         speed = threads * CPU_RATE / (PASSES * operations(state.config.network, state.res))
     else:
         speed = images_per_s(state.config, state.res, state.device)
-    return (stage.end - stage.start) / speed >= REPAID[kind]
+    seconds = (stage.end - stage.start) / speed
+    if stage.seconds:  # its clock, which waits for the fade and the floor
+        seconds = min(seconds, max(stage.seconds, (stage.fade + stage.floor) / speed))
+    return seconds >= REPAID[kind]
 
 
 def operations(network: NetworkConfig, res: int) -> float:
@@ -89,7 +92,7 @@ class Preparation:
             self.begin(state, stage)
 
     def begin(self, state: TrainState, stage: Stage) -> None:
-        """Starts on what comes after the graphs that the stage needs at once: those without a fade, the next stage's."""
+        """Starts on what comes after the graphs that the stage needs at once: without a fade, the next stage's."""
         jobs = [(state.res, False)] if stage.fade else []
         if state.res != state.config.network.stages()[-1]:
             jobs.append((2 * state.res, True))

@@ -151,6 +151,20 @@ def test_a_cpu_compiles_long_stages_only_and_decides_by_no_clock(monkeypatch):
     assert not repays(state, budgeted, wall=10_001 - preparing.REPAID["cpu"])
 
 
+def test_a_stage_that_its_clock_ends_is_as_long_as_the_clock_says_but_for_its_fade():
+    state, repaid = grown(), preparing.REPAID["cpu"]
+    state.threads = 2
+    fade = round(2 * preparing.CPU_RATE / (preparing.PASSES * operations(state.config.network, 32)) * repaid)
+    for seconds, images, repays_it in (
+        (repaid - 1, 0, False),
+        (repaid, 0, True),
+        (1, fade - 10, False),
+        (1, fade, True),
+    ):
+        stage = Stage(32, 0, images, 10**12, floor=5, seconds=seconds)
+        assert repays(state, stage, wall=0) is repays_it
+
+
 @pytest.mark.parametrize(("flag", "known", "then"), [("on", None, True), ("off", True, False), ("auto", True, True)])
 def test_what_was_decided_for_a_stage_stays_unless_a_flag_says_otherwise(monkeypatch, flag, known, then):
     monkeypatch.setattr(Preparation, "begin", lambda *_: None)
