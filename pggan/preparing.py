@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -112,12 +113,19 @@ def compile_ahead(
     config: Config, jobs: list[tuple[int, bool]], device: str, threads: int
 ) -> None:  # pragma: no cover (in a process of its own)
     """The graphs of each (resolution, fading)."""
+    threading.Thread(target=_end_with_the_training, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the training
     os.nice(19)
     torch.set_num_threads(threads)
     with suppress(Exception):  # the training will say what cannot be compiled
         for res, fading in jobs:
             compile_for(state_at(config, res, torch.device(device)), fading, inductor)
+
+
+def _end_with_the_training() -> None:  # pragma: no cover (in a process of its own)
+    """Where that is killed, nobody else ends this process."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def compile_for(state: TrainState, fading: bool, compiler: Callable) -> Graphs:
