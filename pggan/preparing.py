@@ -81,15 +81,13 @@ class Preparation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.join()
+        self.stop()
 
     def open_graphs(self, state: TrainState, stage: Stage, wall: float, say: Callable[[str], None]) -> None:
         """See the function of this name; and whatever is compiled is followed by what comes next."""
+        self.stop()
         open_graphs(state, stage, wall, say)
         if state.compiled:
-            self.wait()
             self.begin(state, stage)
 
     def begin(self, state: TrainState, stage: Stage) -> None:
@@ -102,9 +100,10 @@ class Preparation:
             self.process = multiprocessing.get_context("spawn").Process(target=compile_ahead, args=given, daemon=True)
             self.process.start()
 
-    def wait(self) -> None:
-        """Until all that was begun is there, since the training needs it now."""
+    def stop(self) -> None:
+        """What is done by now is remembered; the rest the training does faster itself, at its own priority."""
         if self.process:
+            self.process.kill()
             self.process.join()
         self.process = None
 

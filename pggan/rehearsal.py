@@ -16,6 +16,7 @@ from pggan.networks import Discriminator, Generator
 from pggan.progress import duration
 from pggan.schedule import Stage, stage_of, stage_seconds
 from pggan.starting import (
+    allow_tf32,
     begin,
     check_enough,
     complete,
@@ -136,6 +137,7 @@ def state_at(config: Config, res: int, device: torch.device) -> TrainState:
     first = max(config.network.ends()[0], res // 2) if res > config.network.ends()[0] else res
     network = replace(config.network, start_res=first, max_res=res)
     precision = pick_precision(config.training.precision, device)
+    allow_tf32(precision)
     state = new_state(replace(config, network=network), device, precision=precision)
     if state.res < res:
         state.grow()

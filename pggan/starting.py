@@ -46,6 +46,7 @@ def begin(config: Config, folder: RunFolder) -> TrainState:
     threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
     torch.set_num_threads(threads)
     precision = pick_precision(config.training.precision, device)
+    allow_tf32(precision)
     if values and values["precision"] != precision:
         print(f"trained in {values['precision']} so far, going on in {precision}, which suits {device.type} here")
         values["precision"] = precision
@@ -206,6 +207,13 @@ def pick_precision(name: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def allow_tf32(precision: str) -> None:
+    """A GPU may cut the factors of float32 products to 10 bits in what half precision leaves in float32, which bears
+    it; not in the float32 reference. For the training alone: it holds for all of this process."""
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
 def cpu_has_bf16() -> bool:

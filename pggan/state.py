@@ -164,8 +164,7 @@ class TrainState:
 
 
 def new_state(config: Config, device: torch.device, attempt: int = 0, precision: str = "fp32") -> TrainState:
-    """The state before the first step. precision: fp32, bf16 or fp16; from here on torch multiplies accordingly."""
-    allow_tf32(precision != "fp32")
+    """The state before the first step. precision: fp32, bf16 or fp16."""
     stream = Stream(config.training.seed, attempt)
     G = _place(Generator(config.network, _rng(stream, "init G")), device)
     D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
@@ -215,12 +214,6 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
     """(the moving average of G, alpha) of a checkpoint, for sampling: `G(z, alpha)`. Raises UserError."""
     state = state_from(checkpoint.load(Path(path)), torch.device(device))
     return state.average.eval(), state.stage().alpha(state.nimg)
-
-
-def allow_tf32(allowed: bool) -> None:
-    """Whether a GPU may cut the factors of float32 products to 10 bits; what half precision leaves in float32 bears it."""
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _grow_to(network: Growing, res: int) -> None:

@@ -138,6 +138,8 @@ def next_resort(state: TrainState) -> tuple[int, bool] | None:
 
 def _make_room(state: TrainState, network: Growing, pieces: int, recompute: bool, say: Say) -> None:
     network.zero_grad()
+    scrap = torch.zeros((), requires_grad=True)
+    torch.autograd.grad(scrap * 1, scrap)  # what waited to be differentiated as it failed is let go by the next one only
     if state.device.type == "cuda":
         torch.cuda.empty_cache()
     size = state.batch() // pieces

@@ -104,9 +104,12 @@ def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals, ahead:
                         reals = pictures.batch(state.nimg, state.batch())
                     step(state, stage, reals, run.progress.say)
                 before, state.nimg = state.nimg, state.nimg + state.batch()
-                if before < stage.fade_end <= state.nimg and state.config.training.adam_at_growth == "reset":
+                faded_in = before < stage.fade_end <= state.nimg
+                if faded_in and state.config.training.adam_at_growth == "reset":
                     state.renew_adam(carry=False)
                 run.after_step(state, stage, before, signals)
+                if faded_in and state.graphs.compiler:
+                    run.save(state)  # compiling what comes now may take minutes, in which no signal is heard
             run.end_stage(state, decision)
         except NonFiniteError as error:
             state = roll_back(run, state, error)

@@ -22,7 +22,7 @@ from pggan.layers import minibatch_stddev
 from pggan.losses import LOSSES
 from pggan.networks import Generator
 from pggan.schedule import Stage
-from pggan.starting import pick_precision
+from pggan.starting import allow_tf32, pick_precision
 from pggan.state import TrainState, new_state, state_from
 from pggan.step import inputs, more_pieces, penalty_weights, step
 from pggan.training import train
@@ -502,5 +502,10 @@ def test_a_cpu_computes_in_bf16_where_it_has_the_instructions(monkeypatch, known
 
 @pytest.mark.parametrize(("precision", "allowed"), [("bf16", True), ("fp32", False)])
 def test_float32_is_whole_in_the_reference_and_may_be_tf32_beside_half_precision(precision, allowed):
-    new_state(SMALL().config, CPU, precision=precision)
-    assert torch.backends.cudnn.allow_tf32 is allowed and torch.backends.cuda.matmul.allow_tf32 is allowed
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        allow_tf32(precision)
+        assert torch.backends.cudnn.allow_tf32 is allowed and torch.backends.cuda.matmul.allow_tf32 is allowed
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

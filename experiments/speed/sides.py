@@ -13,6 +13,7 @@ from torch.utils.flop_counter import flop_registry
 from pggan.compiling import Graphs, inductor
 from pggan.presets import preset, with_settings
 from pggan.schedule import Stage
+from pggan.starting import allow_tf32
 from pggan.state import new_state
 from pggan.step import step
 
@@ -96,6 +97,7 @@ class Ours:
         }
         config = with_settings(preset("paintings", loss=case.loss), settings)
         self.case, self.cycle = case, case.penalty_every
+        allow_tf32(case.precision)
         self.state = new_state(config, torch.device(case.device), precision=case.precision)
         self.state.grow()
         if case.compile == "on":
