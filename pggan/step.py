@@ -138,8 +138,9 @@ def next_resort(state: TrainState) -> tuple[int, bool] | None:
 
 def _make_room(state: TrainState, network: Growing, pieces: int, recompute: bool, say: Say) -> None:
     network.zero_grad()
+    # On a CPU, what waited for its turn in a backward pass that failed stays in torch's queue until the next pass.
     scrap = torch.zeros((), requires_grad=True)
-    torch.autograd.grad(scrap * 1, scrap)  # what waited to be differentiated as it failed is let go by the next one only
+    torch.autograd.grad(scrap * 1, scrap)
     if state.device.type == "cuda":
         torch.cuda.empty_cache()
     size = state.batch() // pieces

@@ -12,6 +12,7 @@ from runs import assert_same, assert_same_run
 from short import interrupt_at, latest, make_settings, watch_steps
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pggan import compiling, turns
 from pggan import step as one_step
@@ -209,6 +210,41 @@ def test_parts_come_first_then_less_is_kept_then_the_error_goes_through(monkeypa
     with pytest.raises(torch.OutOfMemoryError):
         one_more(state)
     assert tried == [(4, True)] and next_resort(state) is None
+
+
+class Full(TorchDispatchMode):
+    """Memory for so many convolutions' backward passes, and no more."""
+
+    def __init__(self, left: int):
+        super().__init__()
+        self.left = left
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "convolution_backward" in str(function):
+            self.left -= 1
+            if self.left < 0:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("left", [0, 3, 9])
+def test_nothing_of_a_turn_that_failed_halfway_back_stays_in_memory(monkeypatch, left):
+    state, alive, real = at_16_px(loss="wgan-gp"), [], one_step._make_room
+    one_more(state, BATCH)
+
+    def make_room(*given):
+        alive.append(watch.alive)
+        real(*given)
+        alive.append(watch.alive)
+        raise InterruptedError
+
+    monkeypatch.setattr(one_step, "_make_room", make_room)
+    before = lasting(state)
+    with MemoryWatch(before) as watch, Full(left), pytest.raises(InterruptedError):
+        one_more(state, BATCH)
+    a_map = 4 * BATCH * 8 * 16 * 16  # what is to stay: all that lasted but D's gradients, and the step's own inputs
+    assert alive[1] < sum(tensor.untyped_storage().nbytes() for tensor in before) + a_map
+    assert alive[0] > alive[1] + 4 * a_map
 
 
 def test_a_batch_of_one_group_has_no_parts_to_try():
