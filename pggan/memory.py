@@ -72,8 +72,8 @@ def computed_peak(state: TrainState, batch: int) -> int:
     """The most bytes in a step of `batch` pictures, its penalty among them, as `MemoryWatch` would count them, but
     in seconds, and for more memory than there is; uncompiled. The state's gradients are lost.
 
-    In float32 it is the count itself; in bf16 a CPU's convolutions make a few per cent more of copies. What
-    libraries take for themselves is in neither, nor what an allocator leaves over.
+    It is the count itself, but for Adam's step counts (experiments/memory). What libraries take for themselves is in
+    neither, nor what an allocator leaves over.
     """
     trial = copy.copy(state)
     with FakeTensorMode(allow_non_fake_inputs=True):

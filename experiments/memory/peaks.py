@@ -82,7 +82,7 @@ def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> di
 
 
 def peaks(name: str, arch: str, loss: str) -> dict:
-    """What a step at 1024 px takes: the whole batch of the preset, one group of 4, the same in float32 and recomputed."""
+    """What a step at 1024 px takes: the whole batch of the preset; one group of 4, in float32 too; recomputed."""
     half, full = (state_at(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
     batch = int(at(settings(name, arch, loss, "bf16").training.batch, RES))
     return {
