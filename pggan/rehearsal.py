@@ -16,7 +16,6 @@ from pggan.networks import Discriminator, Generator
 from pggan.progress import duration
 from pggan.schedule import Stage, stage_of, stage_seconds
 from pggan.starting import (
-    allow_tf32,
     begin,
     check_enough,
     complete,
@@ -27,7 +26,7 @@ from pggan.starting import (
     pick_precision,
     what_next,
 )
-from pggan.state import TrainState, new_state
+from pggan.state import TrainState, allow_tf32, new_state
 from pggan.step import step
 from pggan.validation import validate
 

@@ -15,7 +15,7 @@ from pggan.data.sources import Source, open_source
 from pggan.errors import UserError
 from pggan.folder import RunFolder
 from pggan.schedule import finished
-from pggan.state import TrainState, new_state, state_from
+from pggan.state import TrainState, allow_tf32, new_state, state_from
 from pggan.validation import differences
 
 CROP_MARGIN = 1.25  # how much larger pictures are packed for random crops
@@ -207,13 +207,6 @@ def pick_precision(name: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
-
-
-def allow_tf32(precision: str) -> None:
-    """A GPU may cut the factors of float32 products to 10 bits in what half precision leaves in float32, which bears
-    it; not in the float32 reference. For the training alone: it holds for all of this process."""
-    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
 def cpu_has_bf16() -> bool:

@@ -216,6 +216,13 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
     return state.average.eval(), state.stage().alpha(state.nimg)
 
 
+def allow_tf32(precision: str) -> None:
+    """A GPU may cut the factors of float32 products to 10 bits in what half precision leaves in float32, which bears
+    it; not in the float32 reference. For the training alone: it holds for all of this process."""
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+
+
 def _grow_to(network: Growing, res: int) -> None:
     if res not in network.config.rungs():
         raise ValueError(f"{res} px is not on the ladder")

@@ -13,6 +13,7 @@ from pggan import training
 from pggan.config import Config, NetworkConfig, ScheduleConfig, TrainingConfig
 from pggan.networks import Discriminator, Growing
 from pggan.optimizer import ADAM_EPS, adam, moments, set_lr
+from pggan.preparing import Preparation
 from pggan.presets import preset
 from pggan.schedule import finished
 from pggan.state import TrainState, new_state, state_from
@@ -218,6 +219,7 @@ def adam_steps(monkeypatch, setting: str) -> list[tuple[int, int, int]]:
     run = SimpleNamespace(
         schedule=schedule,
         budget=0.0,
+        wall=lambda: 0.0,
         progress=SimpleNamespace(say=None),
         finished=lambda made, stage: finished(stage, made.nimg, 0.0),
         decide=lambda *_, **__: {},
@@ -229,7 +231,7 @@ def adam_steps(monkeypatch, setting: str) -> list[tuple[int, int, int]]:
         folder=SimpleNamespace(write_growth=lambda growth: None),
     )
     monkeypatch.setattr(training, "pictures_at", Pictures)
-    training.run_stages(run, new_state(config, torch.device("cpu")), None, None)
+    training.run_stages(run, new_state(config, torch.device("cpu")), None, None, Preparation())
     return seen
 
 

@@ -22,8 +22,8 @@ from pggan.layers import minibatch_stddev
 from pggan.losses import LOSSES
 from pggan.networks import Generator
 from pggan.schedule import Stage
-from pggan.starting import allow_tf32, pick_precision
-from pggan.state import TrainState, new_state, state_from
+from pggan.starting import pick_precision
+from pggan.state import TrainState, allow_tf32, new_state, state_from
 from pggan.step import inputs, more_pieces, penalty_weights, step
 from pggan.training import train
 from pggan.turns import Inputs

@@ -124,7 +124,7 @@ def test_threads_are_stored_with_the_run_and_taken_up_again(settings, monkeypatc
 
 def test_all_stages_left_are_packed_at_once_before_the_first_step(settings, monkeypatch):
     levels = []
-    monkeypatch.setattr(training, "run_stages", lambda run, state, pack, signals: levels.append(pack))
+    monkeypatch.setattr(training, "run_stages", lambda run, state, pack, signals, ahead: levels.append(pack))
     train(settings("--max-res", 16))
     (packed,) = levels
     assert isinstance(packed, Pack) and [packed.level(res).shape[1] for res in (4, 8, 16)] == [4, 8, 16]

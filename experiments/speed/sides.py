@@ -13,8 +13,7 @@ from torch.utils.flop_counter import flop_registry
 from pggan.compiling import Graphs, inductor
 from pggan.presets import preset, with_settings
 from pggan.schedule import Stage
-from pggan.starting import allow_tf32
-from pggan.state import new_state
+from pggan.state import allow_tf32, new_state
 from pggan.step import step
 
 OURS = "pggan"
