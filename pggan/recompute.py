@@ -1,8 +1,8 @@
 """Activations that are computed again where the backward pass needs them, in place of being kept: time for memory.
 
 Chen et al. 2016 (arXiv 1604.06174). Under a gradient penalty torch's own checkpointing saves next to nothing: what the
-first backward pass computed again is kept for the second one. Here a backward pass is itself a function of
-which only the inputs are kept, and so is the backward pass of that. The arithmetic is unchanged.
+first backward pass computed again is kept for the second one. Here a backward pass is itself a function of which only
+the inputs are kept, and so is the backward pass of that. The arithmetic is unchanged, but for the order of rounding.
 """
 
 from collections.abc import Callable
