@@ -18,8 +18,8 @@ from pggan.schedule import Stage
 from pggan.state import TrainState
 from pggan.step import inputs, numbers
 
-# Seconds of uncompiled training that compiling is worth. A CPU needs about four minutes for the graphs of a stage and is
-# then faster by a sixth to a quarter (results/speed); a GPU's share is an assumption, for want of one to measure on.
+# Seconds of uncompiled training that compiling is worth. A CPU needs about four minutes for the graphs of a stage and
+# is then faster by a sixth to a quarter (results/speed); a GPU's share is an assumption, for want of one to measure on.
 REPAID = {"cpu": 40 * 60.0, "cuda": 5 * 60.0}
 CPU_RATE = 30e9  # operations a second and thread; assumed, not measured, so that a run decides the same again
 PASSES = 18  # of a network forward that a step with a penalty costs
