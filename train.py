@@ -6,11 +6,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pggan import cli
-from pggan.config import Config
+from pggan.config import cli
+from pggan.config.presets import ARCH_TABLE, LOSS_TABLE, NAMES, preset, suited
+from pggan.config.schema import Config
+from pggan.config.validation import check_ignored
 from pggan.errors import Interrupted, UserError
-from pggan.presets import ARCH_TABLE, LOSS_TABLE, NAMES, preset, suited
-from pggan.validation import check_ignored
 
 
 def main(argv: list[str]) -> None:
@@ -30,10 +30,10 @@ def main(argv: list[str]) -> None:
 
     check_ignored(config, default)
 
-    from pggan.training import summary, train
+    from pggan.run.loop import summary, train
 
     if config.run.dry_run:
-        from pggan.rehearsal import dry_run
+        from pggan.run.dry_run import dry_run
 
         return dry_run(config)
     try:
@@ -55,11 +55,11 @@ def flag(argv: list[str], name: str) -> str | None:
 
 def begun(resume: str, out: str | None) -> Config:
     """The settings of the run in `out`, which may have been begun already, or else of the checkpoint it begins from."""
-    from pggan import checkpoint
-    from pggan.config import from_dict
-    from pggan.folder import RunFolder
+    from pggan.config.schema import from_dict
+    from pggan.run.run_dir import RunDir
+    from pggan.training import checkpoint
 
-    known = RunFolder(Path(os.path.expanduser(out))).config() if out else None
+    known = RunDir(Path(os.path.expanduser(out))).config() if out else None
     if known and known.run.resume:
         return known
     config = from_dict(checkpoint.load(Path(os.path.expanduser(resume)))["config"])

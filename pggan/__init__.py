@@ -6,16 +6,16 @@ The public names load on first use, so that `import pggan` and `train.py --help`
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Config": "config",
-    "NetworkConfig": "config",
-    "preset": "presets",
-    "Generator": "networks",
-    "Discriminator": "networks",
+    "Config": "config.schema",
+    "NetworkConfig": "config.schema",
+    "preset": "config.presets",
+    "Generator": "models.networks",
+    "Discriminator": "models.networks",
     "UserError": "errors",
     "Diverged": "errors",
     "Interrupted": "errors",
-    "load_generator": "state",
-    "train": "training",
+    "load_generator": "training.state",
+    "train": "run.loop",
 }
 __all__ = sorted(_HOMES)
 

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 
-def colour_cast(samples: Tensor, reals: Tensor) -> float:
-    """How far the mean colours are apart: the most of red, green and blue, 2 is from black to white."""
+def color_cast(samples: Tensor, reals: Tensor) -> float:
+    """How far the mean colors are apart: the most of red, green and blue, 2 is from black to white."""
     return (samples.mean(dim=(0, 2, 3)) - reals.mean(dim=(0, 2, 3))).abs().max().item()
 
 
 def cut_places(samples: Tensor, reals: Tensor) -> float:
-    """The share of samples with a corner (a quarter of each side) or an edge (an eighth) that is blank, mid-grey.
+    """The share of samples with a corner (a quarter of each side) or an edge (an eighth) that is blank, mid-gray.
 
     Blank: in the mean square under a tenth of what the 2 % of reals that have least there have.
     """

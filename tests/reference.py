@@ -204,7 +204,7 @@ def discriminator_loss(name, critic, reals, fakes, mix, weight, drift=0.0):
 
 
 def penalty(name, critic, real, fake, t):
-    """Of one real and one fake: one-centred between them (wgan-gp), R1 (logistic), R1 + R2 (relativistic)."""
+    """Of one real and one fake: one-centered between them (wgan-gp), R1 (logistic), R1 + R2 (relativistic)."""
     if name == "wgan-gp":
         return (math.sqrt(steepness(critic, real + t * (fake - real))) - 1) ** 2
     if name == "logistic":

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # 4 -> 16 px in a few hundred steps: every event of a long run, in seconds
 TINY = [
-    *("--preset", "smoke", "--data", "builtin:3", "--builtin-pictures", "40", "--start-res", "4", "--max-res", "16"),
+    *("--preset", "smoke", "--data", "builtin:3", "--builtin-images", "40", "--start-res", "4", "--max-res", "16"),
     *("--fmap-base", "32", "--fmap-max", "8", "--latent", "8", "--batch", "8", "--stable-kimg", "0.2"),
     *("--fade-kimg", "0.12", "--record-kimg", "0.05", "--sample-kimg", "0.1", "--grid", "2x2", "--wandb", "off"),
     *("--threads", "1", "--device", "cpu"),

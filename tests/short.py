@@ -7,10 +7,12 @@ from pathlib import Path
 
 from runs import TINY
 
-from pggan import checkpoint, cli, training, turns
-from pggan.config import Config
+from pggan.config import cli
+from pggan.config.presets import preset
+from pggan.config.schema import Config
 from pggan.data.batches import Pictures
-from pggan.presets import preset
+from pggan.run import loop
+from pggan.training import checkpoint, phases
 
 # 4 -> 8 px in 38 steps
 SHORT = ["--max-res", "8", "--stable-kimg", "0.1", "--fade-kimg", "0.1", "--sample-kimg", "10"]
@@ -32,7 +34,7 @@ def latest(run: Path) -> dict:
 
 def watch_steps(monkeypatch, before=None, after=None) -> None:
     """Calls before(state, stage, reals) and after(...) around every step."""
-    real = training.step
+    real = loop.step
 
     def step(state, stage, reals, say):
         if before:
@@ -41,12 +43,12 @@ def watch_steps(monkeypatch, before=None, after=None) -> None:
         if after:
             after(state, stage, reals)
 
-    monkeypatch.setattr(training, "step", step)
+    monkeypatch.setattr(loop, "step", step)
 
 
 def watch_losses(monkeypatch, discriminator=None, generator=None) -> None:
     """Calls discriminator(reals, fakes, mix, weight), generator(fakes) for every loss; either may return a factor."""
-    d_loss, g_loss = turns.discriminator_loss, turns.generator_loss
+    d_loss, g_loss = phases.discriminator_loss, phases.generator_loss
 
     def times(result, factor):
         loss, stats = result
@@ -60,14 +62,14 @@ def watch_losses(monkeypatch, discriminator=None, generator=None) -> None:
         factor = generator and generator(fakes)
         return times(g_loss(loss, critic, fakes, reals), factor)
 
-    monkeypatch.setattr(turns, "discriminator_loss", d)
-    monkeypatch.setattr(turns, "generator_loss", g)
+    monkeypatch.setattr(phases, "discriminator_loss", d)
+    monkeypatch.setattr(phases, "generator_loss", g)
 
 
 def watch_pictures(monkeypatch) -> list[Pictures]:
     """The batches' source of each stage, as the loop opens it."""
-    opened, real = [], training.pictures_at
-    monkeypatch.setattr(training, "pictures_at", lambda *given: opened.append(real(*given)) or opened[-1])
+    opened, real = [], loop.pictures_at
+    monkeypatch.setattr(loop, "pictures_at", lambda *given: opened.append(real(*given)) or opened[-1])
     return opened
 
 

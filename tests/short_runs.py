@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from short import make_settings
 
-from pggan.config import Config
-from pggan.training import train
+from pggan.config.schema import Config
+from pggan.run.loop import train
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pggan.config import Config, NetworkConfig, TrainingConfig
-from pggan.networks import fade_reals
+from pggan.config.schema import Config, NetworkConfig, TrainingConfig
+from pggan.models.networks import fade_reals
 from pggan.randomness import Stream
-from pggan.state import TrainState, new_state
-from pggan.step import step
+from pggan.training.state import TrainState, new_state
+from pggan.training.step import step
 
 KINDS = ["words", "uniform", "normal"]
 WIDTHS = st.integers(1, 11)

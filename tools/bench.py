@@ -14,11 +14,11 @@ from pathlib import Path
 
 import _root  # noqa: F401  (the project on the path)
 
-from pggan import cli
-from pggan.config import Config, DataConfig, NetworkConfig, PresetName, ScheduleConfig, TrainingConfig
+from pggan.config import cli
+from pggan.config.presets import ARCH_TABLE, LOSS_TABLE, NAMES, preset, suited
+from pggan.config.schema import Config, DataConfig, NetworkConfig, PresetName, ScheduleConfig, TrainingConfig
+from pggan.config.validation import check_ignored, validate
 from pggan.errors import UserError
-from pggan.presets import ARCH_TABLE, LOSS_TABLE, NAMES, preset, suited
-from pggan.validation import check_ignored, validate
 from train import flag
 
 PICTURES = 500  # of builtin, that training is measured on
@@ -115,7 +115,7 @@ def train(argv: list[str]) -> None:
     from benchmarks import report
     from benchmarks.training import Effort, measure_all
 
-    from pggan.starting import pick_device
+    from pggan.run.setup import pick_device
 
     torch.set_num_threads(config.training.threads or torch.get_num_threads())
     device = pick_device(config.training.device)
@@ -135,7 +135,7 @@ def usual(argv: list[str]) -> Train:
     asked = {"--preset": NAMES, "--arch": ARCH_TABLE, "--loss": LOSS_TABLE}
     name, arch, loss = (value if (value := flag(argv, word)) in known else None for word, known in asked.items())
     config = suited(preset(name or "paintings"), arch, loss)
-    data = replace(config.data, builtin_pictures=PICTURES)
+    data = replace(config.data, builtin_images=PICTURES)
     return Train(
         preset=config.preset, data=data, network=config.network, training=config.training, schedule=config.schedule
     )
@@ -149,8 +149,8 @@ def settings(args: Train, default: Train) -> tuple[Config, list[int]]:
     except ValueError:
         raise UserError(f"--res takes resolutions such as 64 or 32,64, not '{args.res}'") from None
     for res in resolutions:
-        if res not in config.network.rungs():
-            some = ", ".join(map(str, config.network.rungs()))
+        if res not in config.network.resolutions():
+            some = ", ".join(map(str, config.network.resolutions()))
             raise UserError(f"--res {res} is not on the ladder of --base {config.network.base}: {some}")
     start, top = config.network.ends()
     whole = replace(config.network, start_res=min(start, *resolutions), max_res=max(top, *resolutions))

@@ -15,16 +15,16 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from pggan import cli
+from pggan.config import cli
 from pggan.data.reading import plain
 from pggan.errors import UserError
 from pggan.metrics import montage
 
 if TYPE_CHECKING:  # what needs torch is imported once the flags are known to be good
+    from pggan.evaluation.image_sets import ImageSet, Size
     from pggan.metrics.labels import Kind, Labels
     from pggan.metrics.reference import Reference
     from pggan.metrics.scores import Scores
-    from pggan.picture_sets import PictureSet, Size
 
 BATCH = 32
 MOST_REALS = 50_000  # 12 kB of memory each
@@ -34,10 +34,14 @@ TINY = 16  # px below which pictures can hardly be told apart
 NAMED = 3  # kinds in a sentence
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 TABLE = (
-    ("score D", "{d:.2f}", "{d_low:.2f} to {d_high:.2f}, unclipped {d_unclipped:.2f}; 1: as varied as the reals"),
+    (
+        "score D",
+        "{d:.2f}",
+        "{score_low:.2f} to {score_high:.2f}, unclipped {d_unclipped:.2f}; 1: as varied as the reals",
+    ),
     ("as varied as about", "{alike:.0f}", "of {fakes} different pictures"),
     ("near-duplicates", "{duplicate_share:.1%}", "of the samples, {duplicate_share_of_reals:.1%} of as many reals"),
-    ("left out", "{deserted_share:.1%}", "of the reals: hardly a sample is like them"),
+    ("left out", "{dropped_share:.1%}", "of the reals: hardly a sample is like them"),
     ("coverage", "{coverage:.2f}", "over that of held-out reals; falls with quality, too"),
     ("NDB / K", "{ndb:.2f}", "of the bins are filled otherwise than by held-out reals; 0.05 by chance"),
 )
@@ -74,7 +78,7 @@ class Args:
     """The columns of --tags to look at. Left out: all."""
     fit: Literal["crop", "pad", "stretch"] | None = None
     """How pictures of another shape are made to fit. Left out: as a checkpoint's training did, or crop."""
-    builtin_pictures: int = 2000
+    builtin_images: int = 2000
     """How many pictures builtin draws."""
     montage: str | None = None
     """A file for a picture of near-duplicates, of samples beside training pictures, and of what is left out."""
@@ -116,7 +120,7 @@ def main(argv: list[str]) -> None:
 
 
 def _check(args: Args) -> None:
-    for name, least in {"num": 100, "seed": 0, "builtin_pictures": 1}.items():
+    for name, least in {"num": 100, "seed": 0, "builtin_images": 1}.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
@@ -139,13 +143,13 @@ def _check(args: Args) -> None:
 # ---- opening and reading
 
 
-def open_sets(args: Args) -> "tuple[PictureSet, PictureSet, PictureSet | None]":
+def open_sets(args: Args) -> "tuple[ImageSet, ImageSet, ImageSet | None]":
     """(reals, fakes, held-out reals), no more of each than count. Raises UserError where there are too few."""
+    from pggan.evaluation.image_sets import is_checkpoint, open_pair, open_set
     from pggan.metrics import reference, scores
-    from pggan.picture_sets import is_checkpoint, open_pair, open_set
-    from pggan.starting import pick_device
+    from pggan.run.setup import pick_device
 
-    how = {"device": pick_device(args.device), "builtin_pictures": args.builtin_pictures, "cache": args.cache}
+    how = {"device": pick_device(args.device), "builtin_images": args.builtin_images, "cache": args.cache}
     if is_checkpoint(args.real) or is_checkpoint(args.fake):
         real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, fit=args.fit, **how)
     else:
@@ -160,12 +164,12 @@ def open_sets(args: Args) -> "tuple[PictureSet, PictureSet, PictureSet | None]":
     return real.part(MOST_REALS, 0), fake.part(min(args.num or most, most), args.seed), held_out
 
 
-def common_size(fakes: "PictureSet") -> "Size":
+def common_size(fakes: "ImageSet") -> "Size":
     """(width, height) that all pictures come at: that of the fakes, as it would be a checkpoint's.
 
     Where they are of many sizes: 64 px, by their aspect if they have one, or else square.
     """
-    from pggan.picture_sets import LARGEST
+    from pggan.evaluation.image_sets import LARGEST
 
     if fakes.size:  # built-in ones are drawn at any size
         return READ_AT, READ_AT
@@ -179,7 +183,7 @@ def common_size(fakes: "PictureSet") -> "Size":
     return min(width, LARGEST), min(height, LARGEST)
 
 
-def read(pictures: "PictureSet", prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def read(pictures: "ImageSet", prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """uint8 [N, ...]: what `prepare` makes of each picture that can be read, in an array that is made once."""
     out, count = np.empty((len(pictures.all_names), 0), np.uint8), 0
     for batch in pictures.mapped(prepare, BATCH):
@@ -190,7 +194,7 @@ def read(pictures: "PictureSet", prepare: Callable[[np.ndarray], np.ndarray]) ->
     return out[:count]
 
 
-def read_fakes(fake: "PictureSet") -> tuple[np.ndarray, np.ndarray]:
+def read_fakes(fake: "ImageSet") -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [n, 64, 64, 3] to measure, uint8 [n, h, w, 3] to show), from one pass."""
     from pggan.metrics.spaces import SIDE, read_one
 
@@ -203,7 +207,7 @@ def read_fakes(fake: "PictureSet") -> tuple[np.ndarray, np.ndarray]:
 class Reals:
     """What is known of the reals: remembered from an earlier time, or else measured now."""
 
-    def __init__(self, pictures: "PictureSet", folder: Path | None):
+    def __init__(self, pictures: "ImageSet", folder: Path | None):
         self.pictures, self.folder = pictures, folder
 
     @cached_property
@@ -251,12 +255,12 @@ class Reals:
         return arrays
 
 
-def readable(pictures: "PictureSet") -> list[int]:
+def readable(pictures: "ImageSet") -> list[int]:
     """The numbers of the pictures that can be read."""
     return [number for number in range(len(pictures.all_names)) if number not in pictures.unreadable]
 
 
-def judged_by(reference: "Reference", held_out: "PictureSet") -> "Reference":
+def judged_by(reference: "Reference", held_out: "ImageSet") -> "Reference":
     """The reference with the likeness of held-out pictures to the training pictures in place of the reals' own."""
     from pggan.metrics import spaces
     from pggan.metrics.copies import find_copies, thumbnails
@@ -268,7 +272,7 @@ def judged_by(reference: "Reference", held_out: "PictureSet") -> "Reference":
     return replace(reference, likeness=find_copies(thumbs, z, reference.thumbs, reference.z).likeness)
 
 
-def kinds_of(real: "PictureSet", args: Args) -> "list[Labels]":
+def kinds_of(real: "ImageSet", args: Args) -> "list[Labels]":
     """What kinds all reals are of, as --tags, or else their folders or dataset.json say; nothing where nobody does."""
     from pggan.metrics.labels import Labels, read_tags
 
@@ -307,15 +311,15 @@ def figures(scores: "Scores", reference: "Reference") -> dict:
     return {
         "d": d.value,
         "d_unclipped": d.ratio,
-        "d_low": d.low,
-        "d_high": d.high,
+        "score_low": d.low,
+        "score_high": d.high,
         "alike": d.alike,
         "fakes": scores.count,
         "reals": len(reference.order),
         "duplicate_share": d.duplicates,
         "duplicate_share_of_reals": scores.real_duplicates,
         "duplicate_groups": [len(group) for group in scores.groups],
-        "deserted_share": scores.evidence.deserted,
+        "dropped_share": scores.evidence.deserted,
         "coverage": scores.coverage,
         "ndb": scores.different_bins,
         "rfd": scores.rfd,
@@ -344,7 +348,7 @@ def copy_figures(scores: "Scores", reference: "Reference", yardstick: str, fakes
     }
 
 
-def notes(args: Args, count: int, real: "PictureSet", fake: "PictureSet", held_out: "PictureSet | None") -> list[str]:
+def notes(args: Args, count: int, real: "ImageSet", fake: "ImageSet", held_out: "ImageSet | None") -> list[str]:
     """What else the user should know, in plain lines."""
     out = [note for pictures in (real, fake, held_out) if pictures is not None for note in pictures.notes()]
     if args.num and args.num > count:
@@ -354,7 +358,7 @@ def notes(args: Args, count: int, real: "PictureSet", fake: "PictureSet", held_o
     return list(dict.fromkeys(out))
 
 
-def protocol(count: int, seed: int, real: "PictureSet", fake: "PictureSet", held_out: "PictureSet | None") -> str:
+def protocol(count: int, seed: int, real: "ImageSet", fake: "ImageSet", held_out: "ImageSet | None") -> str:
     """All that the figures depend on, in one line."""
     from pggan.metrics.reference import VERSION
 
@@ -377,7 +381,7 @@ def table(result: dict) -> list[str]:
 
 
 def draw_montage(
-    result: dict, scores: "Scores", reference: "Reference", real: "PictureSet", views: np.ndarray
+    result: dict, scores: "Scores", reference: "Reference", real: "ImageSet", views: np.ndarray
 ) -> Image.Image:
     """The sheet of `montage`. views uint8 [n, h, w, 3]: the fakes as they are shown."""
     from pggan.metrics.verdict import DESERTED
@@ -400,9 +404,9 @@ def draw_montage(
     return montage.sheet(f"{result['verdict'].capitalize()}: D {result['d']:.2f}", words, sections)
 
 
-def pictures_at(pictures: "PictureSet", numbers: list[int]) -> list[np.ndarray]:
+def pictures_at(pictures: "ImageSet", numbers: list[int]) -> list[np.ndarray]:
     """uint8 [H, W, 3]: the pictures of these numbers, counted among those that can be read."""
-    from pggan.picture_sets import Read
+    from pggan.evaluation.image_sets import Read
 
     if isinstance(pictures, Read):
         known = readable(pictures)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import _root  # noqa: F401  (the project on the path)
 import tyro
 
-from pggan import cli
+from pggan.config import cli
 from pggan.errors import UserError
 
 BATCH = 32
@@ -42,7 +42,7 @@ class Args:
     """How pictures of another shape are made to fit. Left out: as a checkpoint's training did, or crop."""
     swd: int = 2048
     """Pictures a side for the sliced Wasserstein distances, 75 kB of memory each a level; published: 16384. 0: none."""
-    builtin_pictures: int = 2000
+    builtin_images: int = 2000
     """How many pictures builtin draws."""
     cache: str | None = None
     """Where what was measured of the reals is kept, for the next time. Left out: in your cache folder."""
@@ -55,14 +55,14 @@ class Args:
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="fid.py")
     _check(args)
+    from pggan.evaluation.image_sets import open_pair
     from pggan.metrics import protocol
     from pggan.metrics.cache import statistics_folder
     from pggan.metrics.inception import open_network
-    from pggan.picture_sets import open_pair
-    from pggan.starting import pick_device
+    from pggan.run.setup import pick_device
 
     device = pick_device(args.device)
-    how = {"builtin_pictures": args.builtin_pictures, "cache": args.cache, "device": device}
+    how = {"builtin_images": args.builtin_images, "cache": args.cache, "device": device}
     real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, res=args.res, fit=args.fit, **how)
     for name, pictures in (("REAL", real), ("FAKE", fake)):
         protocol.check_enough(name, len(pictures))
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> None:
 
 
 def _check(args: Args) -> None:
-    for name, least in {"num": 1, "seed": 0, "swd": 0, "builtin_pictures": 1}.items():
+    for name, least in {"num": 1, "seed": 0, "swd": 0, "builtin_images": 1}.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")

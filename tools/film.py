@@ -16,7 +16,7 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from pggan import cli
+from pggan.config import cli
 from pggan.data.reading import Unreadable, guarded
 from pggan.errors import UserError
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import _root  # noqa: F401  (the project on the path)
 import tyro
 
-from pggan import cli
+from pggan.config import cli
 from pggan.errors import UserError
 
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="grow.py")
     if args.out == "":
         raise UserError("--out is empty: name a file")
-    from pggan.growth import grow_file
+    from pggan.training.growth import grow_file
 
     before, state, path, in_place = grow_file(Path(args.ckpt), Path(args.out) if args.out else None)
     if in_place:

@@ -9,7 +9,7 @@ from typing import Annotated
 import _root  # noqa: F401  (the project on the path)
 import tyro
 
-from pggan import cli
+from pggan.config import cli
 from pggan.errors import UserError
 
 
@@ -33,10 +33,10 @@ def main(argv: list[str]) -> None:
         raise UserError("--num must be at least 1, and --seed not negative")
     import torch
 
-    from pggan import checkpoint
+    from pggan.evaluation.samples import draw
     from pggan.metrics.kinds import SMALLEST, count_kinds
-    from pggan.samples import draw
-    from pggan.state import load_generator
+    from pggan.training import checkpoint
+    from pggan.training.state import load_generator
 
     learned = checkpoint.load(Path(args.ckpt))["config"]["data"]["data"]
     if not learned.startswith("builtin"):

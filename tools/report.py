@@ -9,7 +9,7 @@ from typing import Annotated
 import _root  # noqa: F401  (the project on the path)
 import tyro
 
-from pggan import cli
+from pggan.config import cli
 from pggan.errors import UserError
 
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     folder = Path(os.path.expanduser(args.run))
     if not args.run or not (folder / "config.json").is_file():
         raise UserError(f"{args.run or 'an empty name'} is not the folder of a run: config.json is not in it")
-    from pggan.report import Report
+    from pggan.run.report import Report
 
     print(Report(folder).write())
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import _root  # noqa: F401  (the project on the path)
 import tyro
 
-from pggan import cli
+from pggan.config import cli
 from pggan.errors import UserError
 
 MOST_ON_GRID = 256
@@ -32,7 +32,7 @@ class Args:
     columns: int = 8
     """Pictures in a row of the grid."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "cpu"
-    """Where to draw them. Another kind of device may change a colour by 1 in 255."""
+    """Where to draw them. Another kind of device may change a color by 1 in 255."""
 
 
 def main(argv: list[str]) -> None:
@@ -50,9 +50,9 @@ def main(argv: list[str]) -> None:
     from PIL import Image
     from tqdm import tqdm
 
-    from pggan.samples import draw_batches, tile
-    from pggan.starting import pick_device
-    from pggan.state import load_generator
+    from pggan.evaluation.samples import draw_batches, tile
+    from pggan.run.setup import pick_device
+    from pggan.training.state import load_generator
 
     generator, alpha = load_generator(args.ckpt, pick_device(args.device))
     out = Path(os.path.expanduser(args.out))

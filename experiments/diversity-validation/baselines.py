@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pggan.metrics.diversity import effective_number, squared_distances
-from pggan.metrics.neighbours import prdc
+from pggan.metrics.neighbors import prdc
 from pggan.metrics.spaces import batches
 
 SIGNALS = ("ms-ssim", "recall", "vendi", "distance", "coverage")

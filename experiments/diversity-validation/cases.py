@@ -20,7 +20,7 @@ HEALTHY = frozenset(["healthy"])
 PARTIAL = frozenset(["partial-collapse"])
 COLLAPSED = frozenset(["collapsed"])
 NOT_HEALTHY = PARTIAL | COLLAPSED
-MEMORISING = frozenset(["memorising"])
+MEMORISING = frozenset(["memorization"])
 
 Make = Callable[[Split, int, np.random.Generator], np.ndarray]
 
@@ -233,7 +233,7 @@ def worse_pictures(pictures: np.ndarray, how: str, amount: float, rng: np.random
 
 
 def jittered(pictures: np.ndarray, rng: np.random.Generator, shift: int, noise: float, light: float) -> np.ndarray:
-    """Each moved by up to `shift` pixels either way, with noise in grey levels, and brighter or darker by a share."""
+    """Each moved by up to `shift` pixels either way, with noise in gray levels, and brighter or darker by a share."""
     if not (shift or noise or light):
         return pictures
     side, out = pictures.shape[1], np.empty(pictures.shape, np.float32)

@@ -9,11 +9,11 @@ import numpy as np
 from baselines import SIGNALS
 from cases import cases
 from collapse import RUNS
-from pictures import builtin_pictures, split
+from pictures import builtin_images, split
 from PIL import Image, ImageDraw, ImageFont
 
-from pggan.samples import draw, tile
-from pggan.state import load_generator
+from pggan.evaluation.samples import draw, tile
+from pggan.training.state import load_generator
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -180,7 +180,7 @@ def curves(rows: list[dict], path: Path) -> None:
         for number, signal in enumerate(SIGNALS):
             over = np.array([over_lowest(row, signal) for row in of])
             axis.plot(at[order], over[order], "-o", color=f"C{number}", lw=1, ms=3, label=TITLES[signal])
-        axis.axhline(1, color="grey", lw=0.8, ls=":")
+        axis.axhline(1, color="gray", lw=0.8, ls=":")
     axes[0].set(xscale="log", xlabel="k distinct pictures among 500", ylabel="signal, 1: as varied as the reals")
     axes[1].set(xlabel="share of the samples that are one picture", ylim=(0, 1.4))
     axes[0].legend(fontsize=8)
@@ -190,13 +190,13 @@ def curves(rows: list[dict], path: Path) -> None:
 
 def sheet() -> Image.Image:
     """A row of pictures for each case on the built-in pictures."""
-    parts, n = split(builtin_pictures(5, 900), 400, 0), 200
+    parts, n = split(builtin_images(5, 900), 400, 0), 200
     rows = []
     for case in [*cases("development", parts, n), *cases("frozen", parts, n)]:
         if not (case.name.startswith("no ") and "fields" not in case.name):
             made = case.make(parts, n, np.random.default_rng(0))[:SHOWN, ::2, ::2]
             rows.append((f"{case.group}: {case.name}", tile(made, SHOWN)))
-    return labelled(rows, 32)
+    return labeled(rows, 32)
 
 
 def generators(runs: Path) -> Image.Image:
@@ -207,10 +207,10 @@ def generators(runs: Path) -> Image.Image:
         if path.exists():
             made = draw(*load_generator(path), 0, SHOWN)
             rows.append((run, tile(made, SHOWN).resize((48 * SHOWN, 48), Image.Resampling.BOX)))
-    return labelled(rows, 48)
+    return labeled(rows, 48)
 
 
-def labelled(rows: list[tuple[str, Image.Image]], height: int) -> Image.Image:
+def labeled(rows: list[tuple[str, Image.Image]], height: int) -> Image.Image:
     """Rows of pictures, each with its name on the left."""
     whole = Image.new("RGB", (300 + rows[0][1].width, (height + 2) * len(rows)), "white")
     pen, font = ImageDraw.Draw(whole), ImageFont.load_default(10)

@@ -48,7 +48,7 @@ def split(pictures: Pictures, count: int, seed: int) -> Split:
     return Split(pictures.images[first], pictures.images[rest], real_kinds, kinds, pictures.kind_names)
 
 
-def builtin_pictures(seed: int, count: int) -> Pictures:
+def builtin_images(seed: int, count: int) -> Pictures:
     """The project's own drawings, ten kinds of abstract painting."""
     drawn = [builtin.draw(seed, index, SIDE, SIDE) for index in range(count)]
     return Pictures("builtin", np.stack([image for image, _ in drawn]), np.array([k for _, k in drawn]), builtin.KINDS)
@@ -69,14 +69,14 @@ def close_ups(seed: int, count: int) -> Pictures:
 
 
 def shapes(seed: int, count: int) -> Pictures:
-    """A circle, square, triangle or cross of one colour on a ground of another, anywhere and of any size."""
+    """A circle, square, triangle or cross of one color on a ground of another, anywhere and of any size."""
     rng, names = np.random.default_rng([seed, 2]), ("circle", "square", "triangle", "cross")
     kinds = rng.integers(len(names), size=count)
     return Pictures("shapes", np.stack([_shape(names[kind], rng) for kind in kinds]), kinds, names)
 
 
 def _shape(name: str, rng: np.random.Generator, fine: int = 4) -> np.ndarray:
-    ground, ink = two_colours(rng)
+    ground, ink = two_colors(rng)
     sheet = Image.new("RGB", (SIDE * fine, SIDE * fine), tuple(ground.tolist()))
     radius = rng.uniform(0.18, 0.34)
     x, y = rng.uniform(radius, 1 - radius, 2)
@@ -100,19 +100,19 @@ def _corner(p: int, q: int, arm: float = 0.33) -> list[tuple[float, float]]:
     return corner if p * q > 0 else corner[::-1]
 
 
-def two_colours(rng: np.random.Generator) -> np.ndarray:
+def two_colors(rng: np.random.Generator) -> np.ndarray:
     """int [2, 3], a ground and an ink that can be told apart."""
     while True:
-        colours = rng.integers(0, 256, (2, 3))
-        if np.abs(colours[0] - colours[1]).sum() > 200:
-            return colours
+        colors = rng.integers(0, 256, (2, 3))
+        if np.abs(colors[0] - colors[1]).sum() > 200:
+            return colors
 
 
 # ---- gratings
 
 
 def gratings(seed: int, count: int) -> Pictures:
-    """Gratings, plaids, rings, checks and runs of colour, in two colours, at any scale, angle and phase."""
+    """Gratings, plaids, rings, checks and runs of color, in two colors, at any scale, angle and phase."""
     rng, names = np.random.default_rng([seed, 3]), ("grating", "plaid", "rings", "checks", "run")
     kinds = rng.integers(len(names), size=count)
     return Pictures("gratings", np.stack([_grating(names[kind], rng) for kind in kinds]), kinds, names)
@@ -123,15 +123,15 @@ def _grating(name: str, rng: np.random.Generator) -> np.ndarray:
     angle, pace, phase = rng.uniform(0, np.pi), 2 * np.pi * rng.uniform(2, 8), rng.uniform(0, 2 * np.pi, 2)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     u, v = np.sin(pace * along + phase[0]), np.sin(pace * across + phase[1])
-    centre = rng.uniform(-0.4, 0.4, 2)
+    center = rng.uniform(-0.4, 0.4, 2)
     value = {
         "grating": lambda: u,
         "plaid": lambda: (u + v) / 2,
-        "rings": lambda: np.sin(pace * np.hypot(x - centre[0], y - centre[1]) + phase[0]),
+        "rings": lambda: np.sin(pace * np.hypot(x - center[0], y - center[1]) + phase[0]),
         "checks": lambda: np.tanh(8 * u * v),
         "run": lambda: np.clip(1.6 * (along * np.sign(phase[0] - np.pi) + rng.uniform(-0.2, 0.2)), -1, 1),
     }[name]()
-    ground, ink = two_colours(rng)
+    ground, ink = two_colors(rng)
     return np.uint8(np.round(ground + (ink - ground) * (value[:, :, None] + 1) / 2))
 
 
@@ -148,7 +148,7 @@ def folder(name: str, path: str, cache: Path, most: int = 2500) -> Pictures:
 
 
 DRAWN: dict[str, Callable[[int, int], Pictures]] = {
-    "builtin": builtin_pictures,
+    "builtin": builtin_images,
     "shapes": shapes,
     "gratings": gratings,
     "close-ups": close_ups,

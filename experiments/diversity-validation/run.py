@@ -28,11 +28,11 @@ from cases import HEALTHY, NOT_HEALTHY, Case, cases, held_out  # noqa: E402
 from collapse import RUNS, SEEN  # noqa: E402
 from pictures import DRAWN, Pictures, Split, folder, split  # noqa: E402
 
+from pggan.evaluation.samples import draw  # noqa: E402
 from pggan.metrics.random_features import random_features  # noqa: E402
 from pggan.metrics.reference import Reference  # noqa: E402
 from pggan.metrics.scores import score  # noqa: E402
-from pggan.samples import draw  # noqa: E402
-from pggan.state import load_generator  # noqa: E402
+from pggan.training.state import load_generator  # noqa: E402
 
 # name            how         seed  pictures  fakes  part; the thresholds were chosen on the development part
 SOURCES = {

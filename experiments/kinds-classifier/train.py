@@ -62,14 +62,14 @@ def cloudy_noise(images: Tensor, rng: Generator) -> Tensor:
 
 
 def flat(images: Tensor, rng: Generator) -> Tensor:
-    """One colour, or a run from one colour to another, with hardly any noise."""
+    """One color, or a run from one color to another, with hardly any noise."""
     ends = 2 * torch.rand((len(images), 3, 2, 1), generator=rng) - 1
     ends = torch.where(_uniform(images, rng) < 0.6, ends.mean(2, keepdim=True), ends)
     return F.interpolate(ends, images.shape[2:], mode="bilinear") + 0.03 * torch.randn(images.shape, generator=rng)
 
 
 def washed_out(images: Tensor, rng: Generator) -> Tensor:
-    """A picture of which only 3 x 3 colours are left."""
+    """A picture of which only 3 x 3 colors are left."""
     return F.interpolate(F.adaptive_avg_pool2d(images, 3), images.shape[2:], mode="bilinear")
 
 

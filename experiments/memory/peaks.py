@@ -19,12 +19,12 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from pggan.config import Config, at  # noqa: E402
-from pggan.memory import MemoryWatch, computed_peak, lasting, step_of  # noqa: E402
-from pggan.presets import preset, with_settings  # noqa: E402
-from pggan.rehearsal import state_at  # noqa: E402
-from pggan.state import TrainState  # noqa: E402
-from pggan.step import step  # noqa: E402
+from pggan.config.presets import preset, with_settings  # noqa: E402
+from pggan.config.schema import Config, at  # noqa: E402
+from pggan.run.dry_run import state_at  # noqa: E402
+from pggan.run.profiling import MemoryWatch, computed_peak, lasting, step_of  # noqa: E402
+from pggan.training.state import TrainState  # noqa: E402
+from pggan.training.step import step  # noqa: E402
 
 CPU = torch.device("cpu")
 # arch, loss, res, precision, recompute: steps of 4 pictures that a CPU can take in seconds

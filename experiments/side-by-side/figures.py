@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pggan.data.packing import pack
 from pggan.data.sources import open_source
+from pggan.evaluation.samples import draw, tile
 from pggan.metrics.kinds import count_kinds
-from pggan.samples import draw, tile
-from pggan.state import load_generator
+from pggan.training.state import load_generator
 
 SAMPLES = 500  # that kinds are counted in
 SHOWN = 14  # pictures a row of the montage
@@ -48,15 +48,15 @@ def measured(run: Path, res: int) -> dict:
 def spread_of_reals(runs: Path, name: str) -> list[float]:
     """Spread of the pictures that the runs of a set were trained on, at 32 and 64 px."""
     settings = json.loads((next(runs.glob(f"{name}-*")) / "config.json").read_text())["config"]["data"]
-    source = open_source(settings["data"], settings["builtin_pictures"])
+    source = open_source(settings["data"], settings["builtin_images"])
     packed = pack(source, [(res, res, res) for res in (32, 64)])
     few = np.linspace(0, len(packed) - 1, SAMPLES).round().astype(int)
-    chosen = np.random.default_rng(0).permutation(few)  # neighbours in a folder are alike
+    chosen = np.random.default_rng(0).permutation(few)  # neighbors in a folder are alike
     return [spread(packed.level(res)[chosen]) for res in (32, 64)]
 
 
 def spread(images: np.ndarray) -> float:
-    """Mean distance of two pictures at 8x8 px, in grey levels. It shows a whole collapse, and misses a partial one."""
+    """Mean distance of two pictures at 8x8 px, in gray levels. It shows a whole collapse, and misses a partial one."""
     n, side = len(images), images.shape[1] // 8
     small = images.reshape(n, 8, side, 8, side, 3).mean(axis=(2, 4)).reshape(n, -1)
     half = n // 2

@@ -42,7 +42,7 @@ SETTINGS = {
     "stage_minutes": "0",
     "warmup_kimg": 0.5,
     "ema_kimg": "1",
-    "builtin_pictures": 1000,
+    "builtin_images": 1000,
     "threads": 1,
     "device": "cpu",
     "wandb": "off",
@@ -103,9 +103,9 @@ def train_all(args: argparse.Namespace) -> None:
 
 def one(case: str, data: str, seed: int, seconds: int, out: Path) -> None:
     """One run, by the processor's clock; 3 is a result too: it diverged."""
+    from pggan.config.presets import preset, with_settings
     from pggan.errors import Diverged
-    from pggan.presets import preset, with_settings
-    from pggan.training import train
+    from pggan.run.loop import train
 
     arch, loss = CASES[case]
     given = {"data": data, "seed": seed, "out": str(out), "lr": RATE[arch], "budget": f"{seconds}s"}

@@ -22,7 +22,7 @@ from ratios import KINDS, Match, Speed, work_lines
 from sides import OURS, Case, work
 from worker import SideFailed, Worker
 
-from pggan.starting import pick_precision
+from pggan.run.setup import pick_precision
 
 Open = Callable[[Case], Worker]
 HOPELESS = 1.5  # times as long as float32: where a processor has no units for bf16 it is five times and more
@@ -95,7 +95,7 @@ def pairs(setting: Case, peer: str, resolutions: list[int]) -> Iterator[tuple[Ca
                 ours = replace(setting, res=res, alpha=alpha, loss="wgan-gp")
                 yield ours, replace(ours, side=peer)
         else:  # the penalty on reals and fakes, every fourth step
-            ours = replace(setting, res=res, loss="relativistic", penalty_every=4)
+            ours = replace(setting, res=res, loss="relativistic", penalty_interval=4)
             yield ours, replace(ours, side=peer, loss="hinge")
 
 
@@ -143,7 +143,7 @@ def play(ours: list[Case], theirs: list[Case], rounds: int, seconds: float, open
     roles = {**in_roles(ours, values), **in_roles(theirs, values)}
     speeds = [Speed(case.side, case.variant(), roles[case], values[case]) for case in values]
     one = ours[0]
-    loss = one.loss if one.penalty_every == 1 else f"{one.loss}, penalty every {one.penalty_every}"
+    loss = one.loss if one.penalty_interval == 1 else f"{one.loss}, penalty every {one.penalty_interval}"
     return Match(theirs[0].side, one.res, one.alpha, loss, speeds, failed)
 
 

@@ -155,7 +155,7 @@ def alone(case: Case, args: argparse.Namespace, rate: float | None) -> dict:
     s_per_kimg = [1000 * turn["seconds"] / turn["images"] for turn in turns]
     flop_per_s = counted["flop_step"] * 1000 / median(s_per_kimg)
     return {
-        **{key: getattr(case, key) for key in ("res", "batch", "loss", "penalty_every", "precision")},
+        **{key: getattr(case, key) for key in ("res", "batch", "loss", "penalty_interval", "precision")},
         "variant": case.variant(),
         "s_per_kimg": s_per_kimg,
         "seconds_to_start": start,

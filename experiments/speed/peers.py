@@ -93,13 +93,13 @@ def version(side: str) -> str:
 class ProGanPth:
     """pro-gan-pth: ProGAN with its WganGP, driven as its train() does, at our feature maps.
 
-    Its train() takes four steps on the same reals and latents; each is counted as one of fresh images, in its favour.
+    Its train() takes four steps on the same reals and latents; each is counted as one of fresh images, in its favor.
     """
 
     cycle = 1
 
     def __init__(self, case: Case):
-        if case.loss != "wgan-gp" or case.penalty_every != 1:
+        if case.loss != "wgan-gp" or case.penalty_interval != 1:
             raise ValueError("pro-gan-pth has WGAN-GP with its penalty at every step")
         gan, networks, layers = (load(f"pro_gan_pytorch.{name}") for name in ("gan", "networks", "custom_layers"))
         layers.EqualizedConvTranspose2d._output_padding = _output_padding
@@ -116,7 +116,7 @@ class ProGanPth:
             self.gan.dis.register_forward_pre_hook(_contiguous_gradient)
         # train() has the betas (0, 0.99), which torch now refuses: all others are its defaults
         adam = partial(torch.optim.Adam, lr=0.003, betas=(0.0, 0.99), eps=1e-8)
-        self.adam_g, self.adam_d = adam(self.gan.gen.parameters()), adam(self.gan.dis.parameters())
+        self.opt_G, self.opt_D = adam(self.gan.gen.parameters()), adam(self.gan.dis.parameters())
 
     @property
     def G(self) -> nn.Module:
@@ -129,9 +129,9 @@ class ProGanPth:
     def step(self) -> None:
         z, place = latents(self.case), (self.reals, depth(self.case), self.case.alpha)
         with autocast(self.case):
-            self.gan.optimize_discriminator(self.loss, self.adam_d, z, *place)
+            self.gan.optimize_discriminator(self.loss, self.opt_D, z, *place)
             self.update_average(self.gan.gen_shadow, self.gan.gen, beta=self.gan.ema_beta)
-            self.gan.optimize_generator(self.loss, self.adam_g, z, *place)
+            self.gan.optimize_generator(self.loss, self.opt_G, z, *place)
 
     def sample(self) -> Tensor:
         return self.gan.gen(latents(self.case), depth(self.case), self.case.alpha)
@@ -172,7 +172,7 @@ class LightweightGan:
     WELL_UNDER_WAY = 40_000  # steps; a multiple of the cycle
 
     def __init__(self, case: Case):
-        if (case.loss, case.penalty_every) != ("hinge", 4):
+        if (case.loss, case.penalty_interval) != ("hinge", 4):
             raise ValueError("lightweight-gan has the hinge loss, and a penalty every fourth step")
         if case.alpha < 1:
             raise ValueError("lightweight-gan has no fade")

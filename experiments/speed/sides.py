@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from pggan.compiling import Graphs, inductor
-from pggan.presets import preset, with_settings
-from pggan.schedule import Stage
-from pggan.state import allow_tf32, new_state
-from pggan.step import step
+from pggan.config.presets import preset, with_settings
+from pggan.schedule.stages import Stage
+from pggan.training.compile import Graphs, inductor
+from pggan.training.state import allow_tf32, new_state
+from pggan.training.step import step
 
 OURS = "pggan"
 FADE = 10**9  # images, so long that alpha does not move while it is measured
@@ -35,7 +35,7 @@ class Case:
     fmap_base: int = 1024
     fmap_max: int = 64
     loss: str = "wgan-gp"
-    penalty_every: int = 1
+    penalty_interval: int = 1
     precision: str = "fp32"
     layout: str = "channels_last"
     compile: str = "off"
@@ -92,10 +92,10 @@ class Ours:
             "fmap_max": case.fmap_max,
             "latent": case.latent,
             "batch": str(case.batch),
-            "penalty_every": case.penalty_every,
+            "penalty_interval": case.penalty_interval,
         }
         config = with_settings(preset("paintings", loss=case.loss), settings)
-        self.case, self.cycle = case, case.penalty_every
+        self.case, self.cycle = case, case.penalty_interval
         allow_tf32(case.precision)
         self.state = new_state(config, torch.device(case.device), precision=case.precision)
         self.state.grow()

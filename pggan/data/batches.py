@@ -20,7 +20,7 @@ class Pictures:
 
     size: (width, height) in pixels. stream: gives the order, flips and crops.
     mirror: half of the images are flipped left to right. random_crop: cut from anywhere in the packed margin, or else
-    from its centre. The whole level is moved to a GPU that has room for it; a CPU maps the file.
+    from its center. The whole level is moved to a GPU that has room for it; a CPU maps the file.
     """
 
     def __init__(

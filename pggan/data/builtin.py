@@ -4,7 +4,7 @@ Ten kinds of painting, each with a continuous variety of its own: palette, count
 a pure function of (seed, index). All geometry is in units of the picture's shorter side, so the same (seed, index) at
 32 and at 256 pixels is the same picture, and a circle stays a circle at any aspect ratio. The kind is the label.
 
-Shapes here: W, H pixels; points are float [n, 2] as (x, y) from the top left corner; colours are float
+Shapes here: W, H pixels; points are float [n, 2] as (x, y) from the top left corner; colors are float
 [6, 3] in 0..255, five from dark to light and an accent.
 """
 
@@ -34,63 +34,63 @@ def kind_of(seed: int, index: int) -> int:
     return int(paint.generator(seed, block, 1).permutation(len(KINDS))[place])
 
 
-# ---- the kinds: each paints a whole canvas with a palette, colours [6, 3] from dark to light
+# ---- the kinds: each paints a whole canvas with a palette, colors [6, 3] from dark to light
 
 
-def fields(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def fields(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """Two to four soft blocks of thin paint floating one above the other on a ground."""
     x, y = paint.soft_coordinates(canvas, rng)
-    ground, *blocks = rng.permutation(colours[[0, 1, 2, 4, 5]])
+    ground, *blocks = rng.permutation(colors[[0, 1, 2, 4, 5]])
     picture = np.broadcast_to(ground, (*x.shape, 3))
     margin, feather = rng.uniform(0.06, 0.13), rng.uniform(0.02, 0.05)
     edges = margin + (canvas.h - 2 * margin) * cuts(rng, rng.choice([2, 2, 3, 3, 4]), 3.0)
     gap, shades = rng.uniform(0.015, 0.035), rng.uniform(-0.3, 0.3, (4, 2))
-    for colour, top, bottom, shade in zip(blocks, edges[:-1] + gap, edges[1:] - gap, shades, strict=False):
+    for color, top, bottom, shade in zip(blocks, edges[:-1] + gap, edges[1:] - gap, shades, strict=False):
         inside = np.minimum(np.minimum(x - margin, canvas.w - margin - x), np.minimum(y - top, bottom - y))
         cover = np.clip(inside / feather + 0.5, 0, 1)
         thin = 0.9 + np.clip((x - canvas.w / 2) * shade[0] + (y - (top + bottom) / 2) * shade[1], -0.3, 0.1)
-        picture = picture + (colour - picture) * (cover * cover * (3 - 2 * cover) * thin)[:, :, None]
+        picture = picture + (color - picture) * (cover * cover * (3 - 2 * cover) * thin)[:, :, None]
     canvas.ground(picture)
 
 
-def stripes(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def stripes(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """Straight bands of many widths, at any angle."""
     reach = np.hypot(canvas.w, canvas.h) / 2
     edges = reach * (2 * cuts(rng, rng.integers(8, 20), rng.uniform(0.8, 4)) - 1)
     along = np.array([-reach, reach])
     angle = rng.uniform(0, np.pi)
-    for edge, colour in zip(edges[:-1], sequence(rng, colours, len(edges) - 1), strict=True):
+    for edge, color in zip(edges[:-1], sequence(rng, colors, len(edges) - 1), strict=True):
         band = np.array([[along[0], edge], [along[1], edge], [along[1], reach], [along[0], reach]])
-        canvas.polygon(rotated(band, angle) + canvas.centre, colour)
+        canvas.polygon(rotated(band, angle) + canvas.center, color)
 
 
-def waves(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def waves(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """Bands that roll together, at any angle."""
     reach = 0.5 * np.hypot(canvas.w, canvas.h) + 0.15
     edges = reach * (2 * cuts(rng, rng.integers(9, 17), 4.0) - 1)
     x = np.linspace(-reach, reach, 56)
     height, pace, phase = rng.uniform(0.06, 0.13), rng.uniform(1.2, 2.6), rng.uniform(0, 2 * np.pi)
     drift, angle = rng.uniform(-0.5, 0.5), rng.uniform(0, np.pi)
-    for k, colour in enumerate(sequence(rng, colours, len(edges) - 1)):
+    for k, color in enumerate(sequence(rng, colors, len(edges) - 1)):
         y = edges[k] + height * np.sin(2 * np.pi * pace * x + phase + drift * k) - (reach if k == 0 else 0)
         band = np.concatenate([np.stack([x, y], axis=1), [[reach, 2 * reach], [-reach, 2 * reach]]])
-        canvas.polygon(rotated(band, angle) + canvas.centre, colour)
+        canvas.polygon(rotated(band, angle) + canvas.center, color)
 
 
-def grid(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
-    """Upright rectangles of unequal size between heavy lines, most of them the colour of paper."""
-    line, paper, paints = colours[0], colours[4], colours[[1, 2, 3, 5]]
+def grid(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
+    """Upright rectangles of unequal size between heavy lines, most of them the color of paper."""
+    line, paper, paints = colors[0], colors[4], colors[[1, 2, 3, 5]]
     half, filled = rng.uniform(0.012, 0.024), rng.uniform(0.3, 0.6)
     canvas.ground(line[None, None])
     for left, top, right, bottom in _rooms(rng, (0.0, 0.0, canvas.w, canvas.h), int(rng.integers(7, 15))):
-        colour = paints[rng.integers(4)] if rng.random() < filled else paper + rng.normal(0, 5)
+        color = paints[rng.integers(4)] if rng.random() < filled else paper + rng.normal(0, 5)
         x, y = np.array([left + half, right - half]), np.array([top + half, bottom - half])
-        canvas.polygon(np.stack([x[[0, 1, 1, 0]], y[[0, 0, 1, 1]]], axis=1), colour)
+        canvas.polygon(np.stack([x[[0, 1, 1, 0]], y[[0, 0, 1, 1]]], axis=1), color)
 
 
-def circles(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def circles(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """Discs and rings of many sizes, some seen through others."""
-    ground, *paints = colours[[4, 0, 1, 2, 3, 5] if rng.random() < 0.65 else [0, 1, 2, 3, 4, 5]]
+    ground, *paints = colors[[4, 0, 1, 2, 3, 5] if rng.random() < 0.65 else [0, 1, 2, 3, 4, 5]]
     canvas.ground(ground + rng.normal(0, 8, (3, 3, 3)))
     taken = np.zeros((0, 3))
     for radius in np.sort(rng.uniform(0.05, 0.3, rng.integers(6, 15)) ** 1.15)[::-1]:
@@ -99,15 +99,15 @@ def circles(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> No
         x, y = tries[np.argmax(room)]
         taken = np.concatenate([taken, [[x, y, radius]]])
         shares = 1 - np.arange(rng.integers(1, 5)) / rng.uniform(4, 6)
-        for share, colour in zip(shares, sequence(rng, np.array(paints), len(shares)), strict=True):
-            canvas.disc(x, y, radius * share, colour, rng.uniform(0.8, 1))
+        for share, color in zip(shares, sequence(rng, np.array(paints), len(shares)), strict=True):
+            canvas.disc(x, y, radius * share, color, rng.uniform(0.8, 1))
 
 
-def strokes(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def strokes(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """Broad bent strokes of a bristle brush, one over the other."""
-    canvas.ground(colours[rng.choice([0, 4])] + rng.normal(0, 8, (3, 3, 3)))
+    canvas.ground(colors[rng.choice([0, 4])] + rng.normal(0, 8, (3, 3, 3)))
     lean, loose = rng.uniform(0, np.pi), rng.uniform(0.2, 0.9)
-    for colour in sequence(rng, colours, rng.integers(13, 22)):
+    for color in sequence(rng, colors, rng.integers(13, 22)):
         angle, length, width = lean + rng.normal(0, loose), rng.uniform(0.35, 0.9), rng.uniform(0.05, 0.13)
         middle = rng.uniform(0, 1, 2) * [canvas.w, canvas.h]
         bend = rng.normal(0, 0.16)
@@ -115,16 +115,16 @@ def strokes(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> No
             t = np.linspace(-0.5 + rng.uniform(0, 0.12), 0.5 - rng.uniform(0, 0.18), 8)
             spine = np.stack([t * length, bend * (1 - 4 * t * t) + side * width], axis=1)
             hair = np.concatenate([spine, spine[::-1] + np.array([0, width / 6 + 0.002])])
-            canvas.polygon(rotated(hair, angle) + middle, colour + rng.normal(0, 13))
+            canvas.polygon(rotated(hair, angle) + middle, color + rng.normal(0, 13))
 
 
-def facets(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
-    """A crumpled sheet of triangles whose colour runs from one end of the palette to the other."""
+def facets(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
+    """A crumpled sheet of triangles whose color runs from one end of the palette to the other."""
     cells = rng.integers(4, 8)
     across, down = max(2, round(cells * canvas.w)), max(2, round(cells * canvas.h))
     knots = np.stack(np.meshgrid(np.arange(across + 3) - 1.0, np.arange(down + 3) - 1.0), axis=-1)
     knots = (knots + rng.uniform(-0.36, 0.36, knots.shape)) * [canvas.w / across, canvas.h / down]
-    ramp = colours[np.sort(rng.choice(5, 4, replace=False))]
+    ramp = colors[np.sort(rng.choice(5, 4, replace=False))]
     slope = rng.normal(0, 1, 2)
     slope, crumple = slope / np.hypot(*slope), rng.uniform(0.06, 0.14)
     for row, column in np.ndindex(down + 2, across + 2):
@@ -135,25 +135,25 @@ def facets(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> Non
             canvas.polygon(np.array(corners), blend(ramp, place + rng.normal(0, crumple)))
 
 
-def rays(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def rays(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """Beams that leave one point, straight or with a twist."""
-    centre = rng.uniform(0.15, 0.85, 2) * [canvas.w, canvas.h]
+    center = rng.uniform(0.15, 0.85, 2) * [canvas.w, canvas.h]
     edges = rng.uniform(0, 2 * np.pi) + 2 * np.pi * cuts(rng, 2 * rng.integers(6, 13), rng.uniform(3, 12))
     r, twist = np.linspace(0, 1.3 * np.hypot(canvas.w, canvas.h), 28), rng.choice([0.0, rng.normal(0, 0.5)])
-    for start, end, colour in zip(edges[:-1], edges[1:], sequence(rng, colours, len(edges) - 1), strict=True):
+    for start, end, color in zip(edges[:-1], edges[1:], sequence(rng, colors, len(edges) - 1), strict=True):
         turn = np.concatenate([start + twist * r, end + twist * r[::-1]])
         far = np.concatenate([r, r[::-1]])
-        canvas.polygon(centre + np.stack([far * np.cos(turn), far * np.sin(turn)], axis=1), colour)
+        canvas.polygon(center + np.stack([far * np.cos(turn), far * np.sin(turn)], axis=1), color)
     if rng.random() < 0.5:
-        canvas.disc(*centre, rng.uniform(0.04, 0.11), colours[rng.choice([0, 4, 5])])
+        canvas.disc(*center, rng.uniform(0.04, 0.11), colors[rng.choice([0, 4, 5])])
 
 
-def hills(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def hills(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """A sky, a sun, and ridge behind ridge fading into it."""
-    near, far, sky = colours[[[0, 3, 1], [0, 3, 4], [0, 4, 3], [3, 0, 1]][rng.integers(4)]]
+    near, far, sky = colors[[[0, 3, 1], [0, 3, 4], [0, 4, 3], [3, 0, 1]][rng.integers(4)]]
     canvas.ground(np.stack([blend(np.stack([far, sky]), t) for t in (0.35, 1.0, 0.8)])[:, None])
     sun = [rng.uniform(0.12, 0.88) * canvas.w, rng.uniform(0.14, 0.4) * canvas.h]
-    canvas.disc(*sun, rng.uniform(0.06, 0.13), colours[5])
+    canvas.disc(*sun, rng.uniform(0.06, 0.13), colors[5])
     count, horizon = rng.integers(4, 7), rng.uniform(0.38, 0.52)
     x = np.linspace(-0.05, canvas.w + 0.05, 64)
     for k in range(count):
@@ -161,21 +161,21 @@ def hills(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None
         ridge = np.sin(2 * np.pi * pace * x[:, None] + phase) @ (rng.uniform(0.5, 1) * np.array([0.05, 0.024, 0.008]))
         y = canvas.h * (horizon + (1 - horizon) * k / count) + ridge
         land = np.concatenate([np.stack([x, y], axis=1), [[x[-1], canvas.h + 1], [x[0], canvas.h + 1]]])
-        canvas.polygon(land, blend(np.stack([far, colours[2], near]), k / (count - 1)) + rng.normal(0, 4))
+        canvas.polygon(land, blend(np.stack([far, colors[2], near]), k / (count - 1)) + rng.normal(0, 4))
 
 
-def tiles(canvas: Canvas, colours: np.ndarray, rng: np.random.Generator) -> None:
+def tiles(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
     """Square tiles, each with a quarter of a disc in one of its corners."""
     count, ring = rng.integers(3, 6), rng.uniform(0.4, 0.7) if rng.random() < 0.5 else 0.0
     turn = np.linspace(0, np.pi / 2, 14)
     wedge = np.concatenate([[[0, 0]], np.stack([np.cos(turn), np.sin(turn)], axis=1)])
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     for row, column in np.ndindex(int(np.ceil(count * canvas.h)), int(np.ceil(count * canvas.w))):
-        back, front, core = rng.choice(colours, 3, replace=False)
+        back, front, core = rng.choice(colors, 3, replace=False)
         place, corner = np.array([column, row]), corners[rng.integers(4)]
         canvas.polygon((place + corners) / count, back)
-        for radius, colour in ((1.0, front), (ring, core)):
-            canvas.polygon((place + corner + (1 - 2 * corner) * wedge * radius) / count, colour)
+        for radius, color in ((1.0, front), (ring, core)):
+            canvas.polygon((place + corner + (1 - 2 * corner) * wedge * radius) / count, color)
 
 
 def _rooms(rng: np.random.Generator, room: tuple[float, ...], count: int) -> list[tuple[float, ...]]:

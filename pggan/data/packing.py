@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pggan.data import levels, working
-from pggan.data.contents import digest
+from pggan.data import cache_files, workers
+from pggan.data.fingerprints import digest
 from pggan.data.reading import plain
 from pggan.data.sources import Source, cache_folder
 from pggan.errors import UserError
@@ -54,7 +54,7 @@ class Pack:
         Raises UserError when the cache was emptied since, or the file cannot be mapped.
         """
         try:
-            return np.load(levels.level_file(self.folder, res), mmap_mode="r")
+            return np.load(cache_files.level_file(self.folder, res), mmap_mode="r")
         except FileNotFoundError as error:
             raise UserError(f"packed pictures are gone ({plain(error)}): start again to pack them") from None
         except OSError as error:
@@ -84,30 +84,32 @@ def pack(
     sizes: list[tuple[int, int, int]],
     fit: str = "crop",
     crop_margin: float = 1.0,
-    workers: int | None = None,
+    processes: int | None = None,
     progress: bool = True,
 ) -> Pack:
     """The pictures of `source` at each (resolution, width, height) of `sizes`, all of one aspect; cached.
 
-    fit: see `reading.fit`. crop_margin: 1, or 1.25 to leave room for random crops. workers: processes, by default one a
+    fit: see `reading.fit`. crop_margin: 1, or 1.25 to leave room for random crops. processes: by default one a
     core; few pictures are read in this one.
     Raises UserError when over a tenth of the pictures cannot be read, one is a decompression bomb, no folder can be
     written or its disk is too small.
     """
     folder = cache_folder(source.caches) / _key(source, sizes, fit, crop_margin)
-    index = levels.read_json(folder / "index.json")
+    index = cache_files.read_json(folder / "index.json")
     packed = [(res, *packed_size(width, height, crop_margin)) for res, width, height in sizes]
     missing = [
         (res, width, height)
         for res, width, height in packed
-        if index is None or not levels.is_whole(folder, res, (len(index["names"]), height, width, 3))
+        if index is None or not cache_files.is_whole(folder, res, (len(index["names"]), height, width, 3))
     ]
-    levels.sweep(folder)
+    cache_files.sweep(folder)
     if missing:
         started = time.monotonic()
-        index = _pack_levels(source, folder, missing, fit, index, workers, progress)
+        index = _pack_levels(source, folder, missing, fit, index, processes, progress)
         _tell(progress, len(index["names"]), missing, time.monotonic() - started)
-    counts = {res: levels.read_json(levels.level_file(folder, res, "json"))["enlarged"] for res, _, _ in sizes}
+    counts = {
+        res: cache_files.read_json(cache_files.level_file(folder, res, "json"))["enlarged"] for res, _, _ in sizes
+    }
     unreadable = [(name, reason) for name, reason in index["unreadable"]]
     index = {**index, "unreadable": unreadable, "ignored": source.ignored, "ignored_names": source.ignored_names}
     return Pack(folder=folder, fingerprint=source.fingerprint, enlarged=counts, crop_margin=crop_margin, **index)
@@ -124,20 +126,20 @@ def _pack_levels(
     sizes: list[tuple[int, int, int]],
     fit: str,
     index: dict | None,
-    workers: int | None,
+    processes: int | None,
     progress: bool,
 ) -> dict:
     """Writes the levels `sizes`, packed sizes, and the index if it is None; returns the index."""
     kept = set(source.names if index is None else index["names"])
     numbers = [number for number, name in enumerate(source.names) if name in kept]
-    unfinished = [levels.Unfinished(folder, *size) for size in sizes]
-    levels.make_folder(folder)
-    with levels.disk_errors(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
+    unfinished = [cache_files.Unfinished(folder, *size) for size in sizes]
+    cache_files.make_folder(folder)
+    with cache_files.disk_errors(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
         try:
             for level in unfinished:
                 level.begin(len(numbers))
-            targets = [working.Target(level.beside, level.offset, level.width, level.height) for level in unfinished]
-            readings = working.run(working.Job(source, fit, targets), list(enumerate(numbers)), workers, progress)
+            targets = [workers.Target(level.beside, level.offset, level.width, level.height) for level in unfinished]
+            readings = workers.run(workers.Job(source, fit, targets), list(enumerate(numbers)), processes, progress)
             bad = {numbers[row]: reason for row, reason, _ in readings if reason is not None}
             index = _index(source, bad) if index is None else _unchanged(source, index, bad)
             _finish(folder, unfinished, index, readings)
@@ -147,10 +149,12 @@ def _pack_levels(
     return index
 
 
-def _finish(folder: Path, unfinished: list[levels.Unfinished], index: dict, readings: list[working.Reading]) -> None:
+def _finish(
+    folder: Path, unfinished: list[cache_files.Unfinished], index: dict, readings: list[workers.Reading]
+) -> None:
     """Names the files, the index first: a level without it is never used."""
     good = [row for row, reason, _ in readings if reason is None]
-    levels.write_json(folder / "index.json", index)
+    cache_files.write_json(folder / "index.json", index)
     for which, level in enumerate(unfinished):
         if len(good) < len(readings):
             level.keep_only(good)

@@ -1,6 +1,6 @@
 """What the painters of the built-in pictures share: the canvas, the palettes, a little geometry.
 
-Points are float [n, 2] as (x, y) from the top left corner in units of the picture's shorter side; colours are float
+Points are float [n, 2] as (x, y) from the top left corner in units of the picture's shorter side; colors are float
 [..., 3] in 0..255.
 """
 
@@ -41,29 +41,29 @@ class Canvas:
     def __init__(self, width: int, height: int) -> None:
         short = min(width, height)
         self.w, self.h = width / short, height / short
-        self.centre = np.array([self.w / 2, self.h / 2])
+        self.center = np.array([self.w / 2, self.h / 2])
         self.oversample = int(np.clip(256 // short, 2, 8))
         self.scale = short * self.oversample
         self.image = Image.new("RGB", (width * self.oversample, height * self.oversample))
         self.pen = ImageDraw.Draw(self.image)
         self.glaze = ImageDraw.Draw(self.image, "RGBA")
 
-    def ground(self, colours: np.ndarray) -> None:
-        """Fills the canvas with a smooth blend of colours [rows, columns, 3] in 0..255."""
-        tiny = Image.fromarray(np.uint8(np.clip(colours, 0, 255)))
+    def ground(self, colors: np.ndarray) -> None:
+        """Fills the canvas with a smooth blend of colors [rows, columns, 3] in 0..255."""
+        tiny = Image.fromarray(np.uint8(np.clip(colors, 0, 255)))
         self.image.paste(tiny.resize(self.image.size, Image.Resampling.BILINEAR))
 
-    def polygon(self, points: np.ndarray, colour: np.ndarray, opacity: float = 1.0) -> None:
+    def polygon(self, points: np.ndarray, color: np.ndarray, opacity: float = 1.0) -> None:
         """A filled polygon with corners [n, 2]."""
         corners = (points * self.scale - 0.5).ravel().tolist()
         if opacity < 1:
-            self.glaze.polygon(corners, fill=(*_ink(colour), int(255 * opacity)))
+            self.glaze.polygon(corners, fill=(*_ink(color), int(255 * opacity)))
         else:
-            self.pen.polygon(corners, fill=_ink(colour))
+            self.pen.polygon(corners, fill=_ink(color))
 
-    def disc(self, x: float, y: float, radius: float, colour: np.ndarray, opacity: float = 1.0) -> None:
+    def disc(self, x: float, y: float, radius: float, color: np.ndarray, opacity: float = 1.0) -> None:
         turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-        self.polygon(np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1), colour, opacity)
+        self.polygon(np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1), color, opacity)
 
     def finished(self, relief: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3]: the picture at its own size, its brightness multiplied by 1 + relief [rows, columns]."""
@@ -82,8 +82,8 @@ def generator(seed: int, number: int, purpose: int) -> np.random.Generator:
 
 def palette(rng: np.random.Generator) -> np.ndarray:
     """[6, 3] in 0..255, five from dark to light and an accent: one of PALETTES, moved a little as a whole and apart."""
-    colours = INKS[rng.integers(len(INKS))]
-    return np.clip(colours + rng.normal(0, 7, 3) + rng.normal(0, 6, (6, 3)), 0, 255)
+    colors = INKS[rng.integers(len(INKS))]
+    return np.clip(colors + rng.normal(0, 7, 3) + rng.normal(0, 6, (6, 3)), 0, 255)
 
 
 def relief(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
@@ -104,10 +104,10 @@ def soft_coordinates(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarr
     return x + dx, y + dy
 
 
-def sequence(rng: np.random.Generator, colours: np.ndarray, count: int) -> np.ndarray:
-    """[count, 3]: colours at random, never the same twice running, each a little off."""
-    steps = rng.integers(1, len(colours), count)
-    return colours[np.cumsum(steps) % len(colours)] + rng.normal(0, 5, (count, 1))
+def sequence(rng: np.random.Generator, colors: np.ndarray, count: int) -> np.ndarray:
+    """[count, 3]: colors at random, never the same twice running, each a little off."""
+    steps = rng.integers(1, len(colors), count)
+    return colors[np.cumsum(steps) % len(colors)] + rng.normal(0, 5, (count, 1))
 
 
 def cuts(rng: np.random.Generator, count: int, evenness: float) -> np.ndarray:
@@ -122,12 +122,12 @@ def rotated(points: np.ndarray, angle: float) -> np.ndarray:
 
 
 def blend(ramp: np.ndarray, place: float) -> np.ndarray:
-    """The colour at `place` in 0..1 of a ramp [n, 3]."""
+    """The color at `place` in 0..1 of a ramp [n, 3]."""
     at = float(np.clip(place, 0, 1)) * (len(ramp) - 1)
     low = min(int(at), len(ramp) - 2)
     return ramp[low] + (ramp[low + 1] - ramp[low]) * (at - low)
 
 
-def _ink(colour: np.ndarray) -> tuple[int, int, int]:
-    red, green, blue = np.clip(colour, 0, 255).astype(int).tolist()
+def _ink(color: np.ndarray) -> tuple[int, int, int]:
+    red, green, blue = np.clip(color, 0, 255).astype(int).tolist()
     return red, green, blue

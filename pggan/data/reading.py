@@ -1,6 +1,6 @@
 """One picture: from the bytes of a file to the pixels of each resolution.
 
-Whatever the file holds (rotated by EXIF, CMYK, grey, palette, transparent, 16-bit, animated) comes out as upright
+Whatever the file holds (rotated by EXIF, CMYK, gray, palette, transparent, 16-bit, animated) comes out as upright
 8-bit RGB, the transparent parts white, or as `Unreadable` with a reason. Pictures are then fitted to [H, W, 3] by
 Lanczos resampling, which leaves no aliasing in the reals for the discriminator to learn.
 """
@@ -108,7 +108,7 @@ def fit(image: Image.Image, width: int, height: int, how: str = "crop") -> np.nd
 
 
 def centred_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the largest centred part of `size` with the aspect width : height."""
+    """(left, top, right, bottom) of the largest centered part of `size` with the aspect width : height."""
     scale = min(size[0] / width, size[1] / height)
     across = min(size[0], max(1, round(scale * width)))
     down = min(size[1], max(1, round(scale * height)))
@@ -157,15 +157,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or floating point as 8 bits: by its own maximum where the format names no white.
+    """Gray of 16 or 32 bits or floating point as 8 bits: by its own maximum where the format names no white.
 
     Mode I;16 is white at 65535. I and F hold values of any range: the smallest usual one that holds them is taken.
     """
-    grey = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
-    top = grey.max()
+    gray = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
+    top = gray.max()
     usual = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
     white = next((limit for limit in usual if top <= limit), top)
-    return Image.fromarray(np.round(np.clip(grey / white, 0, 1) * 255).astype(np.uint8))
+    return Image.fromarray(np.round(np.clip(gray / white, 0, 1) * 255).astype(np.uint8))
 
 
 def _inside(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:

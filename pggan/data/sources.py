@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pggan.data import classes, reading
-from pggan.data.contents import digest, digests
+from pggan.data.fingerprints import digest, digests
 from pggan.data.reading import plain
 from pggan.errors import UserError
 
@@ -82,15 +82,15 @@ class Files(Source):
         return reading.pyramid(data, self.names[index], sizes, how)
 
 
-def open_source(spec: str, builtin_pictures: int, cache: Path | str | None = None) -> Source:
-    """The source that `spec` names: a folder, a zip, or builtin[:SEED] with `builtin_pictures` pictures.
+def open_source(spec: str, builtin_images: int, cache: Path | str | None = None) -> Source:
+    """The source that `spec` names: a folder, a zip, or builtin[:SEED] with `builtin_images` pictures.
 
     cache: the folder for packed pictures; left out: beside the data, or the user's cache folder if that is read-only.
     Raises UserError when there is no such place, it holds no picture, or the zip is damaged or not to be trusted.
     """
     cache = Path(os.path.expanduser(cache)) if cache else None
     if spec == "builtin" or spec.startswith("builtin:"):
-        return _open_builtin(spec, builtin_pictures, cache)
+        return _open_builtin(spec, builtin_images, cache)
     path = Path(os.path.expanduser(spec))
     if not os.path.exists(path):
         raise UserError(f"{plain(spec)}: no such folder or zip file")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pggan.data import levels
-from pggan.data.contents import digest
+from pggan.data import cache_files
+from pggan.data.fingerprints import digest
 from pggan.data.reading import plain
 from pggan.data.sources import open_source
 
@@ -70,7 +70,7 @@ def _recall(path: Path, text: str) -> Arrays | None:
 def _remember(path: Path, text: str, arrays: Arrays) -> None:
     """Written beside and renamed. Raises OSError; what stood at `path` then still stands."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    levels.sweep(path.parent)
+    cache_files.sweep(path.parent)
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     named = {PREFIX + name: array for name, array in arrays.items()}
     try:

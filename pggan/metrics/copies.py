@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pggan.metrics.neighbours import nearest
+from pggan.metrics.neighbors import nearest
 
 SIDE = 32
 WINDOW = 24  # pixels of the middle of a sample that are looked for: shifts of up to 4 of 32 pixels are found

@@ -15,7 +15,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from pggan.metrics.neighbours import nearest
+from pggan.metrics.neighbors import nearest
 
 DIMENSIONS = 64
 WHITENING = 0.5  # 0: principal components as wide as they are; 1: all of one width

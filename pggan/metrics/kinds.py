@@ -2,7 +2,7 @@
 
 The built-in pictures come in kinds that are known, so the collapse of a generator trained on them can be counted
 outright: a small convolutional network reads the kind of each sample, and a kind that is no longer read is a kind that
-is no longer made. An eleventh answer, "none", is there for what is no picture of any kind: noise, flat colour, a blur,
+is no longer made. An eleventh answer, "none", is there for what is no picture of any kind: noise, flat color, a blur,
 two pictures in one. The recipe of the weights is experiments/kinds-classifier/train.py.
 
 Shapes here: N pictures, K kinds; images are [N, 3, H, W] in [-1, 1].

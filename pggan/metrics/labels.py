@@ -19,7 +19,7 @@ import torch
 from pggan.data.reading import plain
 from pggan.errors import UserError
 from pggan.metrics import spaces
-from pggan.metrics.neighbours import nearest
+from pggan.metrics.neighbors import nearest
 
 VERSION = f"1 {spaces.VERSION}"  # raise the number when `features` change
 MOST_REALS = 5000  # that samples are compared with
@@ -172,7 +172,7 @@ def shares(
 def votes(reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(votes of reals [N, K], of fakes [n, K]): the shares of kinds among the 15 reals nearest to each.
 
-    A real has no part in its own votes: neither is it its own neighbour, nor was the place it is looked up at fitted
+    A real has no part in its own votes: neither is it its own neighbor, nor was the place it is looked up at fitted
     with it.
     """
     own = np.eye(labels.max() + 1)[labels]
@@ -190,9 +190,9 @@ def separated(reals: np.ndarray, own: np.ndarray, fakes: np.ndarray) -> tuple[np
     least squared error of these.
     """
     x, y = torch.from_numpy(reals).double(), torch.from_numpy(own)
-    centre, middle, scale = x.mean(dim=0), y.mean(dim=0), x.std(dim=0)
+    center, middle, scale = x.mean(dim=0), y.mean(dim=0), x.std(dim=0)
     scale = scale + FLOOR * scale.mean().clamp(min=1e-30)
-    u, s, v = torch.linalg.svd((x - centre) / scale, full_matrices=False)
+    u, s, v = torch.linalg.svd((x - center) / scale, full_matrices=False)
     if not s.any():  # reals that are all the same: nothing tells the kinds apart
         return np.zeros_like(own), np.zeros((len(fakes), own.shape[1]))
     wanted = u.T @ (y - middle)  # (r, K)
@@ -206,4 +206,4 @@ def separated(reals: np.ndarray, own: np.ndarray, fakes: np.ndarray) -> tuple[np
             best = error, penalty, left_out
     _, penalty, real = best
     weights = v.T @ ((s / (s.square() + penalty))[:, None] * wanted)  # (D, K)
-    return real.numpy(), ((torch.from_numpy(fakes) - centre) / scale @ weights + middle).numpy()
+    return real.numpy(), ((torch.from_numpy(fakes) - center) / scale @ weights + middle).numpy()

@@ -18,7 +18,7 @@ from pggan.metrics.cache import Arrays, remembered
 from pggan.metrics.frechet import Moments, RunningMoments, frechet_distance, moments
 from pggan.metrics.inception import Network
 from pggan.metrics.kernel_distance import kernel_distance
-from pggan.metrics.neighbours import prdc
+from pggan.metrics.neighbors import prdc
 from pggan.metrics.random_features import (
     WIDTH,
     Balance,
@@ -32,7 +32,7 @@ from pggan.metrics.spaces import SIDE, VERSION, read_one
 from pggan.metrics.swd import sliced_distances
 
 LEAST = 2  # pictures a side for any figure; a floor needs twice as many reals
-K, K_BALLS = 3, 5  # neighbours of precision and recall, and of density and coverage, as published
+K, K_BALLS = 3, 5  # neighbors of precision and recall, and of density and coverage, as published
 LEAST_REALS, LEAST_FAKES = max(K, K_BALLS) + 1, K + 1
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
 MANY = 10_000  # pictures from which on the bias of a Frechet distance is small
@@ -42,7 +42,7 @@ PARTS = ("all", "first", "second")  # all pictures, a random half of them, and t
 
 
 class Pictures(Protocol):
-    """What is asked of a set of pictures; `picture_sets.PictureSet` is one."""
+    """What is asked of a set of pictures; `picture_sets.ImageSet` is one."""
 
     unreadable: dict[int, str]
     all_names: list[str]

@@ -1,7 +1,7 @@
 """Features of random filters: a measure of quality that needs no download and works on any machine.
 
 Their Frechet distance is called RFD (Naeem et al. 2020 and arXiv 2208.09218 use random networks so), never FID: its
-numbers have nothing to do with those of Inception. It sees blur, noise and wrong colours; it knows nothing of objects.
+numbers have nothing to do with those of Inception. It sees blur, noise and wrong colors; it knows nothing of objects.
 
 Shapes here: N pictures; images are float32 [N, 3, 64, 64] in [-1, 1].
 """
@@ -20,8 +20,8 @@ from pggan.metrics.spaces import batches, spread
 from pggan.randomness import Stream
 
 CHANNELS = (16, 32, 48, 64)
-COLOURS = 8  # places along a side at which the mean colour is taken
-BLOCKS = (*(2 * count for count in CHANNELS), 3 * COLOURS**2)  # numbers in each block of features
+COLORS = 8  # places along a side at which the mean color is taken
+BLOCKS = (*(2 * count for count in CHANNELS), 3 * COLORS**2)  # numbers in each block of features
 WIDTH = sum(BLOCKS)  # 512
 
 
@@ -34,8 +34,8 @@ def filters() -> tuple[Tensor, ...]:
     out, inputs = [], 3
     for level, outputs in enumerate(CHANNELS):
         raw = Stream(0).uniform(f"random filters {level}", 0, outputs, inputs * 9).reshape(outputs, inputs, 9)
-        centred = raw - raw.mean(axis=2, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).sum(axis=(1, 2), keepdims=True) / 2)
+        centered = raw - raw.mean(axis=2, keepdims=True)
+        scaled = centered / np.sqrt((centered**2).sum(axis=(1, 2), keepdims=True) / 2)
         out.append(torch.from_numpy(scaled.reshape(outputs, inputs, 3, 3).astype(np.float32)))
         inputs = outputs
     return tuple(out)
@@ -55,18 +55,18 @@ def random_features(pictures: np.ndarray) -> np.ndarray:
 
 
 def of_images(images: Tensor) -> Tensor:
-    """[N, 512]: the mean and the spread of each channel after each layer, and the colours at 8x8 places."""
+    """[N, 512]: the mean and the spread of each channel after each layer, and the colors at 8x8 places."""
     h, out = images.contiguous(memory_format=torch.channels_last), []
     for weight in filters():
         h = F.relu(F.conv2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), weight))
         out.append(torch.cat([h.mean((2, 3)), spread(h)], dim=1))
         h = F.avg_pool2d(h, 2)
-    return torch.cat([*out, F.adaptive_avg_pool2d(images, COLOURS).flatten(1)], dim=1)
+    return torch.cat([*out, F.adaptive_avg_pool2d(images, COLORS).flatten(1)], dim=1)
 
 
 @dataclass(frozen=True)
 class Balance:
-    """Centres and scales features, [512] each: b(features [N, 512]) -> [N, 512]."""
+    """Centers and scales features, [512] each: b(features [N, 512]) -> [N, 512]."""
 
     mean: np.ndarray
     factors: np.ndarray

@@ -1,6 +1,6 @@
 """All that is measured of the real pictures, once: what samples are then scored against.
 
-The reals are split. By the fitting ones spaces are fitted and neighbourhoods drawn; the held-out ones, as many as
+The reals are split. By the fitting ones spaces are fitted and neighborhoods drawn; the held-out ones, as many as
 samples, say what a set as good as the reals scores. For copies all of them count: all are training pictures.
 
 Shapes here: N real pictures, n of them held out; see spaces.py for features and diversity.py for points z.
@@ -19,7 +19,7 @@ from pggan.metrics.random_features import Balance, balance, filters_digest, of_i
 VERSION = f"1 {spaces.VERSION} {filters_digest()[:12]}"  # raise the number when any figure changes
 LEAST = 200  # real pictures
 MOST_HELD = 500
-MOST_FITTED = 1000  # for spaces and neighbourhoods; all reals count for copies
+MOST_FITTED = 1000  # for spaces and neighborhoods; all reals count for copies
 MOST_RANDOM = 2000  # reals whose random features are kept
 BASELINE = 250  # reals that are looked for among the others
 PLAIN = ("order", "z", "thumbs", "likeness", "random")  # arrays as they are

@@ -1,6 +1,6 @@
 """Pictures of any size brought to the 299 x 299 pixels that the Inception network reads, in the two ways others do it.
 
-Which way is part of a figure: distances measured after different ways cannot be compared. Both give grey levels that
+Which way is part of a figure: distances measured after different ways cannot be compared. Both give gray levels that
 are neither rounded nor shifted; the network takes them to its own range.
 
 - `tf`: bilinear as TensorFlow 1 had it, from the corner and without a filter: pixel x of the result looks at place

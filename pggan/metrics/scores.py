@@ -8,11 +8,11 @@ import numpy as np
 from pggan.errors import UserError
 from pggan.metrics import spaces
 from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
-from pggan.metrics.deserted import deserted
 from pggan.metrics.diversity import Diversity, diversity, hold, largest_share, near_duplicates
+from pggan.metrics.dropped_modes import deserted
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.kernel_distance import Estimate
-from pggan.metrics.neighbours import nearest, prdc
+from pggan.metrics.neighbors import nearest, prdc
 from pggan.metrics.random_features import of_images, random_kernel_distance
 from pggan.metrics.reference import SOFT, Reference
 from pggan.metrics.verdict import VERDICTS as VERDICTS
@@ -79,12 +79,12 @@ class Scores:
         """The numbers, named as in metrics.jsonl, of six digits: what a library's last bits are is no news."""
         copies = {"diversity/copied_share": self.copied} if self.copies else {}
         values = {
-            "diversity/d": self.diversity.value,
-            "diversity/d_low": self.diversity.low,
-            "diversity/d_high": self.diversity.high,
-            "diversity/alike": self.diversity.alike,
+            "diversity/score": self.diversity.value,
+            "diversity/score_low": self.diversity.low,
+            "diversity/score_high": self.diversity.high,
+            "diversity/effective_samples": self.diversity.alike,
             "diversity/duplicate_share": self.diversity.duplicates,
-            "diversity/deserted_share": self.evidence.deserted,
+            "diversity/dropped_share": self.evidence.deserted,
             "diversity/coverage": self.coverage,
             **copies,
             "quality/rfd": self.rfd,
@@ -148,8 +148,8 @@ def different_bins(fitted: np.ndarray, held: np.ndarray, z: np.ndarray) -> float
     """NDB / K, Richardson and Weiss 2018: the share of the k-means bins of `fitted` whose part of the samples z differs
     from that of the held-out reals by a two-proportion test at 5 %; about 0.05 for samples as good as the reals."""
     bins = int(np.clip(len(fitted) // PER_BIN, 2, BINS))
-    centres = k_means(fitted, bins)
-    real, fake = (np.bincount(nearest(points, centres)[1][:, 0], minlength=bins) for points in (held, z))
+    centers = k_means(fitted, bins)
+    real, fake = (np.bincount(nearest(points, centers)[1][:, 0], minlength=bins) for points in (held, z))
     together = (real + fake) / (len(held) + len(z))
     error = np.sqrt(together * (1 - together) * (1 / len(held) + 1 / len(z)))
     apart = np.abs(real / len(held) - fake / len(z))
@@ -157,17 +157,17 @@ def different_bins(fitted: np.ndarray, held: np.ndarray, z: np.ndarray) -> float
 
 
 def k_means(points: np.ndarray, bins: int, rounds: int = 20) -> np.ndarray:
-    """Centres [bins, d] of points [N, d], by Lloyd's rounds from points taken at random.
+    """Centers [bins, d] of points [N, d], by Lloyd's rounds from points taken at random.
 
     An empty bin stays where it is, so sets of few different pictures are no trouble.
     """
-    centres = points[np.random.default_rng(0).choice(len(points), bins, replace=len(points) < bins)].copy()
+    centers = points[np.random.default_rng(0).choice(len(points), bins, replace=len(points) < bins)].copy()
     for _ in range(rounds):
-        own = nearest(points, centres)[1][:, 0]
-        sums, sizes = np.zeros_like(centres), np.bincount(own, minlength=bins)
+        own = nearest(points, centers)[1][:, 0]
+        sums, sizes = np.zeros_like(centers), np.bincount(own, minlength=bins)
         np.add.at(sums, own, points)
-        centres[sizes > 0] = (sums / np.maximum(sizes, 1)[:, None])[sizes > 0]
-    return centres
+        centers[sizes > 0] = (sums / np.maximum(sizes, 1)[:, None])[sizes > 0]
+    return centers
 
 
 def _coverage(reals: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:

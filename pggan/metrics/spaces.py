@@ -1,6 +1,6 @@
 """Two spaces in which pictures that look alike lie near each other, made without any download.
 
-`form` is written down: directions of edges, texture, palette and the layout of colours. It was measured against random
+`form` is written down: directions of edges, texture, palette and the layout of colors. It was measured against random
 convolutions, wavelets and k-means filters on pictures whose classes are known: it tells most of them apart, at a tenth
 of the cost. `learned` is what the inner layers of the classifier of the built-in kinds see; it adds what a form cannot
 say (kinds of texture), and misses some of what the form sees (plain shapes), so figures are taken in both.
@@ -97,7 +97,7 @@ def learned(images: Tensor) -> Tensor:
 
 
 def form(images: Tensor) -> Tensor:
-    """[N, 486]: edges, texture, palette and layout of colours, weighted."""
+    """[N, 486]: edges, texture, palette and layout of colors, weighted."""
     half = F.avg_pool2d(images, 2)  # (N, 3, 32, 32)
     light = half.mean(dim=1, keepdim=True)  # (N, 1, 32, 32)
     parts = {"edges": edges(light), "texture": texture(light), "layout": layout(images), "palette": palette(half)}
@@ -138,12 +138,12 @@ def texture(light: Tensor) -> Tensor:
 
 
 def layout(images: Tensor) -> Tensor:
-    """[N, 48]: the mean colour at each of 4x4 places."""
+    """[N, 48]: the mean color at each of 4x4 places."""
     return F.adaptive_avg_pool2d(images, 4).flatten(1)
 
 
 def palette(images: Tensor) -> Tensor:
-    """[N, 26]: how much of the picture has each shade, each hue by its strength, and each strength of colour."""
+    """[N, 26]: how much of the picture has each shade, each hue by its strength, and each strength of color."""
     r, g, b = images.unbind(dim=1)
     one, other = (r - g) / math.sqrt(2), (r + g - 2 * b) / math.sqrt(6)
     strength, hue = (one.square() + other.square() + 1e-9).sqrt(), torch.atan2(other, one)
@@ -155,8 +155,8 @@ def palette(images: Tensor) -> Tensor:
 
 
 def soft_histogram(values: Tensor, low: float, high: float, bins: int) -> Tensor:
-    """[N, bins] of [N, H, W]: shares; each value is divided between the two nearest centres, so nothing jumps."""
+    """[N, bins] of [N, H, W]: shares; each value is divided between the two nearest centers, so nothing jumps."""
     width = (high - low) / (bins - 1)
-    centres = torch.linspace(low, high, bins).tolist()
+    centers = torch.linspace(low, high, bins).tolist()
     flat = values.flatten(1).clamp(low, high)
-    return torch.stack([(1 - (flat - centre).abs() / width).clamp(min=0).mean(1) for centre in centres], dim=1)
+    return torch.stack([(1 - (flat - center).abs() / width).clamp(min=0).mean(1) for center in centers], dim=1)

@@ -25,7 +25,7 @@ COARSEST = 16  # pixels: the level at which the pyramid ends
 DIRECTIONS = 4 * 128  # that patches are projected on; published as four turns of 128
 AT_ONCE = 16  # directions that are sorted at once
 PIXELS = 2**20  # of the pictures whose pyramid is built at once
-FLAT = 1e-3  # grey levels of deviation below which a channel is rounding only
+FLAT = 1e-3  # gray levels of deviation below which a channel is rounding only
 BINOMIAL = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 
 
@@ -63,14 +63,14 @@ def sliced_distances(
     directions = _directions(stream)
     found = {}
     for level in list(real):
-        pair = [_standardised(sets.pop(level)).flatten(1) for sets in (real, fake)]
+        pair = [_standardized(sets.pop(level)).flatten(1) for sets in (real, fake)]
         count = min(map(len, pair))
         found[level] = 1e3 * sliced_wasserstein(*(_part(each, count, stream) for each in pair), directions)
     return SlicedDistances(found)
 
 
 def descriptors(batches: Iterable[np.ndarray], patches: int, pictures: int, stream: Stream) -> dict[int, Tensor]:
-    """{level: float32 [N * patches, 3, 49]} of the first `pictures` pictures, finest level first; in grey levels."""
+    """{level: float32 [N * patches, 3, 49]} of the first `pictures` pictures, finest level first; in gray levels."""
     found: dict[int, list[Tensor]] = {}
     taken, shape = 0, None
     for images in _pieces(batches, pictures):
@@ -155,7 +155,7 @@ def _patches(level: Tensor, patches: int, index: int, stream: Stream) -> Tensor:
     return windows[torch.arange(count)[:, None], :, tops, lefts].reshape(count * patches, 3, SIDE * SIDE)
 
 
-def _standardised(patches: Tensor) -> Tensor:
+def _standardized(patches: Tensor) -> Tensor:
     """[P, 3, 49] with mean 0 and deviation 1 in each channel, over the whole set; in place."""
     deviation, mean = torch.std_mean(patches, dim=(0, 2), correction=0, keepdim=True)
     return patches.sub_(mean).div_(deviation.clamp(min=FLAT))

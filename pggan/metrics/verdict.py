@@ -5,7 +5,7 @@ The thresholds were chosen on one half of experiments/diversity-validation and t
 
 from dataclasses import dataclass
 
-VERDICTS = ("healthy", "partial-collapse", "collapsed", "memorising")
+VERDICTS = ("healthy", "partial-collapse", "collapsed", "memorization")
 
 COLLAPSED_BELOW = 0.25  # the top of the interval of D
 PARTIAL_BELOW = 0.7
@@ -35,7 +35,7 @@ class Evidence:
 def judge(seen: Evidence) -> tuple[str, str]:
     """(the verdict, one of VERDICTS, and its reason in a sentence). The worst there is to say goes first.
 
-    Copies of many training pictures are memorising, of few of them a collapse.
+    Copies of many training pictures are memorization, of few of them a collapse.
     """
     varied = f"the samples are as varied as {seen.alike:.0f} of {seen.count} different pictures (D {seen.ratio:.2f})"
     if seen.high < COLLAPSED_BELOW:
@@ -47,13 +47,13 @@ def judge(seen: Evidence) -> tuple[str, str]:
         )
     if seen.high < PARTIAL_BELOW:
         return "partial-collapse", f"{varied}{_copies_too(seen)}"
-    memorised = seen.copied > COPIED and seen.copied >= seen.duplicates  # of the same pictures, some come up twice
-    if seen.duplicates > PARTIAL_DUPLICATES and not memorised:
+    memorized = seen.copied > COPIED and seen.copied >= seen.duplicates  # of the same pictures, some come up twice
+    if seen.duplicates > PARTIAL_DUPLICATES and not memorized:
         few = f"at least {seen.duplicates:.0%} of the samples are near-duplicates of others"
         return "partial-collapse", f"{few}{_copies_too(seen)}"
     if seen.copied > COPIED:
         return (
-            "memorising",
+            "memorization",
             f"at least {seen.copied:.0%} of the samples are copies of training pictures, perhaps flipped or moved",
         )
     if seen.deserted > DESERTED:

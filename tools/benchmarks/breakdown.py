@@ -33,7 +33,7 @@ def turns(trial: Trial, cycles: int) -> dict[str, float]:
         spent[name] += now - last
         last = now
 
-    players = {"d": state.adam_d, "g": state.adam_g}
+    players = {"d": state.opt_D, "g": state.opt_G}
     hooks = [adam.register_step_post_hook(lambda *_, name=name: mark(name)) for name, adam in players.items()]
     try:
         for _ in range(cycles * trial.steps_a_cycle):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def limits(folder: Path, data: str = "builtin", pictures: int = 1400, repeat: int = 5) -> list[Figure]:
     """All the limits, with caches and runs under `folder`. pictures: how many, of builtin; repeat: of each start."""
     train = [sys.executable, str(ROOT / "train.py")]
-    source = ["--data", data, "--builtin-pictures", str(pictures), "--wandb", "off"]
+    source = ["--data", data, "--builtin-images", str(pictures), "--wandb", "off"]
     start = [*train, "--preset", "cpu", *source]
     helps = [timed([*train, "--help"]) for _ in range(repeat)]
     packs = []

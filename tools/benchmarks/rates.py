@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import measured
-from pggan.config import NetworkConfig
+from pggan.config.schema import NetworkConfig
 
 SIDE_CPU, SIDE = 1024, 8192  # of the square matrices
 SECONDS, REPEAT = 0.5, 5  # of each shape in each memory format, whose best window counts
@@ -19,7 +19,9 @@ def layers(network: NetworkConfig, res: int) -> list[tuple[int, int, int, int]]:
 
     Of those at each resolution on the way, all that have at least half the FLOPs of the largest.
     """
-    every = [(rung, network.fmaps(network.level(rung)), *network.size(rung)) for rung in network.rungs() if rung <= res]
+    every = [
+        (rung, network.fmaps(network.level(rung)), *network.size(rung)) for rung in network.resolutions() if rung <= res
+    ]
     most = max(map(flops, every))
     return [layer for layer in every if flops(layer) >= most / 2]
 

@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.road import road
 from benchmarks.training import Record
-from pggan import folder
-from pggan.config import Config, flat
-from pggan.progress import duration
+from pggan.config.schema import Config, flat
+from pggan.run import run_dir
+from pggan.run.progress import duration
 
 HEAD = "   res  alpha  batch  images/s       (min to max)   s/kimg       memory  of conv  of matmul  warm-up"
 HEAD_PARTS = "   res  alpha    s/step   data      D  penalty      G  average   conv and matmul  all else"
@@ -78,7 +78,7 @@ def facts(config: Config, device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "commit": folder.commit(),
+        "commit": run_dir.commit(),
         "arch": config.network.arch,
         "loss": config.training.loss,
         "compile": flat(config).get("compile", "off"),

@@ -1,7 +1,7 @@
 """How long a whole run takes by the schedule, from the speed of each resolution stable and fading. Pure."""
 
-from pggan.config import Config
-from pggan.schedule import Stage, stage_of
+from pggan.config.schema import Config
+from pggan.schedule.stages import Stage, stage_of
 
 
 def road(config: Config, speeds: dict[tuple[int, bool], float]) -> list[tuple[Stage, float]]:

@@ -15,13 +15,13 @@ from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import finish, measured
 from benchmarks.trial import Trial, few, open_pack, uncompiled
-from pggan import memory
-from pggan.config import Config, at
+from pggan.config.schema import Config, at
 from pggan.data.packing import Pack
 from pggan.errors import UserError, out_of_memory
-from pggan.networks import FULL_PRECISION_RES
-from pggan.starting import pick_precision
-from pggan.state import HALVES
+from pggan.models.networks import FULL_PRECISION_RES
+from pggan.run import profiling
+from pggan.run.setup import pick_precision
+from pggan.training.state import HALVES
 
 MID_FADE = 0.5
 MOST_CYCLES = 20  # that a step is broken down by
@@ -148,7 +148,7 @@ def measure(
         windows=len(timing.windows),
         warm_up_s=timing.warm_up,
         peak_bytes=peak,
-        pieces=trial.state.pieces,
+        pieces=trial.state.micro_batches,
         precision=trial.state.precision,
         compiled=bool(trial.state.graphs.compiler),
         flops_per_image=every_flop,
@@ -179,7 +179,7 @@ def peak_bytes(trial: Trial, config: Config, alpha: float, packed: Pack) -> int:
         if trial.state.compiled:
             trial = Trial(uncompiled(config), trial.state.res, alpha, packed, trial.device)
             trial.cycle()
-        with memory.MemoryWatch(memory.lasting(trial.state)) as watch:
+        with profiling.MemoryWatch(profiling.lasting(trial.state)) as watch:
             trial.cycle()
         return watch.peak
     finish(trial.device)

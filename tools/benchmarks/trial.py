@@ -6,17 +6,17 @@ from statistics import median
 
 import torch
 
-from pggan import rehearsal
-from pggan.config import Config, at
+from pggan.config.presets import with_settings
+from pggan.config.schema import Config, at
 from pggan.data.packing import Pack, pack
 from pggan.data.sources import open_source
-from pggan.losses import LOSSES
-from pggan.preparing import open_graphs
-from pggan.presets import with_settings
-from pggan.schedule import Stage, stage_of
-from pggan.starting import CROP_MARGIN, check_enough
-from pggan.step import step
-from pggan.training import pictures_at
+from pggan.run import dry_run
+from pggan.run.loop import pictures_at
+from pggan.run.preparing import open_graphs
+from pggan.run.setup import CROP_MARGIN, check_enough
+from pggan.schedule.stages import Stage, stage_of
+from pggan.training.losses import LOSSES
+from pggan.training.step import step
 
 FAR = 10_000_000  # images shown before the first step: so far into a fade a second of steps hardly moves alpha
 
@@ -29,10 +29,10 @@ class Trial:
     """
 
     def __init__(self, config: Config, res: int, alpha: float, packed: Pack, device: torch.device):
-        self.state = rehearsal.state_at(config, res, device)
+        self.state = dry_run.state_at(config, res, device)
         planned = stage_of(config.schedule, res, 0, first=not self.state.G.grown)
         open_graphs(self.state, planned, 0.0, say=_tell)  # compiled where a run would be
-        self.steps_a_cycle = config.training.penalty_every
+        self.steps_a_cycle = config.training.penalty_interval
         cycle = self.steps_a_cycle * self.state.batch()
         self.state.nimg = -(-FAR // cycle) * cycle
         fade = 0 if alpha == 1 else round(self.state.nimg / alpha)
@@ -77,7 +77,7 @@ class Trial:
     @property
     def penalized(self) -> bool:
         training = self.state.config.training
-        return LOSSES[training.loss].penalty is not None and at(training.penalty, self.state.res) > 0
+        return LOSSES[training.loss].penalty is not None and at(training.penalty_weight, self.state.res) > 0
 
     def without_penalty(self) -> None:
         """No penalty from here on."""
@@ -90,7 +90,7 @@ def _tell(text: str) -> None:
 
 def open_pack(config: Config, resolutions: list[int]) -> Pack:
     """The pictures of --data, packed for these resolutions where they are not yet. Raises UserError."""
-    source = open_source(config.data.data, config.data.builtin_pictures, cache=config.data.cache)
+    source = open_source(config.data.data, config.data.builtin_images, cache=config.data.cache)
     margin = CROP_MARGIN if config.data.random_crop else 1.0
     packed = pack(source, [(res, *config.network.size(res)) for res in resolutions], config.data.fit, margin)
     check_enough(config, len(packed), max(int(at(config.training.batch, res)) for res in resolutions))

@@ -1,0 +1,1 @@
+"""Samples of a generator, and how they compare with real images."""

@@ -1,0 +1,54 @@
+"""Pictures to look at: samples of a generator, and the sheet they are shown on."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pggan.models.networks import Generator
+from pggan.models.noise import latents, noise_maps
+from pggan.randomness import Stream
+
+MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken over
+
+
+def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16) -> np.ndarray:
+    """uint8 [count, H, W, 3]; all of `draw_batches` at once."""
+    return np.concatenate(list(draw_batches(generator, alpha, seed, count, psi, batch)))
+
+
+@torch.no_grad()
+def draw_batches(
+    generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16
+) -> Iterator[np.ndarray]:
+    """uint8 [up to batch, H, W, 3] until there are `count`; picture i depends on (seed, i) alone, but for its last bit.
+
+    psi pulls samples towards the mean, at project()'s output: scaling a latent that is then normalized would do nothing
+    (truncation: Karras et al. 2019, appendix B; in the networks without styles, in its own place).
+    """
+    device = next(generator.parameters()).device
+    stream, width, maps = Stream(seed), generator.config.latent, generator.noise_size()
+    mean = None
+    if psi != 1:
+        mean = generator.project(latents(stream, "mean", 0, MEAN_OF, width, device)).mean(0)
+    for start in range(0, count, batch):  # the last batch is full too: a convolution's last bit depends on its size
+        h = generator.project(latents(stream, "samples", start, batch, width, device))
+        h = h if mean is None else mean + psi * (h - mean)
+        noise = noise_maps(stream, "sample noise", start, batch, maps, torch.device("cpu"))  # the same on all devices
+        images = generator.synthesize(h, alpha, None if noise is None else noise.to(device))
+        yield to_uint8(images).numpy()[: count - start]
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """[N, 3, H, W] in [-1, 1] -> uint8 [N, H, W, 3] on the CPU; values outside are clamped."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def tile(images: np.ndarray, columns: int) -> Image.Image:
+    """uint8 [N, H, W, 3] as one picture, row by row; places left over are black."""
+    n, h, w, c = images.shape
+    rows = -(-n // columns)
+    sheet = np.zeros((rows * columns, h, w, c), np.uint8)
+    sheet[:n] = images
+    return Image.fromarray(sheet.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c))

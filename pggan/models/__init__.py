@@ -1,0 +1,1 @@
+"""The networks: layers, the kinds of block, and the frame that grows."""

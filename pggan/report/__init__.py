@@ -1,5 +1,0 @@
-"""The report page of a run: report.html, one file that needs no network."""
-
-from pggan.report.page import Report
-
-__all__ = ["Report"]

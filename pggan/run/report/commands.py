@@ -1,0 +1,105 @@
+"""The commands to go on with a run, to grow it and to draw from it."""
+
+import os
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pggan.config.schema import Config, flat, seconds
+from pggan.errors import UserError
+from pggan.run.report.facts import Facts, changed, gave_up
+
+
+@dataclass(frozen=True)
+class Command:
+    """name: what it does; text: one or more lines for a shell in the project's folder."""
+
+    name: str
+    text: str
+
+
+def commands(folder: Path, facts: Facts, end: dict | None) -> list[Command]:
+    """Those that this run is ready for. end: the entry of the growth log that ended it, None while it goes on."""
+    known = _continue(folder, facts, end), _grow(folder, facts), _sample(folder, facts)
+    return [command for command in known if command]
+
+
+def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
+    config = facts.config
+    if config is None or (end and gave_up(end)):
+        return None
+    if end and facts.waits():
+        grow = shlex.join(["python", "tools/grow.py", typed(Path(typed(folder), "checkpoints", "latest.pt"))])
+        return Command("Grow it, and go on at the next resolution", f"{grow}\n{train(folder, config, facts)}")
+    if end and config.schedule.budget:
+        longer = replace(config.schedule, budget=f"{2 * seconds(config.schedule.budget):.0f}s")
+        return Command("Give it twice the time", train(folder, replace(config, schedule=longer), facts))
+    if not end:
+        return Command("Go on from the last save, if it was interrupted", train(folder, config, facts))
+    if (more := further(config)) is None:
+        return None
+    return Command(f"Take it further, to {more.network.max_res} px", train(folder, more, facts))
+
+
+def _grow(folder: Path, facts: Facts) -> Command | None:
+    names = [name for name in facts.checkpoints if name.startswith("res-") and name[4:-3].isdecimal()]
+    res = max((int(name[4:-3]) for name in names), default=0)
+    if not res or facts.config is None or not _can_have(facts.config, 2 * res):
+        return None
+    place = Path(typed(folder), "checkpoints")
+    grown, out = typed(place / f"grown-{2 * res:04d}.pt"), f"{typed(folder)}-{2 * res}"
+    lines = [
+        ["python", "tools/grow.py", typed(place / f"res-{res:04d}.pt")],
+        ["python", "train.py", "--resume", grown, "--out", out],
+    ]
+    return Command(f"Grow its {res} px to {2 * res} px, as the start of another run", "\n".join(map(shlex.join, lines)))
+
+
+def _sample(folder: Path, facts: Facts) -> Command | None:
+    if "latest.pt" not in facts.checkpoints:
+        return None
+    latest = Path(typed(folder), "checkpoints", "latest.pt")
+    words = [typed(latest), "--num", "64", "--seed", "1", "--psi", "0.8", "--out", "samples"]
+    return Command("Draw samples", shlex.join(["python", "tools/sample.py", *words]))
+
+
+def train(folder: Path, config: Config, facts: Facts) -> str:
+    """The command that a run with `config` in `folder` goes on with."""
+    words = ["python", "train.py"]
+    if config.run.resume and "latest.pt" not in facts.checkpoints:  # it would have to begin there again
+        settings = {name: value for name, value in flat(config).items() if name not in ("preset", "out")}
+    else:
+        words += [] if config.preset == "paintings" else ["--preset", config.preset]
+        settings = changed(config)
+    for name, value in settings.items():
+        words += flag(name, value)
+    return shlex.join([*words, "--out", typed(folder)])
+
+
+def flag(name: str, value: object) -> list[str]:
+    """`("lr", "0.002")` -> `["--lr", "0.002"]`."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}={value}"] if str(value).startswith("-") else [f"--{name}", str(value)]
+
+
+def further(config: Config) -> Config | None:
+    """`config` with one resolution more; None where the ladder ends, or something else than the ladder ended it."""
+    res, schedule = 2 * config.network.ends()[1], config.schedule
+    if schedule.budget or schedule.plan or schedule.schedule == "manual":
+        return None
+    return replace(config, network=replace(config.network, max_res=res)) if _can_have(config, res) else None
+
+
+def _can_have(config: Config, res: int) -> bool:
+    try:
+        replace(config.network, max_res=max(res, config.network.ends()[1]))
+    except UserError:
+        return False
+    return res in config.network.resolutions()
+
+
+def typed(path: Path) -> str:
+    """A path as it can stand in a command: never taken for a flag."""
+    return os.path.join(".", path) if str(path).startswith("-") else str(path)

@@ -1,0 +1,92 @@
+"""The tables of the page, as HTML. Every text from a run is escaped here."""
+
+import html
+import json
+
+from pggan.run.report.commands import Command
+from pggan.run.report.facts import Facts, defaults
+
+PARTS = {"data": "Pictures", "network": "Networks", "training": "Training", "schedule": "Schedule", "run": "Run"}
+
+
+def escaped(text: object) -> str:
+    """For use between tags and in quoted attributes."""
+    return html.escape(str(text))
+
+
+def growth_table(growth: list[dict]) -> str:
+    """When, what and why; the numbers a decision rests on below its reason."""
+    if not growth:
+        return '<p class="none">Nothing yet: the first resolution is being trained.</p>'
+    rows = "".join(_growth_row(entry) for entry in growth)
+    head = "<tr><th scope=col class=number>kimg</th><th scope=col>What</th><th scope=col>Why</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def _growth_row(entry: dict) -> str:
+    numbers = entry.get("numbers") if isinstance(entry.get("numbers"), dict) else {}
+    said = ", ".join(f"{key.replace('_', ' ')} {_number(value)}" for key, value in numbers.items())
+    below = f"<small>{escaped(said)}</small>" if said else ""
+    why = f"{escaped(entry.get('reason', ''))}{below}"
+    when = f"<td class=number>{entry['nimg'] / 1000:,.1f}</td>"
+    return f'<tr class="{escaped(entry["action"])}">{when}<td>{escaped(_what(entry))}</td><td>{why}</td></tr>'
+
+
+def _what(entry: dict) -> str:
+    before, after = entry.get("from_res"), entry.get("to_res")
+    names = {"grow": f"{before} to {after} px", "rollback": "rollback to here", "stop": f"the end, at {after} px"}
+    return names.get(entry["action"], str(entry["action"]))
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, (int, float)) else str(value)
+
+
+def command_blocks(commands: list[Command]) -> str:
+    """Each command with its name and a button that copies it."""
+    if not commands:
+        return '<p class="none">Nothing is saved yet.</p>'
+    return "".join(_block(number, command) for number, command in enumerate(commands))
+
+
+def _block(number: int, command: Command) -> str:
+    button = f'<button type="button" class="copy" data-copies="command-{number}">Copy</button>'
+    label = f'role="region" tabindex="0" aria-label="{escaped(command.name)}"'
+    code = f'<pre {label}><code id="command-{number}">{escaped(command.text)}</code></pre>'
+    return f'<div class="command"><h3>{escaped(command.name)}</h3>{button}{code}</div>'
+
+
+def config_tables(facts: Facts) -> str:
+    """Every setting, by part; those that differ from the preset's are marked. Then what else config.json says."""
+    settings = facts.record.get("config")
+    if not isinstance(settings, dict):
+        return '<p class="none">There is no configuration yet.</p>'
+    usual = defaults(facts.config) if facts.config else {}
+    tables = [
+        _table(PARTS.get(name, name), part, usual if name in PARTS else {})
+        for name, part in settings.items()
+        if isinstance(part, dict)
+    ]
+    plain = {name: part for name, part in settings.items() if not isinstance(part, dict)}
+    others = {name: part for name, part in facts.record.items() if name != "config" and isinstance(part, dict)}
+    about = plain | {name: part for name, part in facts.record.items() if not isinstance(part, dict)}
+    return "".join([_table("Start", about, {}), *tables, *(_table(name, part, {}) for name, part in others.items())])
+
+
+def _table(name: str, settings: dict, usual: dict[str, object]) -> str:
+    rows = "".join(_row(key, value, usual.get(key, value)) for key, value in settings.items())
+    return f"<table><caption>{escaped(name.capitalize())}</caption><tbody>{rows}</tbody></table>"
+
+
+def _row(name: str, value: object, usual: object) -> str:
+    differs = value != usual and name != "out"
+    note = f"<small>preset: {escaped(_text(usual))}</small>" if differs else ""
+    kind = ' class="changed"' if differs else ""
+    return f"<tr{kind}><th scope=row>{escaped(name)}</th><td>{escaped(_text(value))}{note}</td></tr>"
+
+
+def _text(value: object) -> str:
+    """A value as it would be written: strings bare, nothing as a dash."""
+    if value is None or value == [] or value == "":
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value)

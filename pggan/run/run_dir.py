@@ -1,0 +1,187 @@
+"""The run folder: configuration, records, growth log, sample grids, and checkpoints.
+
+Everything in it except keys under speed/, memory/ and wall/ is the same for a run that was killed and continued as for
+one that was not. Those keys are written at a fixed width, so that metrics.jsonl has the same length in both, and
+can be cut to the length that a checkpoint remembers.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import pggan
+from pggan.config.schema import Config, from_dict, grid_shape, to_dict
+from pggan.errors import UserError
+from pggan.evaluation.samples import draw, tile
+from pggan.training import checkpoint
+from pggan.training.state import TrainState
+
+CLOCK_KEYS = ("speed/", "memory/", "wall/")
+FIRST = {".lock", ".seconds", "config.json.tmp"}  # all that a run has written if it was killed at its very start
+
+
+class RunDir:
+    """The files of one run. Raises UserError when `path` holds something else."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.samples = path / "samples"
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {path} is a file: name a folder")
+        held = {item.name for item in path.iterdir()} if path.is_dir() else set()
+        if held - FIRST and "config.json" not in held:
+            raise UserError(f"--out {path} is not empty and holds no run: name another folder")
+
+    def __enter__(self):
+        """Holds the folder for this process, if there is a run in it already. Raises UserError."""
+        self.lock = None
+        if (self.path / "config.json").exists():
+            self._hold()
+        return self
+
+    def __exit__(self, *_):
+        if self.lock:
+            self.lock.close()  # the system does so too, however the process ends
+
+    def make_mine(self) -> None:
+        """Makes the folder of a new run, and holds it. Raises UserError when another process was quicker."""
+        if self.lock is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._hold()
+            if (self.path / "config.json").exists():
+                raise UserError(f"another process has begun a run in {self.path}: start the same command again")
+
+    def _hold(self) -> None:
+        self.lock = open(self.path / ".lock", "w")  # noqa: SIM115  (closed in __exit__)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.lock.close()
+            raise UserError(f"another process is training in {self.path}: wait for it, or name another --out") from None
+        except OSError as error:  # some network drives know no locks
+            print(f"{self.path} cannot be locked ({error.strerror}): start no second process there", flush=True)
+
+    def config(self) -> Config | None:
+        """The configuration of the run that is here, or None."""
+        record = self.record()
+        return from_dict(record["config"]) if record else None
+
+    def record(self) -> dict | None:
+        """What config.json says, or None before the first start."""
+        path = self.path / "config.json"
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text())
+            return {**record, "config": {**record["config"]}, "data": {"fingerprint": record["data"]["fingerprint"]}}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is damaged: restore it, or name another --out") from None
+
+    def write_config(self, config: Config, facts: dict) -> None:
+        """config.json: every setting, the versions, and what is known of the data."""
+        versions = {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
+        versions |= {"pggan": pggan.__version__, "commit": commit()}
+        whole = {"config": to_dict(config), "versions": versions, **facts}
+        self._replace(self.path / "config.json", json.dumps(whole, indent=2) + "\n")
+
+    def write_growth(self, entries: list[dict]) -> None:
+        """growth.json, always the state's own log."""
+        self._replace(self.path / "growth.json", json.dumps(entries, indent=2) + "\n")
+
+    def cut_metrics(self, size: int) -> None:
+        """Forgets the records after a checkpoint: they will be written again."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        kept = self.metrics.read_bytes()[:size] if self.metrics.exists() else b""
+        whole = kept[: kept.rfind(b"\n") + 1]  # of a file that lost its end, the lines that are whole
+        if len(whole) < size:
+            print(f"{self.metrics} has lost records that were there at the last save", flush=True)
+        with open(self.metrics, "ab") as file:
+            file.truncate(len(whole))
+
+    def append(self, nimg: int, values: dict[str, float]) -> int:
+        """One line of metrics.jsonl; returns the file's length in bytes."""
+        items = {"nimg": nimg, "kimg": nimg / 1000, **values}
+        line = ", ".join(f"{json.dumps(key)}: {_number(key, value)}" for key, value in items.items())
+        with open(self.metrics, "ab") as file:
+            file.write(f"{{{line}}}\n".encode())
+            return file.tell()
+
+    def last_record(self) -> dict:
+        """The last line of metrics.jsonl, {} when there is none."""
+        lines = self.metrics.read_bytes().split(b"\n")[:-1] if self.metrics.exists() else []
+        for line in reversed(lines):  # after the last newline there is nothing, or a part
+            with suppress(ValueError):
+                return json.loads(line)
+        return {}
+
+    def note_seconds(self, seconds: float) -> None:
+        """What a budget has to know even after a kill: the seconds that the run has taken so far."""
+        self._replace(self.path / ".seconds", f"{seconds:.3f}\n")
+
+    def noted_seconds(self) -> float:
+        """The last of them; 0 when none is readable."""
+        try:
+            return float((self.path / ".seconds").read_text())
+        except (OSError, ValueError):
+            return 0.0
+
+    def save(self, state: TrainState, name: str = "latest") -> None:
+        """latest.pt, or one that stays: res-RES.pt at the end of a stage, best-RES.pt of the best samples so far."""
+        values = state.to_dict()
+        if self.metrics.exists():
+            with open(self.metrics, "rb") as file:
+                os.fsync(file.fileno())  # a checkpoint must not remember records that the disk does not
+        if name == "latest":
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            checkpoint.save_latest(values, self.checkpoints)
+        else:
+            checkpoint.save(values, self.checkpoints / f"{name}-{state.res:04d}.pt")
+
+    def draw(self, state: TrainState, alpha: float) -> Path:
+        """The sample grid RES-NIMG.png: the moving average of G, the same latents every time."""
+        columns, rows = grid_shape(state.config.run.grid)
+        images = draw(state.G_ema, alpha, state.config.training.seed, columns * rows, batch=state.batch())
+        path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
+        self.samples.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".tmp")
+        tile(images, columns).save(beside, format="PNG")
+        os.replace(beside, path)
+        return path
+
+    def newest_grid(self) -> Path | None:
+        """The latest sample grid, if any."""
+        return max(self.samples.glob("*.png"), key=lambda path: path.name.split("-")[1], default=None)
+
+    def _replace(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".tmp")
+        beside.write_text(text)
+        os.replace(beside, path)
+
+
+def _number(key: str, value: float) -> str:
+    if key.startswith(CLOCK_KEYS):
+        return f"{value:.6e}"  # a fixed width, for values of up to 99 digits
+    return json.dumps(value)
+
+
+def commit() -> str | None:
+    """The commit of the project's checkout, with -dirty where it was changed; None outside one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", root, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return None
+    return run.stdout.strip() or None

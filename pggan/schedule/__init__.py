@@ -1,0 +1,1 @@
+"""When to fade, when to grow, when to stop. Pure; no torch and no clock."""

@@ -1,0 +1,1 @@
+"""What happens in a step, and the state that it changes."""

@@ -1,0 +1,122 @@
+"""Growing a saved state outside the loop, and the proof that growth changed nothing yet."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pggan.config.schema import Config
+from pggan.errors import UserError
+from pggan.run.run_dir import RunDir
+from pggan.training import checkpoint
+from pggan.training.state import TrainState, state_from
+
+PROBES = 4  # latents and pictures that the invariant is checked on
+
+
+class Probe:
+    """What the networks of a state compute, to be compared with what they compute after growth, at alpha 0.
+
+    The invariant, bit for bit in float32: G grown equals G upsampled, so does its average, and D grown on a picture
+    equals D on the downsampled picture, by the networks' own filters.
+    """
+
+    @torch.no_grad()
+    def __init__(self, state: TrainState):
+        self.res = state.res
+        width, height = state.config.network.size(state.res)
+        latent = state.config.network.latent
+        self.latents = torch.from_numpy(state.stream.normal("probe latents", 0, PROBES, latent)).to(state.device)
+        noise = state.stream.normal("probe pictures", 0, PROBES, 3 * 4 * height * width)
+        self.pictures = torch.from_numpy(noise).reshape(PROBES, 3, 2 * height, 2 * width).to(state.device)
+        with _evaluating(state):
+            self.images = state.G.arch.upsample(state.G(self.latents))
+            self.average = state.G.arch.upsample(state.G_ema(self.latents))
+            self.logits = state.D(state.D.arch.downsample(self.pictures))
+
+    @torch.no_grad()
+    def check(self, grown: TrainState) -> None:
+        """Raises RuntimeError, which means a defect, when the grown state computes anything else."""
+        with _evaluating(grown):
+            same = {
+                "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
+                "average": torch.equal(grown.G_ema(self.latents, 0.0), self.average),
+                "discriminator": torch.equal(grown.D(self.pictures, 0.0), self.logits),
+            }
+        if changed := [name for name, equal in same.items() if not equal]:
+            raise RuntimeError(f"growth from {self.res} to {grown.res} px changed the {' and the '.join(changed)}")
+
+
+@contextmanager
+def _evaluating(state: TrainState):
+    """Looking must change nothing: batch norm, in training, would count what it is shown."""
+    state.G.eval(), state.D.eval()
+    try:
+        yield
+    finally:
+        state.G.train(), state.D.train()
+
+
+def grow_state(state: TrainState, reason: str) -> None:
+    """Grows `state` one resolution, as the loop does at the end of a stage.
+
+    Raises UserError when its fade is not over, or the ladder is at its end.
+    """
+    stage = state.stage()
+    if stage.alpha(state.nimg) < 1:
+        left = (stage.fade_end - state.nimg) / 1000
+        raise UserError(f"the fade at {state.res} px is not over: {left:.2f} kimg are left; train on, then grow")
+    network = state.config.network
+    level = network.level(state.res) + 1
+    if level >= len(network.resolutions()) or network.fmaps(level) < 1:
+        raise UserError(f"{state.res} px is as far as these networks go")
+    state.config = with_room_for(state.config, network.resolutions()[level])
+    for part in (state.G, state.D, state.G_ema):
+        part.config = state.config.network
+    numbers = {"stage_nimg": state.nimg - state.stage_start}
+    state.log("grow", network.resolutions()[level], reason, numbers)
+    state.grow()
+    numbers["fade_nimg"] = state.stage().fade
+
+
+def grow_file(path: Path, out: Path | None = None) -> tuple[int, TrainState, Path, bool]:
+    """Grows the checkpoint at `path`: (resolution before, grown state, where it is now, whether in its own place).
+
+    It goes to `out`, or to grown-RES.pt beside it; the latest.pt of a run with `--schedule manual` is replaced, and the
+    growth written to growth.json, so that the run can go on. Raises UserError, with nothing written.
+    """
+    if out is None and _waits_in_place(path):
+        with RunDir(path.resolve().parent.parent) as folder:  # held while it is read and replaced
+            before, state = _grown(path)
+            folder.save(state)
+            folder.write_growth(state.growth)
+        return before, state, path, True
+    before, state = _grown(path)
+    out = out or path.with_name(f"grown-{state.res:04d}.pt")
+    if out.exists() and out.resolve() == path.resolve():
+        raise UserError(f"--out {out} is the checkpoint itself: name another file")
+    checkpoint.save(state.to_dict(), out)
+    return before, state, out, False
+
+
+def _waits_in_place(path: Path) -> bool:
+    """Whether this is the latest.pt of a run that is grown by hand."""
+    run = path.resolve().parent.parent
+    if path.name != "latest.pt" or not (run / "config.json").exists():
+        return False
+    return RunDir(run).config().schedule.schedule == "manual"
+
+
+def _grown(path: Path) -> tuple[int, TrainState]:
+    state = state_from(checkpoint.load(path), torch.device("cpu"))
+    before = Probe(state)
+    grow_state(state, reason=f"tools/grow.py {path.name}")
+    before.check(state)
+    return before.res, state
+
+
+def with_room_for(config: Config, res: int) -> Config:
+    """`config` with both ends of its ladder filled in, and max_res raised to `res` if it lies below."""
+    start, top = config.network.ends()
+    return replace(config, network=replace(config.network, start_res=start, max_res=max(top, res)))

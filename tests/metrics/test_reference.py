@@ -1,0 +1,165 @@
+"""What is kept of the real pictures: which picture is which, what is refused, and that arrays hold all of it."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from pggan.data.builtin import draw
+from pggan.errors import UserError
+from pggan.metrics import reference as module
+from pggan.metrics import spaces
+from pggan.metrics.copies import find_copies, thumbnails
+from pggan.metrics.random_features import balance, random_features
+from pggan.metrics.reference import Reference
+from pggan.metrics.scores import score
+
+COUNT = 205
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """uint8 [305, 64, 64, 3]: real pictures and 100 samples; ten reals are there twice."""
+    drawn = np.stack([draw(34, index, 64, 64)[0] for index in range(COUNT + 100)])
+    drawn[150:160] = drawn[:10]
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def reference(pictures) -> Reference:
+    return Reference.of(pictures[:COUNT])
+
+
+def same(one: Reference, other: Reference) -> bool:
+    ours, others = one.arrays(), other.arrays()
+    return ours.keys() == others.keys() and all(
+        ours[name].dtype == others[name].dtype and np.array_equal(ours[name], others[name]) for name in ours
+    )
+
+
+def soft(pictures: np.ndarray, name: str) -> np.ndarray:
+    return module.SOFT[name](spaces.softened(spaces.read(pictures))).double().numpy()
+
+
+# --- which picture is which --------------------------------------------------------------------------------------
+
+
+def test_half_of_the_reals_are_held_out_and_the_others_fitted(reference):
+    assert sorted(reference.order) == list(range(COUNT)) and reference.order.tolist() != list(range(COUNT))
+    assert reference.count == 102 and len(reference.held_z) == 102 and len(reference.fitted_z) == 103
+    both = np.concatenate([reference.held_z, reference.fitted_z])
+    assert np.array_equal(both, reference.z[reference.order])
+
+
+def test_points_and_thumbnails_are_of_all_reals_in_their_own_order(reference, pictures):
+    reals = pictures[:COUNT]
+    np.testing.assert_allclose(reference.z, reference.space(spaces.features(reals, spaces.form)), atol=1e-5)
+    assert np.array_equal(reference.thumbs, thumbnails(spaces.read(reals)))
+
+
+def test_the_space_is_fitted_to_the_fitting_reals_alone(reference):
+    assert (reference.fitted_z**2).sum(axis=1).mean() == pytest.approx(1)
+    np.testing.assert_allclose(reference.fitted_z.mean(axis=0), 0, atol=1e-9)
+    assert np.abs(reference.held_z.mean(axis=0)).max() > 1e-3
+    for points in reference.soft.values():
+        assert (points.fitted**2).sum(axis=1).mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("held", "fitted", "random", "baseline"), [(500, 1000, 2000, 250), (60, 70, 90, 40)])
+def test_each_part_is_of_the_reals_that_it_says(pictures, monkeypatch, held, fitted, random, baseline):
+    """Also where not all reals are looked at: the second pictures of a batch must not be taken for the first."""
+    for name, value in {"HELD": held, "FITTED": fitted, "RANDOM": random}.items():
+        monkeypatch.setattr(module, f"MOST_{name}", value)
+    monkeypatch.setattr(module, "BASELINE", baseline)
+    monkeypatch.setattr(spaces, "BATCH", 50)
+    reals = pictures[:COUNT]
+    found = Reference.of(reals)
+    first, second = np.split(found.order[: found.count + fitted], [found.count])
+    assert found.count == len(first) == min(held, COUNT // 2)
+    for name, points in found.soft.items():
+        np.testing.assert_allclose(points.held, points.space(soft(reals[first], name)), atol=1e-4)
+        np.testing.assert_allclose(points.fitted, points.space(soft(reals[second], name)), atol=1e-4)
+    chosen = np.concatenate([first, second])
+    features = random_features(reals[chosen])
+    np.testing.assert_allclose(found.random, balance(features)(features)[:random], atol=1e-4)
+    assert found.contrast == pytest.approx(spaces.contrast(spaces.read(reals[chosen])).mean().item(), rel=1e-4)
+    some = first[:baseline]
+    mirrored = found.space(spaces.features(reals[some][:, :, ::-1], spaces.form))
+    expected = find_copies(found.thumbs[some], [found.z[some], mirrored], found.thumbs, found.z, some)
+    np.testing.assert_allclose(found.likeness, expected.likeness, atol=1e-4)
+
+
+def test_a_real_that_is_there_twice_is_as_like_another_as_can_be(reference):
+    twins = np.isin(reference.order[: reference.count], [*range(10), *range(150, 160)])
+    assert twins.sum() > 5 and (reference.likeness[twins] > 0.999).all()
+    assert np.median(reference.likeness[~twins]) < 0.75
+
+
+def test_another_seed_holds_out_other_reals_and_the_same_seed_the_same(reference, pictures):
+    assert same(Reference.of(pictures[:COUNT]), reference)
+    other = Reference.of(pictures[:COUNT], seed=1)
+    assert sorted(other.order) == sorted(reference.order) and not np.array_equal(other.order, reference.order)
+
+
+def test_a_memory_map_that_may_not_be_written_to_gives_the_same(reference, pictures, tmp_path):
+    np.save(tmp_path / "reals.npy", pictures[:COUNT])
+    assert same(Reference.of(np.load(tmp_path / "reals.npy", mmap_mode="r")), reference)
+
+
+def test_reals_may_be_of_any_shape():
+    reals = np.random.default_rng(0).integers(0, 256, (200, 5, 9, 3), dtype=np.uint8)
+    found = Reference.of(reals)
+    assert found.count == 100 and all(np.isfinite(each).all() for each in found.arrays().values())
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 199])
+def test_fewer_than_200_reals_are_refused_in_a_line_that_says_how_many_there_are(pictures, count):
+    with pytest.raises(UserError, match=rf"200 real pictures or more.* {count}$"):
+        Reference.of(pictures[:count])
+
+
+@pytest.mark.parametrize(("count", "color"), [(200, 0), (201, 77), (203, None)])
+def test_reals_that_are_all_the_same_are_refused(pictures, count, color):
+    """Where the mean of so many equal numbers is that number, and where rounding makes it another one."""
+    one = pictures[0] if color is None else np.full((64, 64, 3), color, np.uint8)
+    with pytest.raises(UserError, match="same"):
+        Reference.of(np.broadcast_to(one, (count, 64, 64, 3)))
+
+
+# --- arrays ------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_hold_all_of_it_bit_for_bit_and_it_scores_the_same(reference, pictures):
+    file = io.BytesIO()
+    np.savez(file, **reference.arrays())
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as content:
+        arrays = dict(content)
+    for array in arrays.values():
+        array.flags.writeable = False
+    back = Reference.from_arrays(arrays)
+    assert same(back, reference) and back.count == reference.count
+    ours, others = (score(each, pictures[COUNT:]) for each in (back, reference))
+    assert ours.figures == others.figures and ours.evidence == others.evidence and ours.reason == others.reason
+    assert np.array_equal(ours.copies.likeness, others.copies.likeness)
+
+
+def test_scoring_changes_nothing_in_it(reference, pictures):
+    before = {name: array.copy() for name, array in reference.arrays().items()}
+    score(reference, pictures[COUNT:])
+    after = reference.arrays()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_making_it_leaves_the_random_state_alone(pictures):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = torch.rand(1), np.random.rand()
+    torch.manual_seed(1)
+    np.random.seed(1)
+    Reference.of(pictures[:200])
+    assert (torch.rand(1), np.random.rand()) == expected

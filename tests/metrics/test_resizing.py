@@ -1,0 +1,100 @@
+"""The two ways to 299 x 299: the very numbers of torch-fidelity and of clean-fid, which are not each other's."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+from pggan.metrics.resizing import SIDE, batch_to_inception, to_inception
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from cleanfid.resize import build_resizer
+
+SIZES = [(1, 1), (1, 7), (2, 5), (32, 32), (64, 48), (256, 256), (299, 299), (300, 299), (301, 700), (900, 640)]
+
+
+def noise(height: int, width: int, count: int | None = None) -> np.ndarray:
+    """uint8 [height, width, 3], or `count` of them: the hardest of pictures for a filter."""
+    shape = (height, width, 3) if count is None else (count, height, width, 3)
+    return np.random.default_rng(height * width).integers(0, 256, shape, dtype=np.uint8)
+
+
+def torch_fidelity(picture: np.ndarray) -> np.ndarray:
+    pixels = torch.from_numpy(picture).movedim(-1, 0)[None].float()
+    return interpolate_bilinear_2d_like_tensorflow1x(pixels, (SIDE, SIDE), align_corners=False)[0].numpy()
+
+
+def clean_fid(picture: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Pillow, about the mode
+        return np.moveaxis(build_resizer("clean")(picture), -1, 0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tf_is_torch_fidelity_s_bit_for_bit(size):
+    assert np.array_equal(to_inception(noise(*size), "tf"), torch_fidelity(noise(*size)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_clean_is_clean_fid_s_within_a_hundredth_of_a_grey_level(size):
+    assert np.abs(to_inception(noise(*size), "clean") - clean_fid(noise(*size))).max() < 0.01
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_both_ways_hold_at_any_size(height, width):
+    picture = noise(height, width)
+    assert np.array_equal(to_inception(picture, "tf"), torch_fidelity(picture))
+    assert np.abs(to_inception(picture, "clean") - clean_fid(picture)).max() < 0.01
+
+
+@pytest.mark.parametrize("how", ["tf", "clean"])
+def test_grey_levels_are_neither_rounded_nor_beyond_the_range(how):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = 255
+    resized = to_inception(stripes, how)
+    assert resized.shape == (3, SIDE, SIDE) and resized.dtype == np.float32
+    assert resized.min() == 0 and resized.max() == 255
+    assert (resized != resized.round()).mean() > 0.2
+
+
+def test_the_two_ways_are_far_from_each_other_on_large_pictures():
+    gap = to_inception(noise(900, 640), "tf") - to_inception(noise(900, 640), "clean")
+    assert np.abs(gap).mean() > 20  # gray levels: tf skips pixels, clean averages them
+
+
+@pytest.mark.parametrize("how", ["tf", "clean"])
+@pytest.mark.parametrize("size", [(32, 32), (301, 700)])
+def test_pictures_of_a_batch_come_out_as_they_would_alone(how, size):
+    pictures = noise(*size, count=3)
+    together = batch_to_inception(torch.from_numpy(pictures).movedim(-1, 1), how).numpy()
+    assert together.shape == (3, 3, SIDE, SIDE)
+    for picture, resized in zip(pictures, together, strict=True):
+        assert np.array_equal(to_inception(picture, how), resized)
+
+
+@pytest.mark.parametrize("how", ["tf", "clean"])
+def test_a_picture_of_pillow_and_its_pixels_are_the_same(how):
+    picture = noise(40, 50)
+    assert np.array_equal(to_inception(Image.fromarray(picture), how), to_inception(picture, how))
+
+
+@pytest.mark.parametrize(
+    ("picture", "how"),
+    [
+        (noise(8, 8), "pil"),
+        (noise(8, 8).astype(np.float32), "tf"),
+        (noise(8, 8)[..., :1], "tf"),
+        (noise(8, 8)[..., 0], "tf"),
+        (noise(8, 8)[:0], "clean"),
+    ],
+)
+def test_what_is_no_picture_and_no_way_is_refused(picture, how):
+    with pytest.raises(ValueError, match="pictures are"):
+        to_inception(picture, how)

@@ -1,0 +1,357 @@
+"""Scores of whole sets of pictures: what is healthy, what is not, and the counts that they are made of."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.vq import kmeans2
+from torch.nn import functional as F
+
+from pggan.data.builtin import draw
+from pggan.errors import UserError
+from pggan.metrics import scores as module
+from pggan.metrics import spaces
+from pggan.metrics.reference import SOFT, Reference
+from pggan.metrics.scores import different_bins, k_means, score, sure_excess
+
+SOME = settings(max_examples=25, deadline=None)
+SEEDS = st.integers(0, 2**32 - 1)
+REALS, SAMPLES = 240, 120
+
+
+def normal(seed: int, n: int, dim: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, dim))
+
+
+def changed(pictures: np.ndarray, by) -> np.ndarray:
+    """By a function of images in [-1, 1]."""
+    return ((by(spaces.read(pictures)).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[np.ndarray, np.ndarray]:
+    """240 real pictures and 140 samples, uint8 [380, 64, 64, 3], and their kinds."""
+    both = [draw(35, index, 64, 64) for index in range(REALS + 140)]
+    return np.stack([picture for picture, _ in both]), np.array([kind for _, kind in both])
+
+
+@pytest.fixture(scope="module")
+def reals(drawn) -> np.ndarray:
+    return drawn[0][:REALS]
+
+
+@pytest.fixture(scope="module")
+def samples(drawn) -> np.ndarray:
+    return drawn[0][REALS : REALS + SAMPLES]
+
+
+@pytest.fixture(scope="module")
+def reference(reals) -> Reference:
+    return Reference.of(reals)
+
+
+@pytest.fixture(scope="module")
+def good(reference, samples):
+    return score(reference, samples)
+
+
+# --- whole sets --------------------------------------------------------------------------------------------------
+
+
+def test_other_pictures_of_the_same_kind_are_healthy(good):
+    assert good.verdict == "healthy" and good.count == SAMPLES
+    assert good.diversity.low <= 1 <= good.diversity.high and 0.9 < good.diversity.ratio < 1.1
+    assert good.coverage > 0.9 and good.different_bins < 0.35 and good.rfd < 0.3
+    assert good.evidence.deserted < 0.05 and good.evidence.copied == good.evidence.duplicates == 0
+    assert abs(good.kid.value) < 0.5 and good.copied < 0.05
+    assert "different pictures" in good.reason
+
+
+def test_figures_are_finite_numbers_under_the_names_of_metrics_jsonl(good):
+    names = ["d", "score_low", "score_high", "alike", "duplicate_share", "dropped_share", "coverage", "copied_share"]
+    quality = ["rfd", "kid_rand", "kid_rand_low", "kid_rand_high"]
+    assert good.figures.keys() == {*(f"diversity/{name}" for name in names), *(f"quality/{name}" for name in quality)}
+    assert all(type(value) is float and np.isfinite(value) for value in good.figures.values())
+
+
+ODD = {
+    "one picture": ("collapsed", lambda samples: samples[:1]),
+    "one picture and a little noise": (
+        "collapsed",
+        lambda samples: changed(samples[:1].repeat(SAMPLES, 0), lambda x: x + 0.02 * static(x)),
+    ),
+    "ten pictures": ("collapsed", lambda samples: samples[:10]),
+    "forty pictures": ("partial-collapse", lambda samples: samples[:40]),
+    "black": ("collapsed", lambda samples: np.zeros_like(samples)),
+    "noise": (None, lambda samples: changed(samples, lambda x: 2 * torch.rand(x.shape, generator=seeded()) - 1)),
+    "a third of them one picture": (
+        "partial-collapse",
+        lambda samples: np.concatenate([samples[:1].repeat(40, 0), samples[40:]]),
+    ),
+    "blurred": ("healthy", lambda samples: changed(samples, blurred)),
+    "dim": ("healthy", lambda samples: changed(samples, lambda x: 0.7 * x)),
+    "noisy": ("healthy", lambda samples: changed(samples, lambda x: x + 0.05 * static(x))),
+    "of twice the size": ("healthy", lambda samples: samples.repeat(2, 1).repeat(2, 2)),
+}
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def static(images: torch.Tensor) -> torch.Tensor:
+    return torch.randn(images.shape, generator=seeded())
+
+
+def blurred(images: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="reflect"), 3, 1)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_set_of_samples_has_the_verdict_that_it_deserves(reference, samples, good, name):
+    verdict, by = ODD[name]
+    made = by(samples)
+    fakes = np.resize(made, (SAMPLES, *made.shape[1:]))
+    found = score(reference, fakes, copies=False)
+    assert found.verdict == verdict or (verdict is None and found.verdict in ("collapsed", "partial-collapse"))
+    assert all(np.isfinite(value) for value in found.figures.values()) and found.figures.keys() < good.figures.keys()
+    if verdict != "healthy":
+        assert found.diversity.high < 1 and found.diversity.ratio < good.diversity.ratio
+    else:
+        assert found.evidence.deserted < 0.05 and found.diversity.ratio > 0.85
+    if "pictures" in name:
+        assert found.diversity.alike == pytest.approx(len(made), rel=0.15)
+
+
+@pytest.mark.parametrize("way", ["exact", "flipped", "moved", "a third"])
+def test_copies_of_many_training_pictures_are_memorizing(reference, reals, samples, way):
+    fakes = reals[:SAMPLES]
+    if way == "flipped":
+        fakes = fakes[:, :, ::-1]
+    if way == "moved":
+        fakes = changed(fakes, lambda x: F.pad(x, (4, 4, 4, 4), mode="replicate")[:, :, :64, 8:])
+    if way == "a third":
+        fakes = np.concatenate([fakes[:40], samples[40:]])
+    found = score(reference, fakes)
+    assert found.verdict == "memorization" and "copies of training pictures" in found.reason
+    assert found.copied == pytest.approx(1 / 3 if way == "a third" else 1, abs=0.06)
+    copied = slice(40 if way == "a third" else None)
+    assert (found.copies.original[copied] == np.arange(SAMPLES)[copied]).mean() > 0.95
+
+
+def test_copies_are_not_looked_for_when_nobody_asks(reference, reals):
+    found = score(reference, reals[:SAMPLES], copies=False)
+    assert found.copies is None and found.copied == found.evidence.copied == 0
+    assert found.verdict == "healthy" and "diversity/copied_share" not in found.figures
+
+
+def shapes(seed: int, count: int, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures uint8 [count, 32, 32, 3] of four kinds in any two colors: stripes across and along, discs, patches."""
+    random, kinds = np.random.default_rng(seed), np.arange(count) % 4
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    out = []
+    for kind in kinds:
+        lean, waves, phase = random.normal(0, 0.15), random.uniform(2, 5), random.uniform(0, 2 * np.pi)
+        along = (x if kind == 0 else y) + lean * (y if kind == 0 else x)
+        center, radius = random.uniform(-0.2, 0.2, 2), random.uniform(0.1, 0.35)
+        mask = {
+            0: 0.5 + 0.5 * np.sin(2 * np.pi * waves * along + phase),
+            1: 0.5 + 0.5 * np.sin(2 * np.pi * waves * along + phase),
+            2: (np.hypot(x - center[0], y - center[1]) < radius).astype(float),
+            3: np.kron(random.random((8, 8)), np.ones((side // 8, side // 8))),
+        }[int(kind)]
+        one, other = random.uniform(0, 255, (2, 3))
+        out.append(one + (other - one) * mask[:, :, None])
+    return np.round(out).astype(np.uint8), kinds
+
+
+@pytest.fixture(scope="module")
+def four_kinds() -> tuple[Reference, np.ndarray, np.ndarray]:
+    """The reference of 300 pictures of four kinds, and 300 other pictures with their kinds."""
+    pictures, kinds = shapes(0, 600)
+    return Reference.of(pictures[:300]), pictures[300:], kinds[300:]
+
+
+@pytest.mark.parametrize("gone", [0, 3])
+def test_a_kind_without_a_sample_is_deserted_and_no_other(four_kinds, gone):
+    reference, pictures, kinds = four_kinds
+    found = score(reference, pictures[kinds != gone][:150], copies=False)
+    assert found.verdict == "partial-collapse" and 0.05 < found.evidence.deserted < 0.3
+    fitted = reference.order[reference.count :] % 4
+    assert all(shares[fitted != gone].sum() < 0.05 for shares in found.desertion.values())
+
+
+def test_nothing_is_deserted_where_all_kinds_have_samples(four_kinds):
+    reference, pictures, _ = four_kinds
+    assert score(reference, pictures[:150], copies=False).evidence.deserted < 0.05
+
+
+def test_what_is_deserted_is_looked_for_in_soft_pictures_of_the_contrast_of_the_reals(reference, samples, monkeypatch):
+    """Detail and contrast are a matter of quality: without them the points are the same, but for rounding."""
+    seen = []
+    monkeypatch.setattr(module, "deserted", lambda fitted, held, points: seen.append(points) or np.zeros(len(fitted)))
+    checks = 0.1 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2) - 0.05
+    for by in (lambda x: x, lambda x: spaces.with_contrast(x, 0.6), lambda x: spaces.with_contrast(x, 0.8) + checks):
+        score(reference, changed(samples, by), copies=False)
+    images = spaces.read(samples)
+    matched = spaces.with_contrast(images, reference.contrast / spaces.contrast(images).mean().item())
+    for place, (name, space) in enumerate(reference.soft.items()):
+        expected = space.space(SOFT[name](spaces.softened(matched)).double().numpy())
+        assert (expected**2).sum(axis=1).mean() > 0.5
+        for found in seen[place :: len(SOFT)]:
+            assert np.median(np.linalg.norm(found - expected, axis=1)) < 0.05
+
+
+def test_worse_pictures_are_farther_from_the_reals(reference, samples, good):
+    worse = [score(reference, changed(samples, by), copies=False) for by in (blurred, lambda x: x + 0.3 * static(x))]
+    assert all(each.rfd > 1.3 * good.rfd and each.kid.low > 0 for each in worse)
+
+
+def test_groups_are_those_of_the_samples_that_are_the_same(reference, samples):
+    fakes = samples.copy()
+    fakes[[5, 17, 80]], fakes[100] = fakes[2], fakes[99]
+    found = score(reference, fakes, copies=False)
+    assert [group.tolist() for group in found.groups[:2]] == [[2, 5, 17, 80], [99, 100]]
+    assert found.diversity.duplicates == sum(map(len, found.groups)) / SAMPLES
+
+
+def test_reals_that_repeat_themselves_are_judged_by_the_repeats_they_have(reals, samples):
+    """60 % of the reals are one and the same picture, and so are those of samples as good as they are."""
+
+    def as_often(pictures):
+        return np.where(
+            np.random.default_rng(len(pictures)).random(len(pictures))[:, None, None, None] < 0.6, reals[:1], pictures
+        )
+
+    reference = Reference.of(as_often(reals))
+    found = score(reference, as_often(samples))
+    assert found.diversity.low < 1 < found.diversity.high and found.verdict != "collapsed"
+    assert found.evidence.largest < 0.2 and found.evidence.duplicates == found.evidence.copied == 0
+    assert score(reference, np.resize(reals[:1], samples.shape)).verdict == "collapsed"
+
+
+# --- numbers of samples ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 99])
+def test_fewer_than_100_samples_are_refused_in_a_line_that_says_how_many_there_are(reference, samples, count):
+    with pytest.raises(UserError, match=rf"100 samples or more.* {count}$"):
+        score(reference, samples[:count])
+
+
+def test_fewer_samples_than_held_out_reals_are_measured_against_as_many(reference, samples, reals):
+    found = score(reference, samples[:100])
+    assert found.count == 100 and found.diversity.alike <= 100 and found.verdict == "healthy"
+    assert 0.9 < found.diversity.ratio < 1.1
+    own = score(reference, reals[reference.order[:100]], copies=False)
+    assert own.diversity.ratio == 1 and own.coverage == 1
+
+
+def test_of_more_samples_than_held_out_reals_the_first_count(reference, drawn, good):
+    found = score(reference, drawn[0][REALS:])
+    assert found.count == SAMPLES and found.figures == good.figures
+
+
+def test_how_samples_are_stored_and_cut_makes_no_difference(reference, samples, good, tmp_path, monkeypatch):
+    np.save(tmp_path / "samples.npy", samples)
+    monkeypatch.setattr(spaces, "BATCH", 50)
+    found = score(reference, np.load(tmp_path / "samples.npy", mmap_mode="r"))
+    assert found.figures == pytest.approx(good.figures, rel=1e-4, abs=1e-6) and found.reason == good.reason
+
+
+def test_the_order_of_the_samples_makes_no_difference_but_to_the_interval(reference, samples, good):
+    found = score(reference, samples[::-1], copies=False)
+    apart = {name for name, value in found.figures.items() if value != pytest.approx(good.figures[name], rel=1e-6)}
+    assert apart <= {"diversity/score_low", "diversity/score_high"}
+    assert found.diversity.high == pytest.approx(good.diversity.high, rel=0.1)
+
+
+# --- the share that is sure --------------------------------------------------------------------------------------
+
+
+def test_what_is_above_the_reals_counts_where_it_is_no_chance():
+    assert sure_excess(0.2, 0.0, 250, 250) == 0.2
+    assert sure_excess(1.0, 0.0, 100, 100) == 1.0
+    assert sure_excess(0.9, 0.5, 100, 100) == pytest.approx(0.4)
+    assert sure_excess(0.34, 0.3, 100, 100) == sure_excess(0.02, 0.0, 100, 100) == 0.0
+    assert sure_excess(0.3, 0.3, 100, 100) == sure_excess(0.0, 0.4, 100, 100) == sure_excess(0.0, 0.0, 100, 250) == 0.0
+
+
+@SOME
+@given(st.integers(100, 500), st.integers(100, 250), st.floats(0, 1))
+def test_more_never_counts_for_less(count, reals, real):
+    found = [sure_excess(own, real, count, reals) for own in np.linspace(0, 1, 101)]
+    assert (np.diff(found) >= 0).all() and min(found) == 0 and max(found) <= 1 - real + 1e-12
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_pairs_that_come_as_often_among_the_reals_are_hardly_ever_an_excess(share):
+    random = np.random.default_rng(0)
+    own, real = 2 * random.binomial(125, share, (2, 4000)) / 250
+    excess = [sure_excess(*each, 250, 250) for each in zip(own, real, strict=True)]
+    assert np.mean(np.array(excess) > 0) < 0.04
+
+
+# --- bins --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_k_means_gives_the_centres_that_scipy_gives_from_the_same_start(seed):
+    points = normal(seed, 300, 5)
+    for rounds in (1, 4, 20):
+        expected, _ = kmeans2(points, k_means(points, 7, rounds=0), iter=rounds, minit="matrix", missing="raise")
+        np.testing.assert_allclose(k_means(points, 7, rounds=rounds), expected, atol=1e-9)
+
+
+def test_k_means_begins_at_different_points_of_the_set():
+    points = normal(0, 50, 3)
+    start = k_means(points, 50, rounds=0)
+    assert sorted(map(tuple, start)) == sorted(map(tuple, points))
+    before = points.copy()
+    k_means(points, 9)
+    assert np.array_equal(points, before)
+
+
+def test_k_means_of_fewer_different_points_than_bins_has_finite_centres():
+    for points in (np.zeros((40, 2)), np.repeat(normal(0, 3, 2), 10, axis=0), normal(1, 4, 2)):
+        centers = k_means(points, 8)
+        assert centers.shape == (8, 2) and np.isfinite(centers).all()
+        assert {tuple(each) for each in points.round(9)} >= {tuple(each) for each in centers.round(9)} or len(
+            points
+        ) < 8
+
+
+def slow_different(fitted: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:
+    bins = max(2, min(50, len(fitted) // 20))
+    centers, apart = k_means(fitted, bins), 0
+    own = [[np.argmin(((centers - point) ** 2).sum(axis=1)) for point in points] for points in (held, z)]
+    for k in range(bins):
+        p, q = (np.mean(np.array(each) == k) for each in own)
+        both = (p * len(held) + q * len(z)) / (len(held) + len(z))
+        error = np.sqrt(both * (1 - both) * (1 / len(held) + 1 / len(z)))
+        apart += error > 0 and abs(p - q) / error > 1.96
+    return apart / bins
+
+
+@SOME
+@given(SEEDS, st.integers(2, 150), st.integers(1, 60), st.integers(1, 60), st.floats(0, 2))
+def test_the_share_of_different_bins_matches_a_slow_count(seed, total, n, m, shift):
+    fitted, held, z = normal(seed, total, 3), normal(seed + 1, n, 3), normal(seed + 2, m, 3) + shift
+    assert different_bins(fitted, held, z) == pytest.approx(slow_different(fitted, held, z))
+
+
+def test_about_five_of_a_hundred_bins_differ_by_chance():
+    shares = [different_bins(*np.split(normal(seed, 1500, 6), 3)) for seed in range(24)]
+    assert 0.03 < np.mean(shares) < 0.07
+
+
+def test_all_bins_differ_where_samples_are_nowhere_near_the_reals():
+    fitted = np.concatenate([normal(0, 200, 4), normal(1, 200, 4) + 50])
+    assert different_bins(fitted, normal(2, 400, 4), normal(3, 400, 4) + 50) == 1.0
+    held = normal(4, 400, 4)
+    assert different_bins(fitted, held, held.copy()) == 0.0
+
+
+def test_bins_of_reals_that_are_all_the_same_do_not_differ():
+    assert different_bins(np.zeros((100, 1)), np.zeros((100, 1)), np.zeros((100, 1))) == 0.0

@@ -1,0 +1,376 @@
+"""The features of pictures against loops over pixels, and what they must and must not notice."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from pggan.data.builtin import KINDS, draw
+from pggan.metrics import spaces
+from pggan.metrics.neighbors import nearest
+from pggan.metrics.spaces import form, learned, read, read_one, softened
+
+SOME = settings(max_examples=20, deadline=None)
+SEEDS = st.integers(0, 2**32 - 1)
+BOTH = pytest.mark.parametrize(("space", "width"), [(form, 486), (learned, 464)], ids=["form", "learned"])
+
+
+def noise(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+ODD = {
+    "black": np.zeros((2, 64, 64, 3), np.uint8),
+    "white": np.full((2, 64, 64, 3), 255, np.uint8),
+    "flat": np.full((3, 48, 48, 3), [10, 200, 77], np.uint8),
+    "noise": noise(0, 2, 64, 64, 3),
+    "one pixel": noise(1, 3, 1, 1, 3),
+    "one row": noise(2, 2, 1, 90, 3),
+    "wide": noise(3, 2, 30, 100, 3),
+    "tall": noise(4, 1, 150, 20, 3),
+    "large": noise(5, 1, 200, 200, 3),
+}
+EACH = pytest.mark.parametrize("name", ODD)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[np.ndarray, np.ndarray]:
+    """150 pictures, uint8 [150, 64, 64, 3], and their kinds."""
+    both = [draw(31, index, 64, 64) for index in range(150)]
+    return np.stack([picture for picture, _ in both]), np.array([kind for _, kind in both])
+
+
+@pytest.fixture(scope="module")
+def images(drawn) -> torch.Tensor:
+    return read(drawn[0][:40])
+
+
+def halved(images: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(images, 2)
+
+
+def brightness(images: torch.Tensor) -> torch.Tensor:
+    return halved(images).mean(dim=1, keepdim=True)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def test_pictures_of_64_pixels_are_read_as_they_are(drawn):
+    pictures = drawn[0][:3]
+    expected = pictures.transpose(0, 3, 1, 2) / 127.5 - 1
+    np.testing.assert_allclose(read(pictures).numpy(), expected, atol=1e-6)
+    assert all(np.array_equal(read_one(picture), picture) for picture in pictures)
+
+
+@EACH
+def test_pictures_of_any_size_are_read_at_64_pixels_within_range(name):
+    found = read(ODD[name])
+    assert found.shape == (len(ODD[name]), 3, 64, 64) and found.dtype == torch.float32
+    assert found.min() >= -1 and found.max() <= 1
+    kept = np.stack([read_one(picture) for picture in ODD[name]])
+    assert kept.dtype == np.uint8 and (read(kept) - found).abs().max() <= 0.51 / 127.5
+
+
+@pytest.mark.parametrize("side", [1, 7, 63, 65, 128, 200])
+def test_a_flat_picture_of_any_size_is_read_as_flat(side):
+    color = np.array([3, 128, 250], np.uint8)
+    found = read(np.broadcast_to(color, (1, side, side, 3)))
+    expected = torch.tensor(color / 127.5 - 1).float().view(1, 3, 1, 1)
+    torch.testing.assert_close(found, expected.expand(1, 3, 64, 64), atol=1e-5, rtol=0)
+
+
+def test_a_picture_of_twice_the_size_is_read_as_nearly_the_same():
+    large, small = (read(np.stack([draw(31, index, side, side)[0] for index in range(4)])) for side in (128, 64))
+    assert (large - small).abs().mean() < 0.03
+
+
+def test_pictures_that_are_not_square_are_squashed_rather_than_cut():
+    """A bright left edge and a dark right edge are still there."""
+    picture = np.repeat(np.linspace(0, 255, 160).round().astype(np.uint8)[None, :, None], 3, axis=2)
+    found = read(np.repeat(picture, 40, axis=0)[None])[0].mean(dim=(0, 1))
+    assert found[0] < -0.97 and found[-1] > 0.97 and (found.diff() > 0).all()
+
+
+@BOTH
+def test_a_memory_map_that_may_not_be_written_to_gives_the_same_features(drawn, tmp_path, space, width):
+    """Warnings are errors here."""
+    np.save(tmp_path / "pictures.npy", drawn[0][:9])
+    mapped = np.load(tmp_path / "pictures.npy", mmap_mode="r")
+    assert np.array_equal(spaces.features(mapped, space), spaces.features(drawn[0][:9], space))
+    assert np.array_equal(np.load(tmp_path / "pictures.npy"), drawn[0][:9])
+    mirrored = spaces.features(mapped[:, :, ::-1], space)
+    assert np.array_equal(mirrored, spaces.features(drawn[0][:9, :, ::-1].copy(), space))
+
+
+@BOTH
+def test_one_picture_at_a_time_gives_what_all_at_once_give(drawn, monkeypatch, space, width):
+    pictures = drawn[0][:20]
+    whole = spaces.features(pictures, space)
+    each = np.concatenate([spaces.features(pictures[i : i + 1], space) for i in range(20)])
+    np.testing.assert_allclose(each, whole, atol=1e-5)
+    monkeypatch.setattr(spaces, "BATCH", 7)
+    np.testing.assert_allclose(spaces.features(pictures, space), whole, atol=1e-5)
+    assert [len(batch) for batch in spaces.batches(pictures)] == [7, 7, 6]
+
+
+@EACH
+@BOTH
+def test_features_of_any_picture_are_finite(name, space, width):
+    found = spaces.features(ODD[name], space)
+    assert found.shape == (len(ODD[name]), width) and found.dtype == np.float64 and np.isfinite(found).all()
+    assert np.isfinite(space(softened(read(ODD[name]))).numpy()).all()
+
+
+# --- contrast and softness ---------------------------------------------------------------------------------------
+
+
+def test_contrast_is_the_deviation_of_brightness(images):
+    expected = [image.mean(axis=0).std(ddof=1) for image in images.double().numpy()]
+    np.testing.assert_allclose(spaces.contrast(images), expected, rtol=1e-4)
+    assert spaces.contrast(read(ODD["flat"])).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+@SOME
+@given(SEEDS, st.floats(0.1, 3))
+def test_contrast_is_multiplied_around_the_mean_of_each_picture(seed, factor):
+    images = 0.3 * (2 * torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) - 1)
+    found = spaces.with_contrast(images, factor)
+    torch.testing.assert_close(spaces.contrast(found), factor * spaces.contrast(images), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0, atol=1e-5)
+    assert spaces.with_contrast(images, 100).abs().max() <= 1
+
+
+def test_softened_pictures_are_the_means_of_sixteenths_and_no_more(images):
+    soft = softened(images)
+    assert soft.shape == images.shape
+    means = images.double().unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean((3, 5))
+    expected = F.interpolate(means, (64, 64), mode="bilinear")
+    torch.testing.assert_close(soft.double(), expected, atol=1e-5, rtol=0)
+    checks = 0.5 * ((torch.arange(64)[:, None] // 2 + torch.arange(64) // 2) % 2) - 0.25
+    torch.testing.assert_close(softened(images + checks), soft, atol=1e-5, rtol=0)
+
+
+# --- edges -------------------------------------------------------------------------------------------------------
+
+
+def slow_edges(light: np.ndarray) -> np.ndarray:
+    """[408] of one picture's brightness [32, 32], pixel by pixel."""
+    out = []
+    for scale in (1, 2, 4):
+        side = 32 // scale
+        small = light.reshape(side, scale, side, scale).mean(axis=(1, 3))
+        padded = np.pad(small, 1, mode="reflect")
+        votes = np.zeros((8, side, side))
+        for y in range(side):
+            for x in range(side):
+                around = padded[y : y + 3, x : x + 3]
+                dx = (around[:, 2] - around[:, 0]) @ [1, 2, 1] / 8
+                dy = (around[2] - around[0]) @ [1, 2, 1] / 8
+                turn = np.arctan2(dy, dx) % np.pi * 8 / np.pi
+                for k in range(8):
+                    away = min(abs(turn - k), 8 - abs(turn - k))
+                    votes[k, y, x] = np.hypot(dx, dy) * max(0, 1 - away)
+        for places in (4, 1):
+            cell = side // places
+            mean = votes.reshape(8, places, cell, places, cell).mean(axis=(2, 4))
+            out.append(np.sqrt(mean / (mean.sum() + 0.01)).ravel())
+    return np.concatenate(out)
+
+
+def gratings(angle: float, period: float = 8.0) -> torch.Tensor:
+    """Brightness [1, 1, 32, 32] of a wave that runs at `angle` from the x axis towards y, which points down."""
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    return 0.8 * torch.sin(2 * torch.pi / period * (np.cos(angle) * x + np.sin(angle) * y))[None, None]
+
+
+def histograms(found: torch.Tensor) -> list[torch.Tensor]:
+    """The six of [N, 408]: of 4x4 places and of one, at three scales; the directions are the second dimension."""
+    return [part.unflatten(1, (8, -1)) for part in found.split([128, 8] * 3, dim=1)]
+
+
+def test_edges_match_loops_over_pixels(images):
+    light = brightness(images[:4])
+    expected = np.stack([slow_edges(each[0]) for each in light.double().numpy()])
+    np.testing.assert_allclose(spaces.edges(light), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_edges_of_a_turned_grating_lie_in_the_direction_it_was_turned_to(k):
+    for histogram in histograms(spaces.edges(gratings(k * np.pi / 8)))[:4]:
+        shares = histogram.square().sum(dim=2)[0]
+        assert shares.argmax() == k and shares[k] > 0.6 * shares.sum()
+    between = histograms(spaces.edges(gratings((k + 0.5) * np.pi / 8)))[1][0, :, 0].square()
+    assert {int(i) for i in between.argsort()[-2:]} == {k, (k + 1) % 8}
+
+
+def test_edges_of_half_a_turn_are_the_same():
+    torch.testing.assert_close(spaces.edges(gratings(0.3)), spaces.edges(-gratings(0.3)), atol=1e-3, rtol=0)
+
+
+def test_edges_of_a_mirrored_picture_are_mirrored(images):
+    light = brightness(images)
+    back = [0, 7, 6, 5, 4, 3, 2, 1]
+    pairs = zip(histograms(spaces.edges(light)), histograms(spaces.edges(light.flip(3))), strict=True)
+    for ours, mirrored in pairs:
+        side = round(ours.shape[2] ** 0.5)
+        expected = ours.unflatten(2, (side, side)).flip(3).flatten(2)[:, back]
+        torch.testing.assert_close(mirrored, expected, atol=2e-3, rtol=0)
+
+
+def test_squares_of_edges_are_shares_that_sum_to_one_where_there_is_contrast(images):
+    for histogram in histograms(spaces.edges(brightness(images))):
+        total = histogram.square().sum((1, 2))
+        assert (total <= 1 + 1e-5).all() and (total > 0.4).all()
+    for histogram in histograms(spaces.edges(40 * brightness(images))):
+        assert (histogram.square().sum((1, 2)) > 0.9).all()
+    flat = spaces.edges(torch.full((2, 1, 32, 32), 0.3))
+    assert flat.square().sum() < 0.02
+
+
+def test_edges_do_not_see_brightness_and_hardly_see_contrast(images):
+    light = brightness(images)
+    found = spaces.edges(light)
+    apart = torch.cdist(found, found)[~torch.eye(len(found), dtype=torch.bool)].median()
+    assert (spaces.edges(light + 0.7) - found).norm(dim=1).max() < 0.01 * apart
+    for factor in (0.6, 1.5):
+        moved = (spaces.edges(light * factor) - found).norm(dim=1)
+        assert moved.max() < 0.3 * apart and moved.median() < 0.1 * apart
+
+
+# --- texture, layout, palette ------------------------------------------------------------------------------------
+
+
+def test_texture_matches_loops_over_pixels(images):
+    for light, found in zip(
+        brightness(images[:3]).double().numpy(), spaces.texture(brightness(images[:3])), strict=True
+    ):
+        for scale, value in zip((1, 2, 4, 8), found, strict=True):
+            side = 32 // scale
+            small = light[0].reshape(side, scale, side, scale).mean(axis=(1, 3))
+            padded = np.pad(small, 1, mode="reflect")
+            detail = [padded[y : y + 3, x : x + 3].mean() - small[y, x] for y in range(side) for x in range(side)]
+            assert value.item() == pytest.approx(np.log(np.abs(detail).mean() + 0.01), abs=1e-4)
+
+
+def test_texture_falls_with_blur_and_the_finest_falls_first(images):
+    found = [spaces.texture(brightness(images))]
+    for width in (3, 7, 15):
+        pad = (width // 2,) * 4
+        found.append(spaces.texture(brightness(F.avg_pool2d(F.pad(images, pad, mode="reflect"), width, 1))))
+    falls = torch.stack(found).diff(dim=0)  # (3, N, 4)
+    assert (falls[:, :, :2] < 0).all() and (falls[0, :, 0] < falls[0, :, 2:].T).all()
+
+
+def test_texture_of_noise_halves_with_each_octave():
+    noisy = spaces.texture(2 * torch.rand(20, 1, 32, 32, generator=torch.Generator().manual_seed(0)) - 1)
+    falls = (noisy.exp() - 0.01).mean(dim=0).log().diff()
+    torch.testing.assert_close(falls, torch.full((3,), -np.log(2)).float(), atol=0.15, rtol=0)
+
+
+def test_layout_is_the_mean_color_at_sixteen_places(images):
+    expected = [
+        images[i, c, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16].double().mean()
+        for i in range(3)
+        for c in range(3)
+        for row in range(4)
+        for column in range(4)
+    ]
+    np.testing.assert_allclose(spaces.layout(images[:3]).flatten(), expected, atol=1e-5)
+
+
+AXES = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0], [1.0, 1.0, 1.0]])
+AXES = AXES / AXES.norm(dim=1, keepdim=True)  # two of color, and gray
+
+
+def colored(seed: int, turn: float = 0.0, gray: float = 0.5) -> torch.Tensor:
+    """[4, 3, 16, 16]: colors of many strengths around one hue, turned by so much."""
+    random = np.random.default_rng(seed)
+    strength, hue = random.uniform(0, 0.4, (4, 16, 16)), random.normal(turn, 0.4, (4, 16, 16))
+    light = random.uniform(-gray, gray, (4, 16, 16)) * np.sqrt(3)
+    parts = torch.from_numpy(np.stack([strength * np.cos(hue), strength * np.sin(hue), light], axis=1)).float()
+    return torch.einsum("nkhw,kc->nchw", parts, AXES)
+
+
+def test_the_squares_of_shades_and_of_saturations_sum_to_one(images):
+    for found in (spaces.palette(halved(images)), spaces.palette(read(ODD["noise"])), spaces.palette(colored(0))):
+        torch.testing.assert_close(found[:, :8].square().sum(1), torch.ones(len(found)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(found[:, -6:].square().sum(1), torch.ones(len(found)), atol=1e-4, rtol=0)
+
+
+@SOME
+@given(SEEDS, st.integers(0, 11))
+def test_a_twelfth_of_a_turn_of_hue_moves_the_hues_by_one_place_and_nothing_else(seed, steps):
+    before, after = spaces.palette(colored(seed)), spaces.palette(colored(seed, steps * 2 * np.pi / 12))
+    torch.testing.assert_close(after[:, 8:20], before[:, 8:20].roll(steps, dims=1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(after[:, :8], before[:, :8], atol=1e-3, rtol=0)
+    torch.testing.assert_close(after[:, 20:], before[:, 20:], atol=2e-3, rtol=0)
+    if steps == 0:
+        assert before[:, 8:20].argmax(dim=1).tolist() == [0] * 4
+
+
+def test_grey_pictures_have_no_hue():
+    found = spaces.palette(read(np.repeat(noise(3, 2, 64, 64, 1), 3, axis=3)))
+    assert found[:, 8:20].max() < 0.02 and (found[:, 20] > 0.99).all()
+
+
+def test_the_palette_does_not_know_where_a_color_is(images):
+    small = halved(images)
+    shuffled = small.flatten(2)[:, :, torch.randperm(1024, generator=torch.Generator().manual_seed(0))]
+    torch.testing.assert_close(spaces.palette(shuffled.view_as(small)), spaces.palette(small), atol=1e-4, rtol=0)
+
+
+@SOME
+@given(SEEDS, st.integers(2, 12), st.floats(-2, 1), st.floats(0.1, 3))
+def test_a_soft_histogram_divides_each_value_between_the_two_nearest_centres(seed, bins, low, reach):
+    values = np.random.default_rng(seed).uniform(low - 0.2, low + reach + 0.2, (2, 3, 5))
+    expected = np.zeros((2, bins))
+    for i in range(2):
+        for value in values[i].ravel():
+            place = np.clip((value - low) / reach, 0, 1) * (bins - 1)
+            below = min(int(place), bins - 2)
+            expected[i, below] += (below + 1 - place) / 15
+            expected[i, below + 1] += (place - below) / 15
+    found = spaces.soft_histogram(torch.from_numpy(values), low, low + reach, bins)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found.sum(1), [1, 1], atol=1e-5)
+
+
+# --- the spaces as a whole ---------------------------------------------------------------------------------------
+
+
+def test_form_is_its_four_parts_by_weight(images):
+    light = brightness(images)
+    parts = [spaces.edges(light), 0.3 * spaces.texture(light), 0.1 * spaces.layout(images)]
+    parts.append(0.5 * spaces.palette(halved(images)))
+    torch.testing.assert_close(form(images), torch.cat(parts, dim=1))
+
+
+def test_each_layer_says_as_much_as_any_other_in_learned(images):
+    for part in learned(images).split([24, 24, 48, 48, 64, 64, 96, 96], dim=1):
+        torch.testing.assert_close(part.norm(dim=1), torch.ones(len(images)), atol=1e-4, rtol=0)
+
+
+@BOTH
+def test_the_nearest_picture_is_mostly_of_the_same_kind(drawn, space, width):
+    pictures, kinds = drawn
+    found = spaces.features(pictures, space)
+    places = nearest(found, found, exclude_self=True)[1][:, 0]
+    assert (kinds[places] == kinds).mean() > 0.6 and len(KINDS) == 10
+
+
+@BOTH
+def test_a_picture_a_little_blurred_noisy_or_dim_is_nearest_to_itself(drawn, space, width):
+    pictures = drawn[0]
+    images, keys = read(pictures[:30]), spaces.features(pictures, space)
+    random = torch.Generator().manual_seed(0)
+    changed = {
+        "blurred": F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="reflect"), 3, 1),
+        "noisy": (images + 0.05 * torch.randn(images.shape, generator=random)).clamp(-1, 1),
+        "dim": spaces.with_contrast(images, 0.85),
+    }
+    for name, each in changed.items():
+        places = nearest(space(each).double().numpy(), keys)[1][:, 0]
+        assert (places == np.arange(30)).mean() >= 0.9, name

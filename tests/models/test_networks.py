@@ -1,0 +1,340 @@
+"""The networks against the paper's table, and growth against its one promise: nothing changes at alpha 0."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from pggan.config.presets import preset
+from pggan.config.schema import NetworkConfig
+from pggan.models.layers import downsample, upsample
+from pggan.models.networks import Discriminator, Generator, Growing, fade_reals
+
+CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
+NETWORKS = [Generator, Discriminator]
+
+
+def small(start: int = 4, top: int = 256, base: str = "4x4", fmap_base: int = 256) -> NetworkConfig:
+    """Widths that keep a network of seven blocks in milliseconds, and still narrow towards the top."""
+    return NetworkConfig(start_res=start, max_res=top, base=base, fmap_base=fmap_base, fmap_max=6, latent=5)
+
+
+def paper(res: int) -> NetworkConfig:
+    return replace(preset("paper").network, start_res=res, max_res=max(res, 256))
+
+
+def paper_network(kind: type[Growing], res: int) -> Growing:
+    with torch.device("meta"):  # shapes without numbers: 23 million of them are slow to draw
+        return kind(paper(res))
+
+
+def stirred(network: Growing, seed: int = 0) -> Growing:
+    """The network in float64, with biases that are not zero."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.double().parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=rng, dtype=torch.float64))
+    return network
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def pictures(config: NetworkConfig, res: int, count: int = 8) -> torch.Tensor:
+    width, height = config.size(res)
+    return noise(count, 3, height, width, seed=res)
+
+
+def arrays(network: Growing) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy() for name, value in network.named_parameters()}
+
+
+def count(network: Growing) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+# --- the paper's table -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("res", CHANNELS)
+def test_paper_channels_at_every_resolution(res):
+    assert reference.channels(res) == CHANNELS[res]
+    G, D = paper_network(Generator, res), paper_network(Discriminator, res)
+    assert G.rgb[str(res)].weight.shape == (3, CHANNELS[res], 1, 1)
+    assert D.rgb[str(res)].weight.shape == (CHANNELS[res], 3, 1, 1)
+    for size in reference.doublings(8, res):
+        here, below = CHANNELS[size], CHANNELS[size // 2]
+        assert G.blocks[str(size)].conv0.weight.shape == (here, below, 3, 3)
+        assert G.blocks[str(size)].conv1.weight.shape == (here, here, 3, 3)
+        assert D.blocks[str(size)].conv0.weight.shape == (here, here, 3, 3)
+        assert D.blocks[str(size)].conv1.weight.shape == (below, here, 3, 3)
+
+
+def test_paper_base_blocks_have_the_published_shapes():
+    G, D = paper_network(Generator, 4), paper_network(Discriminator, 4)
+    assert G.input.dense.weight.shape == (512 * 16, 512) and G.input.dense.bias is None
+    assert G.input.bias.shape == (512,) and G.input.conv.weight.shape == (512, 512, 3, 3)
+    assert D.output.conv.weight.shape == (512, 513, 3, 3) and D.output.group == 4
+    assert D.output.dense0.weight.shape == (512, 512 * 16) and D.output.dense1.weight.shape == (1, 512)
+
+
+def test_the_hidden_dense_layer_of_the_discriminator_is_one_step_up_the_formula_for_channels():
+    network = NetworkConfig(start_res=4, max_res=8, fmap_base=24, fmap_max=512, latent=4)
+    output = Discriminator(network).output  # 24 / 2 maps at 4 px, and 24 / 1 hidden units
+    assert output.dense0.weight.shape == (24, 12 * 16) and output.dense1.weight.shape == (1, 24)
+
+
+@pytest.mark.parametrize("res", CHANNELS)
+def test_paper_parameter_counts_equal_those_of_the_table(res):
+    assert count(paper_network(Generator, res)) == reference.generator_count(res)
+    assert count(paper_network(Discriminator, res)) == reference.discriminator_count(res)
+
+
+def test_paper_networks_at_1024_have_the_known_23_1_million_parameters_each():
+    assert round(reference.generator_count(1024) / 1e6, 1) == 23.1
+    assert round(reference.discriminator_count(1024) / 1e6, 1) == 23.1
+
+
+def test_in_a_fade_two_rgb_layers_are_there_and_no_more():
+    with torch.device("meta"):
+        G, D = Generator(paper(512)), Discriminator(paper(512))
+        G.grow()
+        D.grow()
+    assert count(G) == reference.generator_count(1024, rgb_layers=2)
+    assert count(D) == reference.discriminator_count(1024, rgb_layers=2)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_all_weights_start_standard_normal_and_all_biases_at_zero(kind):
+    network = kind(NetworkConfig(start_res=16, max_res=32, fmap_base=512, fmap_max=48, latent=64))
+    network.grow()
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any(), name
+        else:
+            n = parameter.numel()
+            assert abs(parameter.mean()) < 5 / n**0.5 and abs(parameter.std() - 1) < 5 / (2 * n) ** 0.5, name
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_gains_are_root_two_but_for_the_layers_the_paper_names(kind):
+    network = paper_network(kind, 64)
+    own = {"input.dense": 2**0.5 / 4, "output.dense1": 1.0, **({"rgb.64": 1.0} if kind is Generator else {})}
+    layers = {name: layer for name, layer in network.named_modules() if hasattr(layer, "scale")}
+    assert len(layers) == (11 if kind is Generator else 12)
+    for name, layer in layers.items():
+        fan_in = math.prod(layer.weight.shape[1:])
+        assert layer.scale == pytest.approx(own.get(name, 2**0.5) / fan_in**0.5), name
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_same_generator_of_numbers_gives_the_same_weights(kind):
+    one, two, other = (kind(small(8), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(next(one.parameters()), next(other.parameters()))
+
+
+# --- whole networks against the reference ------------------------------------------------------------------------
+
+GRIDS = ["4x4", "3x3", "4x5"]
+GROWN = [(0, 1.0), (1, 0.0), (1, 0.3), (1, 1.0), (2, 0.0), (2, 0.3), (2, 1.0)]
+
+
+def grown(kind: type[Growing], base: str, growths: int) -> tuple[Growing, list[int]]:
+    """The network and the resolutions it has been through, base first."""
+    first = min(map(int, base.split("x")))
+    network = kind(small(first, first * 4, base, fmap_base=24))
+    for _ in range(growths):
+        network.grow()
+    return stirred(network), [first << level for level in range(growths + 1)]
+
+
+@pytest.mark.parametrize("base", GRIDS)
+@pytest.mark.parametrize(("growths", "alpha"), GROWN)
+def test_generator_equals_the_reference(base, growths, alpha):
+    G, sizes = grown(Generator, base, growths)
+    z = noise(8, 5)
+    fade = alpha if growths else None
+    theirs = reference.generator(arrays(G), z.numpy(), sizes, G.config.grid(), fade)
+    np.testing.assert_allclose(G(z, alpha).detach().numpy(), theirs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("base", GRIDS)
+@pytest.mark.parametrize(("growths", "alpha"), GROWN)
+def test_discriminator_equals_the_reference(base, growths, alpha):
+    D, sizes = grown(Discriminator, base, growths)
+    image = pictures(D.config, sizes[-1])
+    theirs = reference.discriminator(arrays(D), image.numpy(), sizes, alpha if growths else None)
+    np.testing.assert_allclose(D(image, alpha).detach().numpy(), theirs, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize("base", GRIDS)
+def test_images_have_the_size_of_the_ladder(base):
+    G, sizes = grown(Generator, base, 2)
+    width, height = map(int, base.split("x"))
+    assert G(noise(2, 5)).shape == (2, 3, 4 * height, 4 * width) and G.res == sizes[-1]
+
+
+def test_to_rgb_is_linear():
+    G = stirred(Generator(small(8)))
+    z, before = noise(4, 5), None
+    with torch.no_grad():
+        G.rgb["8"].bias.zero_()
+        before = G(z)
+        G.rgb["8"].weight *= 1000
+    torch.testing.assert_close(G(z), before * 1000)
+
+
+def test_only_the_direction_of_a_latent_matters():
+    G, z = stirred(Generator(small(8))), noise(4, 5)
+    torch.testing.assert_close(G(z), G(100 * z), rtol=1e-6, atol=1e-6)
+
+
+def test_projecting_and_synthesizing_is_generating():
+    G, z = stirred(Generator(small(8))), noise(4, 5)
+    assert torch.equal(G.synthesize(G.project(z)), G(z))
+
+
+def test_minibatch_stddev_stands_at_the_base_grid_and_nowhere_else(monkeypatch):
+    seen = []
+    real = reference.minibatch_stddev
+
+    def spy(x, group):
+        seen.append((tuple(x.shape), group))
+        return torch.from_numpy(real(x.numpy(), group))
+
+    monkeypatch.setattr("pggan.models.archs.paper.minibatch_stddev", spy)
+    D = stirred(Discriminator(small(16))).requires_grad_(False)
+    D(pictures(D.config, 16))
+    assert seen == [((8, 6, 4, 4), 4)]
+
+
+def test_the_discriminator_sees_the_other_pictures_of_the_strided_group_only():
+    D = stirred(Discriminator(small(8)))
+    image = pictures(D.config, 8)
+    other = image.clone()
+    other[0] += 1
+    changed = (D(image) != D(other)).nonzero().flatten().tolist()
+    assert changed == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_reals_are_faded_as_the_paper_fades_them(alpha):
+    image = noise(3, 3, 8, 6)
+    np.testing.assert_allclose(fade_reals(image, alpha).numpy(), reference.fade(image.numpy(), alpha), atol=1e-14)
+
+
+def test_faded_reals_are_blurred_at_0_and_themselves_at_1():
+    image = noise(2, 3, 8, 8)
+    assert torch.equal(fade_reals(image, 1.0), image)
+    assert torch.equal(fade_reals(image, 0.0), upsample(downsample(image)))
+
+
+# --- growth ------------------------------------------------------------------------------------------------------
+
+LADDERS = [(4, "4x4", 256), (8, "4x4", 256), (32, "4x4", 256), (24, "3x3", 192), (8, "4x5", 32)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("start", "base", "top"), LADDERS)
+def test_at_alpha_0_the_grown_generator_is_the_old_one_upsampled_bit_for_bit(start, base, top):
+    G, z = Generator(small(start, top, base)), torch.randn(2, 5)
+    for res in G.config.stages()[1:]:
+        before = G(z)
+        G.grow()
+        assert G.res == res
+        assert torch.equal(G(z, 0.0), upsample(before))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("start", "base", "top"), LADDERS)
+def test_at_alpha_0_the_grown_discriminator_is_the_old_one_on_the_downsampled_picture_bit_for_bit(start, base, top):
+    D = Discriminator(small(start, top, base))
+    for res in D.config.stages()[1:]:
+        before = copy.deepcopy(D)
+        D.grow()
+        assert D.res == res
+        image = pictures(D.config, res, 2).float()
+        assert torch.equal(D(image, 0.0), before(downsample(image)))
+
+
+@torch.no_grad()
+def test_growth_keeps_every_weight_that_is_still_used():
+    for network in (Generator(small(8)), Discriminator(small(8))):
+        network.grow()
+        old = {name: value.clone() for name, value in network.named_parameters()}
+        network.grow()
+        gone = set(old) - dict(network.named_parameters()).keys()
+        assert gone == {"rgb.8.weight", "rgb.8.bias"}
+        assert all(torch.equal(value, old[name]) for name, value in network.named_parameters() if name in old)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_only_the_last_two_rgb_layers_exist(kind):
+    network = kind(small(8, 64))
+    assert list(network.rgb) == ["8"]
+    for pair in (["8", "16"], ["16", "32"], ["32", "64"]):
+        network.grow()
+        assert list(network.rgb) == pair
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_newest_names_the_block_and_rgb_layer_of_the_last_growth(kind):
+    network = kind(small(8))
+    assert network.newest() == dict(network.named_parameters()).keys()
+    before = dict(network.named_parameters()).keys()
+    network.grow()
+    assert network.newest() == dict(network.named_parameters()).keys() - before
+    network.grow()
+    assert {name.split(".")[1] for name in network.newest()} == {"32"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("start", [4, 8, 32])
+def test_the_stage_that_training_starts_with_has_no_fade(start):
+    G, D = Generator(small(start)), Discriminator(small(start))
+    z, image = torch.randn(4, 5), pictures(D.config, start, 4).float()
+    assert torch.equal(G(z, 0.0), G(z, 1.0)) and torch.equal(D(image, 0.0), D(image, 1.0))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("start", [4, 32])
+def test_alpha_matters_in_both_networks_from_the_first_growth_on(start):
+    G, D = Generator(small(start)), Discriminator(small(start))
+    G.grow()
+    D.grow()
+    z, image = torch.randn(4, 5), pictures(D.config, 2 * start, 4).float()
+    assert len({G(z, alpha).sum().item() for alpha in (0.0, 0.3, 0.6, 1.0)}) == 4
+    assert len({D(image, alpha).sum().item() for alpha in (0.0, 0.3, 0.6, 1.0)}) == 4
+
+
+@pytest.mark.parametrize("growths", [0, 1, 2])
+def test_every_parameter_gets_a_gradient_in_a_fade(growths):
+    G, D = Generator(small(4, 16)), Discriminator(small(4, 16))
+    for _ in range(growths):
+        G.grow()
+        D.grow()
+    D(G(torch.randn(8, 5), 0.3), 0.3).square().sum().backward()
+    for network in (G, D):
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None and parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_growing_past_the_ladder_raises(kind):
+    network = kind(NetworkConfig(start_res=1024, max_res=1024, fmap_base=4096, fmap_max=2, latent=2))
+    network.grow()
+    with pytest.raises(ValueError, match="2048 px is as far"):
+        network.grow()
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_growing_to_where_no_feature_map_is_left_raises(kind):
+    network = kind(small(64, 64, fmap_base=32))  # one map at 64 px
+    with pytest.raises(ValueError, match="64 px is as far"):
+        network.grow()

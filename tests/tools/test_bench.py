@@ -1,0 +1,415 @@
+"""What bench.py train tells is what it says: FLOPs by hand, shares and times by arithmetic. No clock is judged here."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import bench
+import pytest
+import torch
+import torch.nn.functional as F
+from benchmarks import limits, rates, report, training
+from benchmarks.breakdown import DENSE, dense_share, turns, turns_and_penalty
+from benchmarks.flops import Flops
+from benchmarks.road import road, stage_seconds
+from benchmarks.timing import Timing, measured, steady
+from benchmarks.training import Effort, Record, measure_all
+from benchmarks.trial import FAR, Trial, few, open_pack, uncompiled
+from runs import ROOT, refused
+from torch.utils.flop_counter import FlopCounterMode
+
+from pggan.config.presets import preset
+from pggan.config.schema import Config
+from pggan.data.packing import Pack
+from pggan.errors import UserError
+from pggan.run import dry_run, preparing
+from pggan.schedule.stages import Stage
+
+CPU = torch.device("cpu")
+TINY = [
+    *("--preset", "smoke", "--data", "builtin:3", "--builtin-images", "40", "--start-res", "4", "--max-res", "8"),
+    *("--fmap-base", "32", "--fmap-max", "8", "--latent", "8", "--batch", "8", "--threads", "1", "--device", "cpu"),
+    *("--stable-kimg", "2", "--fade-kimg", "1", "--seconds", "0.02", "--repeat", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def config(cache):
+    """config(*flags) -> the Config that bench.py train makes of TINY and these flags."""
+
+    def make(*flags: object) -> Config:
+        argv = [*TINY, "--cache", str(cache), *map(str, flags)]
+        default = bench.usual(argv)
+        return bench.settings(bench.cli.parse(bench.Train, argv, default), default)[0]
+
+    return make
+
+
+@pytest.fixture
+def pictures(config) -> Pack:
+    return open_pack(config(), [4, 8])
+
+
+@pytest.fixture(scope="module")
+def measuring(cache, tmp_path_factory) -> tuple[list[dict], str]:
+    """(what --json has, what is printed) of a whole command."""
+    path = tmp_path_factory.mktemp("json") / "records.json"
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        bench.main(["train", *TINY, "--cache", str(cache), "--json", str(path)])
+    return json.loads(path.read_text()), said.getvalue()
+
+
+# ---- the whole command
+
+
+def test_there_is_a_record_for_each_resolution_and_for_each_fade(measuring):
+    records, said = measuring
+    assert [(record["res"], record["alpha"], record["batch"]) for record in records] == [
+        *((4, 1.0, 8), (8, 1.0, 8), (8, 0.5, 8))
+    ]
+    assert sum("GiB" in line for line in said.splitlines()) == 3
+    assert "the whole road, 5.0 kimg" in said and "where a step goes:" in said
+
+
+def test_a_record_has_every_figure_and_the_facts(measuring):
+    for record in measuring[0]:
+        assert set(record) >= set(Record.__dataclass_fields__)
+        assert record["peak_bytes"] > 0 and record["pieces"] == 1 and record["precision"] == "fp32"
+        assert record["windows"] == 2 and record["threads"] == 1 and record["torch"] == torch.__version__
+        assert record["settings"]["fmap_base"] == 32 and record["loss"] == "logistic"
+        assert record["device"].startswith("cpu") and "commit" in record and record["compile"] in ("off", "auto", "on")
+        assert set(record["turns"]) == {"data", "d", "penalty", "g", "average"}
+
+
+def test_speeds_and_shares_follow_from_seconds_and_flops(measuring):
+    for record in measuring[0]:
+        least, middle, most = record["step_s"]
+        assert 0 < least <= middle <= most
+        assert record["images_per_s"] == pytest.approx(record["batch"] / middle)
+        assert record["s_per_kimg"] == pytest.approx(1000 * middle / record["batch"])
+        assert record["flops_per_s"] == pytest.approx(record["flops_per_image"] * record["images_per_s"])
+        assert record["conv_limit"] == max(record["conv_rates"].values())
+        assert record["limit_share"] == pytest.approx(record["flops_per_s"] / record["conv_limit"])
+        assert record["matmul_share"] == pytest.approx(record["flops_per_s"] / record["matmul_limit"])
+        assert record["data_share"] > 0 and record["overhead_share"] < 1
+
+
+def test_the_road_is_that_of_the_schedule_at_these_speeds(measuring):
+    first, stable, fading = (record["s_per_kimg"] for record in measuring[0])
+    for record in measuring[0]:
+        assert record["road_s"] == pytest.approx(2 * first + fading + 2 * stable)
+
+
+def test_without_all_resolutions_there_is_no_road(config):
+    records = measure_all(config(), CPU, [8], Effort(0.01, 1, parts=False))
+    assert [(record.res, record.turns, record.overhead_share) for record in records] == [(8, None, None)] * 2
+    assert "leave out --res" in report.road_line(config(), records)
+    assert report.plain(config(), CPU, records)[0]["road_s"] is None
+    assert "where a step goes:" not in list(report.closing(config(), records))
+
+
+def test_a_batch_that_fits_in_no_way_is_said_in_a_line(config, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "measure", full)
+    with pytest.raises(UserError, match="out of memory at 4 px"):
+        measure_all(config(), CPU, [4], Effort(0.01, 1))
+
+
+# ---- FLOPs
+
+
+def counted(work) -> int:
+    with Flops() as flops:
+        work()
+    return flops.total
+
+
+def cycle(config: Config, packed: Pack, alpha: float = 1.0) -> float:
+    """FLOPs an image."""
+    trial = Trial(config, 8, alpha, packed, CPU)
+    return counted(trial.cycle) / trial.images_a_cycle
+
+
+@pytest.mark.parametrize(("transposed", "stride", "kernel"), [(False, 1, 3), (False, 2, 4), (True, 2, 4)])
+def test_a_convolution_is_counted_with_its_gradients_and_their_gradient(transposed, stride, kernel):
+    x = torch.randn(4, 6, 8, 8, requires_grad=True)
+    weight = torch.randn((6, 10, kernel, kernel) if transposed else (10, 6, kernel, kernel), requires_grad=True)
+    function, side = (F.conv_transpose2d, 8) if transposed else (F.conv2d, 8 // stride)
+    once = 2 * 4 * 6 * 10 * kernel**2 * side**2  # two for each product: pictures, maps, maps, weights, places
+
+    def forward():
+        return function(x, weight, stride=stride, padding=1).square().sum()
+
+    def penalty():
+        (gradient,) = torch.autograd.grad(forward(), x, create_graph=True)
+        gradient.square().sum().backward()
+
+    assert counted(forward) == once
+    assert counted(lambda: forward().backward()) == 3 * once  # and the gradients of input and of weights
+    assert counted(penalty) == 6 * once  # forward, gradient of input, the two gradients of each of these
+
+
+def by_hand(network: torch.nn.Module) -> dict[str, int]:
+    """Forward FLOPs an image of each layer of the paper's networks at 8 px, but of that which is for the fade alone.
+
+    A convolution that enlarges its picture needs four of nine products.
+    """
+    found = {}
+    for name, layer in network.named_modules():
+        if hasattr(layer, "weight") and name != "rgb.4":
+            places = (8 if ".8" in name else 4) ** 2 if layer.weight.ndim == 4 else 1
+            found[name] = 2 * layer.weight.numel() * places * (4 if getattr(layer, "up", False) else 9) // 9
+    return found
+
+
+def test_the_counter_agrees_with_torch_s_own_where_that_can_count():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.Flatten(), torch.nn.Linear(180, 7))
+    work = lambda: network(torch.randn(2, 3, 8, 8)).sum().backward()  # noqa: E731
+    with FlopCounterMode(display=False) as theirs:
+        work()
+    assert counted(work) == theirs.get_total_flops() > 0
+    with torch.no_grad():
+        assert counted(lambda: network(torch.randn(2, 3, 8, 8))) == 2 * 2 * (27 * 5 * 36 + 180 * 7)
+
+
+@pytest.mark.parametrize("loss", ["bce", "logistic"])
+def test_the_flops_of_a_step_are_the_sum_of_its_layers_by_hand(config, pictures, loss):
+    """G: forward for D without gradients; forward and both gradients for its own turn, none of its latents.
+
+    D: forward and both gradients of reals and of fakes, none of the pictures; forward and gradient of inputs for G.
+    With R1 also the gradients of the pictures: once for the penalty, whose own gradient takes two for each layer but
+    one for the last, and then in the backward pass of reals and fakes.
+    """
+    trial = Trial(config("--loss", loss), 8, 1.0, pictures, CPU)
+    g, d = by_hand(trial.state.G), by_hand(trial.state.D)
+    G, D, latents, rgb = sum(g.values()), sum(d.values()), g["input.dense"], d["rgb.8"]
+    expected = G + 3 * G - latents + 6 * D - 2 * rgb + 2 * D
+    if loss == "logistic":
+        expected += 3 * D - d["output.dense1"] + 2 * rgb
+    assert counted(trial.cycle) == 8 * expected
+
+
+@pytest.mark.parametrize("arch", ["paper", "dcgan", "style"])
+def test_the_flops_of_an_image_do_not_depend_on_the_batch(config, pictures, arch):
+    four, eight = (cycle(config("--arch", arch, "--batch", n), pictures, alpha=0.5) for n in (4, 8))
+    assert four == eight > cycle(config("--arch", arch), pictures)
+
+
+def test_a_lazy_penalty_is_counted_as_often_as_it_is_taken(config, pictures):
+    every, lazy = (cycle(config("--penalty-interval", k), pictures) for k in (1, 4))
+    bare = cycle(config("--loss", "bce"), pictures)
+    assert bare < lazy < every
+
+
+# ---- the trial
+
+
+def test_a_fade_is_measured_in_its_middle_while_alpha_moves_as_in_a_run(config, pictures):
+    trial = Trial(config(), 8, 0.5, pictures, CPU)
+    assert trial.alpha == pytest.approx(0.5, abs=1e-3)
+    before = trial.alpha
+    trial.step()
+    assert before < trial.alpha < 0.501
+    assert trial.state.nimg >= FAR and len(trial.waits) == 1
+
+
+def test_a_cycle_has_one_penalty(config, pictures):
+    trial = Trial(config("--penalty-interval", 3), 8, 1.0, pictures, CPU)
+    for number in (1, 2):
+        trial.cycle()
+        assert (trial.state.counts["d"], trial.state.counts["penalty"]) == (3 * number, number)
+
+
+@pytest.mark.parametrize("flags", [(), ("--penalty-interval", "2"), ("--loss", "hinge")])
+def test_turns_are_told_apart_and_leave_no_hook(config, pictures, flags):
+    trial = Trial(config(*flags), 8, 1.0, pictures, CPU)
+    assert trial.penalized == ("hinge" not in flags)
+    found = turns(trial, cycles=1)
+    assert set(found) == {"data", "d", "g", "average"} and all(value > 0 for value in found.values())
+    taken = turns_and_penalty(trial, cycles=1)
+    assert (taken["penalty"] != 0) == ("hinge" not in flags) and not trial.penalized
+    for adam in (trial.state.opt_D, trial.state.opt_G):
+        assert not adam._optimizer_step_post_hooks
+
+
+def test_the_memory_is_that_of_a_whole_batch(config, pictures):
+    found = []
+    for n in (8, 16, 32):
+        trial = Trial(config("--batch", n), 8, 1.0, pictures, CPU)
+        trial.cycle()
+        found.append(training.peak_bytes(trial, config("--batch", n), 1.0, pictures))
+    assert found[2] - found[1] == pytest.approx(2 * (found[1] - found[0]), rel=0.01) and found[0] > 0
+    assert found[2] == pytest.approx(dry_run.rehearse(config("--batch", 32), 8, CPU).memory, rel=0.25)
+
+
+# ---- the machine's limits
+
+
+def test_the_layers_of_a_resolution_are_those_with_most_of_its_work():
+    network = preset("paintings").network
+    assert rates.layers(network, 128) == [(16, 512, 16, 16), (32, 256, 32, 32), (64, 128, 64, 64), (128, 64, 128, 128)]
+    assert rates.layers(network, 8) == [(8, 512, 8, 8)]  # at 4 px there is a quarter of it
+    assert rates.flops((8, 3, 8, 8), batch=5) == 2 * 5 * 9 * 3 * 3 * 64
+
+
+def test_rates_are_flops_over_the_best_seconds(monkeypatch):
+    def measured(work, device, seconds, repeat):
+        work()
+        return Timing([0.5, 0.25], 0.0)
+
+    monkeypatch.setattr(rates, "measured", measured)
+    network = preset("smoke").network
+    assert rates.matmul_rate(torch.float32, CPU, side=16) == 2 * 16**3 / 0.25
+    found = rates.convolution_rates(network, 8, 2, torch.float32, CPU)
+    assert found == {layer[0]: rates.flops(layer, 2) / 0.25 for layer in rates.layers(network, 8)}
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_speed_is_steady_when_three_agree_and_none_was_faster():
+    assert not steady([1.0]) and not steady([1.0, 1.0])
+    assert steady([60.0, 50.0, 1.0, 1.05, 0.98])
+    assert not steady([60.0, 1.0, 1.0]) and not steady([1.0, 1.0, 1.2]) and not steady([0.5, 1.0, 1.0, 1.0])
+
+
+def test_work_is_done_as_often_as_it_is_counted(monkeypatch):
+    clock = [0.0]
+    costs = iter([30.0, 10.0, *[1.0] * 100])  # the first two are compiled
+    monkeypatch.setattr("benchmarks.timing.time.perf_counter", lambda: clock[0])
+
+    def work():
+        clock[0] += next(costs)
+
+    timing = measured(work, CPU, seconds=12.0, repeat=4)
+    assert timing == Timing([1.0] * 4, warm_up=38.0)
+    assert clock[0] == 30 + 10 + 3 + 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "dense"),
+    [
+        *(("aten::mkldnn_convolution", True), ("aten::cudnn_convolution", True), ("aten::convolution_backward", True)),
+        *(("aten::mm", True), ("aten::addmm", True), ("aten::bmm", True), ("mkldnn::_linear_pointwise", True)),
+        *(("mkldnn::_convolution_pointwise", True), ("aten::upsample_bilinear2d", False), ("aten::mul", False)),
+        *(("aten::convert_element", False), ("aten::_foreach_lerp_", False), ("aten::sum", False)),
+    ],
+)
+def test_convolutions_and_products_are_known_by_torch_s_names(name, dense):
+    assert bool(DENSE.fullmatch(name)) == dense
+
+
+def test_the_profiler_finds_them(config, pictures):
+    trial = Trial(config(), 8, 1.0, pictures, CPU)
+    assert 0 < dense_share(trial, 1.0) < 1
+
+
+# ---- the road
+
+
+def test_a_fade_is_at_its_own_speed():
+    assert stage_seconds(Stage(8, 0, fade=100, stable=300), fading=10.0, stable=20.0) == 10 + 15
+
+
+def test_a_clock_ends_a_stage_but_not_before_its_floor():
+    stage = Stage(8, 0, fade=100, stable=300, floor=40, seconds=20.0)
+    assert stage_seconds(stage, 10.0, 20.0) == 20
+    assert stage_seconds(replace(stage, seconds=5.0), 10.0, 20.0) == 10 + 2
+    assert stage_seconds(replace(stage, seconds=90.0), 10.0, 20.0) == 25
+
+
+def test_the_road_has_all_stages_and_the_first_has_no_fade(config):
+    speeds = {(4, False): 100.0, (8, False): 10.0, (8, True): 5.0, (16, False): 1.0, (16, True): 0.5}
+    stages = road(config("--max-res", 16), speeds)
+    assert [(stage.res, stage.start, seconds) for stage, seconds in stages] == [
+        *((4, 0, 20.0), (8, 2000, 200 + 200), (16, 5000, 2000 + 2000))
+    ]
+
+
+# ---- the commands
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["train", "--res", "33"], "--res 33 is not on the ladder of --base 4x4: 4, 8, 16"),
+        (["train", "--res", "big"], "--res takes resolutions such as 64 or 32,64, not 'big'"),
+        (["train", "--pictures", "3"], "there is no flag --pictures"),
+        (["train", "--loss", "hinge", "--penalty-weight", "3"], "has no gradient penalty"),
+        (["train", "--res", "512", "--batch", "6"], "--batch 6 at 32 px is not a multiple"),
+        (["train", "--budget", "3m"], "leave out --budget"),
+        (["train", "--seconds", "0"], "--seconds must be above 0"),
+        (["train", "--repeat", "0"], "--repeat must be at least 1"),
+        (["train", "--json", "/nowhere/at/all.json"], "--json /nowhere/at/all.json cannot be written"),
+        (["train", "--data", "builtin", "--builtin-images", "3", "--device", "cpu"], "fewer than a batch"),
+        (["limits", "--res", "32"], "there is no flag --res"),
+        (["--batch", "8"], "there is no flag --batch"),
+        (["metrics", "--data", "builtin"], "there is no flag --data"),
+        (["trian"], "bench.py measures limits, metrics, train, not 'trian'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(argv, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        bench.main(argv)
+    assert said in str(caught.value)
+
+
+@pytest.mark.slow
+def test_as_a_process_it_refuses_with_exit_2_and_one_line():
+    assert "not on the ladder" in refused("train", "--res", "33", script="tools/bench.py")
+
+
+def test_without_a_name_the_limits_are_measured(monkeypatch, capsys, tmp_path):
+    asked = []
+    monkeypatch.setattr(limits, "limits", lambda *given: asked.append(given[1:]) or [])
+    bench.main(["--repeat", "2"])
+    bench.main(["limits", "--data", "DIR", "--json", str(tmp_path / "figures.json")])
+    assert asked == [("builtin", 1400, 2), ("DIR", 1400, 5)]
+    assert json.loads((tmp_path / "figures.json").read_text())["figures"] == []
+
+
+def test_a_peer_s_setting_is_matched_with_all_that_it_brings_along(config):
+    usual = bench.usual(["--arch", "dcgan", "--loss=wgan"])
+    assert usual.config() == replace(
+        preset("paintings", "dcgan", "wgan"), data=replace(usual.data, builtin_images=bench.PICTURES)
+    )
+    made = config("--beta1", 0.5, "--stddev-group", 0, "--arch", "style")
+    assert (made.training.beta1, made.network.stddev_group, made.network.arch) == (0.5, 0, "style")
+    assert few(config(), 8) == config("--batch", 4)
+    assert asdict(uncompiled(made)).keys() == asdict(made).keys()
+
+
+def test_the_measuring_needs_no_tyro_and_no_wandb():
+    code = "import sys; sys.modules.update(tyro=None, wandb=None, tensorboard=None); import benchmarks.report"
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tools")))
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": paths})
+
+
+# ---- what else is measured
+
+
+def test_the_shares_of_a_run_are_weighted_by_time(tmp_path):
+    rows = [(10.0, 0.2, 0.1), (30.0, 0.1, 0.05)]  # seconds so far, share of all else, share of waiting
+    lines = [{"wall/seconds": s, "speed/other_share": other, "speed/data_share": data} for s, other, data in rows]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data, other = limits.shares(tmp_path)
+    assert data == pytest.approx(100 * 2 / 26) and other == pytest.approx(100 * 4 / 30)
+
+
+@pytest.mark.parametrize(("flag", "known"), [("on", 2), ("off", 0), ("auto", 0)])  # too short to be worth it
+def test_a_trial_is_compiled_where_the_run_would_be(config, pictures, monkeypatch, flag, known):
+    monkeypatch.setattr(preparing, "inductor", lambda graph, like: graph)
+    trial = Trial(config("--compile", flag), 8, 1.0, pictures, CPU)
+    trial.step()
+    assert len(trial.state.graphs.known) == known
