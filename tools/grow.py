@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="grow.py")
     if args.out == "":
         raise UserError("--out is empty: name a file")
-    from pggan.training.growth import grow_file
+    from pggan.run.grown_file import grow_file
 
     before, state, path, in_place = grow_file(Path(args.ckpt), Path(args.out) if args.out else None)
     if in_place:

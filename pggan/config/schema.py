@@ -1,6 +1,6 @@
 """Every setting of a run, in one frozen tree. Each field's docstring is its `--help` text. No torch here.
 
-Some settings go with another one: `--loss` brings its own `--penalty-weight`, `--arch` its own `--lr`. 
+Some settings go with another one: `--loss` brings its own `--penalty-weight`, `--arch` its own `--lr`.
 
 Many settings change with the resolution. Those are written as a ladder: either one value, `16`, or pairs `RES:VALUE`,
 `32:64,128:16`: the value of the largest RES at or below the resolution asked for (below all of them: the smallest's).

@@ -2,15 +2,12 @@
 
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from pggan.config.schema import Config
 from pggan.errors import UserError
-from pggan.run.run_dir import RunDir
-from pggan.training import checkpoint
-from pggan.training.state import TrainState, state_from
+from pggan.training.state import TrainState
 
 PROBES = 4  # latents and pictures that the invariant is checked on
 
@@ -78,42 +75,6 @@ def grow_state(state: TrainState, reason: str) -> None:
     state.log("grow", network.resolutions()[level], reason, numbers)
     state.grow()
     numbers["fade_nimg"] = state.stage().fade
-
-
-def grow_file(path: Path, out: Path | None = None) -> tuple[int, TrainState, Path, bool]:
-    """Grows the checkpoint at `path`: (resolution before, grown state, where it is now, whether in its own place).
-
-    It goes to `out`, or to grown-RES.pt beside it; the latest.pt of a run with `--schedule manual` is replaced, and the
-    growth written to growth.json, so that the run can go on. Raises UserError, with nothing written.
-    """
-    if out is None and _waits_in_place(path):
-        with RunDir(path.resolve().parent.parent) as folder:  # held while it is read and replaced
-            before, state = _grown(path)
-            folder.save(state)
-            folder.write_growth(state.growth)
-        return before, state, path, True
-    before, state = _grown(path)
-    out = out or path.with_name(f"grown-{state.res:04d}.pt")
-    if out.exists() and out.resolve() == path.resolve():
-        raise UserError(f"--out {out} is the checkpoint itself: name another file")
-    checkpoint.save(state.to_dict(), out)
-    return before, state, out, False
-
-
-def _waits_in_place(path: Path) -> bool:
-    """Whether this is the latest.pt of a run that is grown by hand."""
-    run = path.resolve().parent.parent
-    if path.name != "latest.pt" or not (run / "config.json").exists():
-        return False
-    return RunDir(run).config().schedule.schedule == "manual"
-
-
-def _grown(path: Path) -> tuple[int, TrainState]:
-    state = state_from(checkpoint.load(path), torch.device("cpu"))
-    before = Probe(state)
-    grow_state(state, reason=f"tools/grow.py {path.name}")
-    before.check(state)
-    return before.res, state
 
 
 def with_room_for(config: Config, res: int) -> Config:
