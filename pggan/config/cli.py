@@ -93,8 +93,25 @@ def _one_line(box: str) -> str:
     return said + "; --help lists all flags"
 
 
+RENAMED = {  # old flag: its name from now on
+    "--augment-control": "--ada",
+    "--augment-target": "--ada-target",
+    "--augment-kimg": "--ada-kimg",
+    "--augment-most": "--ada-max",
+    "--penalty": "--penalty-weight",
+    "--penalty-every": "--penalty-interval",
+    "--ema-ramp": "--ema-rampup",
+    "--measure-kimg": "--eval-kimg",
+    "--measure-num": "--eval-samples",
+    "--builtin-pictures": "--builtin-images",
+}
+
+
 def _unknown(word: str, kind: type, default: object, prog: str | None) -> str:
     """What to say of a word that is no flag."""
+    flag = word.partition("=")[0]
+    if flag in RENAMED:
+        return f"{flag} has been renamed: use {RENAMED[flag]}"
     if not word.startswith("-"):
         return f"'{word}' belongs to no flag; --help lists all flags"
     page = io.StringIO()

@@ -12,7 +12,7 @@ import torch
 
 from pggan.errors import UserError, disk_full
 
-FORMAT = 2
+FORMAT = 3
 NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left where a kill fell between two renames
 
 

@@ -351,3 +351,10 @@ def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path):
     assert process.wait(timeout=300) == 0
     assert (tmp_path / "run" / "checkpoints" / "res-0016.pt").exists()
     process.stderr.close()
+
+
+@pytest.mark.parametrize(("old", "new"), cli.RENAMED.items())
+def test_a_flag_of_an_older_version_is_refused_with_its_new_name(old, new):
+    for words in ([old, "1"], [f"{old}=1"]):
+        with pytest.raises(UserError, match=f"{old} has been renamed: use {new}"):
+            cli.parse(Config, words)
