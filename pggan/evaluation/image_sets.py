@@ -215,7 +215,7 @@ class Trained:
     """What a checkpoint draws samples with: the moving average of G at its alpha. sha256: of all that it holds."""
 
     spec: str
-    average: Generator
+    G_ema: Generator
     alpha: float
     config: Config
     sha256: str

@@ -44,7 +44,7 @@ def test_nothing_is_nothing():
     assert not Augmentation() and not Augmentation().strengths()
 
 
-@pytest.mark.parametrize("text", ["", "color:0.3", "0.8", "translation,", "none,cutout:0.5", "Cutout:0.5"])
+@pytest.mark.parametrize("text", ["", "colour:0.3", "0.8", "translation,", "none,cutout:0.5", "Cutout:0.5"])
 def test_an_unknown_piece_is_refused_and_the_known_ones_named(text):
     message = refusal(augmentation, text)
     assert "no piece '" in message and all(name in message for name in PIECES)
@@ -87,10 +87,10 @@ def test_contradictions_are_refused_with_the_reason_and_pass_without(said, asked
     validate(changed(**{**asked, **mended}))
 
 
-@pytest.mark.parametrize(("name", "value"), [("target", 0.5), ("kimg", 50.0), ("most", 0.7)])
+@pytest.mark.parametrize(("name", "value"), [("target", 0.5), ("kimg", 50.0), ("max", 0.7)])
 def test_settings_of_a_controller_that_is_not_there_are_refused(name, value):
-    asked = {"augment": "color:0.3", f"augment_{name}": value}
-    assert f"--augment-{name} belongs to --ada" in refusal(check_ignored, changed(**asked), Config())
+    asked = {"augment": "color:0.3", f"ada_{name}": value}
+    assert f"--ada-{name} belongs to --ada" in refusal(check_ignored, changed(**asked), Config())
     check_ignored(changed(**asked, ada=True), Config())
     check_ignored(changed(**asked), changed(**asked))  # what the flags were laid over asks for nothing
 

@@ -302,7 +302,7 @@ def squeezed(text: str) -> str:
 
 def docstrings() -> dict[str, str]:
     """{field: its docstring} of every setting, read from the source."""
-    text = (ROOT / "pggan" / "config.py").read_text()
+    text = (ROOT / "pggan" / "config" / "schema.py").read_text()
     found = re.findall(r'^    (\w+): [^\n]+\n    """(.+?)"""', text, flags=re.MULTILINE | re.DOTALL)
     return {name: textwrap.dedent(words) for name, words in found}
 

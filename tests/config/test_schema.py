@@ -385,7 +385,7 @@ def test_a_loss_brings_its_penalty_drift_and_clip(loss):
 
 def test_dcgan_brings_what_its_authors_published_and_its_own_loss():
     config = flat(preset("smoke", "dcgan"))
-    assert {name: config[name] for name in ("lr", "beta1", "beta2", "loss", "penalty", "critic_norm")} == {
+    assert {name: config[name] for name in ("lr", "beta1", "beta2", "loss", "penalty_weight", "critic_norm")} == {
         "lr": "0.0002",
         "beta1": 0.5,
         "beta2": 0.999,

@@ -156,13 +156,13 @@ def test_related_series_share_a_chart_and_a_band_belongs_to_its_key():
 
 
 def test_the_average_and_g_itself_share_a_chart_each_with_its_interval(run):
-    ends = {f"diversity/{name}d_{end}": 0.5 for name in ("", "raw_") for end in ("low", "high")}
+    ends = {f"diversity/{name}score_{end}": 0.5 for name in ("", "raw_") for end in ("low", "high")}
     line = {"nimg": 1000, "kimg": 1.0, "diversity/score": 0.5, "diversity/raw_score": 0.4, **ends}
     append(run, {**line, "diversity/verdict": 0.0, "quality/rfd": 0.2, "speed/eval_share": 0.01})
     curves = embedded(Report(run).page(), "curves")
     both, verdict = (chart for chart in curves["charts"] if chart["group"] == "diversity")
     assert [(series["key"], series["low"], series["high"]) for series in both["series"]] == [
-        (f"diversity/{name}d", f"diversity/{name}score_low", f"diversity/{name}score_high") for name in ("", "raw_")
+        (f"diversity/{name}score", f"diversity/{name}score_low", f"diversity/{name}score_high") for name in ("", "raw_")
     ]
     assert verdict["step"] and "0 healthy" in verdict["title"]
     assert [chart["title"] for chart in curves["charts"] if chart["group"] == "quality"] == [

@@ -160,7 +160,7 @@ def test_the_check_fails_when_growth_changes_a_weight(run, tmp_path, monkeypatch
             weight += 1e-4
 
     monkeypatch.setattr(growth.TrainState, "grow", sabotaged)
-    named = {"G": "generator", "D": "discriminator", "G_ema": "G_ema"}[part]
+    named = {"G": "generator", "D": "discriminator", "G_ema": "average"}[part]
     with pytest.raises(RuntimeError, match=f"changed the {named}"):
         grow.main([str(run / "res-0004.pt"), "--out", str(tmp_path / "a.pt")])
     assert not (tmp_path / "a.pt").exists()

@@ -81,7 +81,7 @@ class Trial:
 
     def without_penalty(self) -> None:
         """No penalty from here on."""
-        self.state.config = with_settings(self.state.config, {"penalty": "0"})
+        self.state.config = with_settings(self.state.config, {"penalty_weight": "0"})
 
 
 def _tell(text: str) -> None:
