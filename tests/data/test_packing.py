@@ -343,7 +343,7 @@ def test_processes_import_neither_torch_nor_the_program(many, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(
         "import torch, sys\nassert __name__ == '__main__', 'imported by a worker'\n"
-        "from pggan.data import levels, packing, sources\n"
+        "from pggan.data import packing, sources\n"
         f"packing.pack(sources.open_source({str(many)!r}, 0, {str(tmp_path)!r}), [(8, 8, 8)], processes=2)\n"
     )
     root = Path(packing.__file__).parents[2]

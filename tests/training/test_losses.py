@@ -178,7 +178,7 @@ def test_the_penalty_in_a_step_of_its_own_is_the_part_that_it_has_in_the_loss(na
 
 @pytest.mark.parametrize("every", [1, 2, 4, 16])
 def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_step(every):
-    config = Config(training=TrainingConfig(penalty="3", penalty_interval=every))
+    config = Config(training=TrainingConfig(penalty_weight="3", penalty_interval=every))
     stage = SimpleNamespace(alpha=lambda nimg: 1.0, start=1000)
     state = SimpleNamespace(config=config, res=32, batch=lambda: 8)
     taken = []

@@ -341,7 +341,7 @@ def test_lazy_penalties_slow_the_discriminator_s_adam_and_no_other(monkeypatch):
 @given(every=st.integers(2, 9), number=st.integers(0, 100))
 def test_the_penalty_s_turns_are_counted_from_the_start_of_the_stage(every, number):
     state = SMALL()
-    training = replace(state.config.training, batch="16", penalty_interval=every, penalty="3")
+    training = replace(state.config.training, batch="16", penalty_interval=every, penalty_weight="3")
     state.config, state.nimg = replace(state.config, training=training), FADE.start + 16 * number
     assert penalty_weights(state, FADE) == (0.0, pytest.approx(3 * every) if number % every == 0 else 0.0)
 
