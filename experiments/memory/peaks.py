@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from pggan.config.presets import preset, with_settings  # noqa: E402
-from pggan.config.schema import Config, at  # noqa: E402
+from pggan.config.schema import Config  # noqa: E402
 from pggan.run.dry_run import state_at  # noqa: E402
 from pggan.run.profiling import MemoryWatch, computed_peak, lasting, step_of  # noqa: E402
 from pggan.training.state import TrainState  # noqa: E402
@@ -84,7 +84,7 @@ def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> di
 def peaks(name: str, arch: str, loss: str) -> dict:
     """What a step at 1024 px takes: the whole batch of the preset; one group of 4, in float32 too; recomputed."""
     half, full = (state_at(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
-    batch = int(at(settings(name, arch, loss, "bf16").training.batch, RES))
+    batch = int(settings(name, arch, loss, "bf16").training.batch.at(RES))
     return {
         "preset": name,
         "arch": arch,

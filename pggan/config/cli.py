@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import tyro
 
+from pggan.config.per_resolution import PerResolution
 from pggan.errors import Diverged, UserError, disk_full
 
 Settings = TypeVar("Settings")
@@ -29,12 +30,37 @@ def since_start() -> float:
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+per_resolution = tyro.constructors.ConstructorRegistry()
+
+
+@per_resolution.primitive_rule
+def _per_resolution(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Tells tyro how to read and to show a PerResolution."""
+
+    def read(words: list[str]) -> PerResolution:
+        try:
+            return PerResolution.parse(words[0])
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    return (
+        info.type is PerResolution
+        and tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="RES:VALUE,...",
+            instance_from_str=read,
+            is_instance=lambda value: isinstance(value, PerResolution),
+            str_from_instance=lambda value: [str(value)],
+        )
+    ) or None
+
+
 def parse(kind: type[Settings], argv: list[str], default: Settings | None = None, prog: str | None = None) -> Settings:
     """`argv` as a `kind`, whose docstrings are the help. Raises UserError with one line, the nearest flag named."""
     complaint = io.StringIO()
     more = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), per_resolution:
             value, unknown = tyro.cli(
                 kind, args=argv, prog=prog, return_unknown_args=True, config=(tyro.conf.OmitArgPrefixes,), **more
             )
@@ -116,7 +142,7 @@ def _unknown(word: str, kind: type, default: object, prog: str | None) -> str:
         return f"'{word}' belongs to no flag; --help lists all flags"
     page = io.StringIO()
     more = {} if default is None else {"default": default}
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit), per_resolution:
         tyro.cli(kind, args=["--help"], prog=prog, config=(tyro.conf.OmitArgPrefixes,), **more)
     known = set(re.findall(r"--[a-z][a-z0-9-]*", page.getvalue()))
     nearest = difflib.get_close_matches(word.partition("=")[0].replace("_", "-"), known, n=1, cutoff=0.6)

@@ -7,9 +7,10 @@ Many settings change with the resolution. Those are written as a ladder: either 
 """
 
 import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from pggan.config.per_resolution import PerResolution
 from pggan.errors import UserError
 
 PresetName = Literal["paintings", "paper", "cpu", "demo", "smoke"]
@@ -17,34 +18,6 @@ ArchName = Literal["paper", "dcgan", "style"]
 LossName = Literal["logistic", "wgan-gp", "relativistic", "bce", "lsgan", "hinge", "wgan"]
 PENALIZED = ("logistic", "wgan-gp", "relativistic")  # the losses that have a gradient penalty
 HIGHEST_LEVEL = 9  # 4x4 times 2^9 is 2048 px
-
-
-def ladder(text: str) -> dict[int, float]:
-    """`"32:64,128:16"` -> {32: 64.0, 128: 16.0}; `"16"` -> {0: 16.0}. Raises UserError when it is neither."""
-    try:
-        pairs = [part.rpartition(":") for part in text.split(",")]
-        values = {int(res or 0): float(value) for res, _, value in pairs}
-    except ValueError:
-        raise UserError(f"'{text}' is neither a number nor RES:VALUE pairs such as 32:64,128:16") from None
-    if len(values) != len(pairs):
-        raise UserError(f"'{text}' names a resolution twice")
-    if min(values) < 0:
-        raise UserError(f"'{text}' names a negative resolution")
-    if not all(0 <= value < float("inf") for value in values.values()):
-        raise UserError(f"'{text}' has a value that is negative or not finite")
-    return values
-
-
-def at(text: str, res: int) -> float:
-    """The value of a ladder at resolution `res`."""
-    values = ladder(text)
-    return values[max((known for known in values if known <= res), default=min(values))]
-
-
-def faded(text: str, res: int, alpha: float) -> float:
-    """The value of a ladder in a fade: from that of half the resolution to that of `res`, even in ratio."""
-    before, after = at(text, res // 2), at(text, res)
-    return before ** (1 - alpha) * after**alpha if before > 0 and after > 0 else after
 
 
 def seconds(text: str) -> float:
@@ -57,8 +30,22 @@ def seconds(text: str) -> float:
     return total
 
 
+def may_change(default: object) -> object:
+    """A field that may have another value when a run is continued. All other fields say what the run is."""
+    return field(default=default, metadata={"may_change": True})
+
+
+class Settings:
+    """Base of the groups of settings: text given for a PerResolution field is parsed once, when the group is made."""
+
+    def __post_init__(self):
+        for item in fields(self):
+            if item.type is PerResolution and not isinstance(value := getattr(self, item.name), PerResolution):
+                object.__setattr__(self, item.name, PerResolution.parse(value))
+
+
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Settings):
     """pictures"""
 
     data: str = "builtin"
@@ -72,12 +59,12 @@ class DataConfig:
     """Pack at 1.25 times the size and cut a new place out each time: the cheapest extra data there is."""
     mirror: bool = True
     """Flip pictures left to right, half of the time. Switch off for writing and the like."""
-    cache: str | None = None
+    cache: str | None = may_change(None)
     """Where the packed pictures are kept. Left out: beside the data, or in your cache folder if that is read-only."""
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(Settings):
     """networks"""
 
     arch: ArchName = "paper"
@@ -85,7 +72,7 @@ class NetworkConfig:
     transposed convolutions and batch norm (Radford et al. 2016). All of them grow in the same way."""
     start_res: int | None = None
     """Resolution to begin at, in pixels of the shorter side. Left out: the nearest rung at or below 32."""
-    max_res: int | None = None
+    max_res: int | None = may_change(None)
     """Resolution to grow to. Left out: the nearest rung at or below 256."""
     base: str = "4x4"
     """The grid, WIDTHxHEIGHT, that every size comes from by doubling: 3x3 gives 96 and 192, 4x5 gives 256x320."""
@@ -104,6 +91,7 @@ class NetworkConfig:
     batch norm would mix between pictures."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name, least in {"fmap_base": 1, "fmap_max": 1, "latent": 1, "stddev_group": 0}.items():
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
@@ -156,14 +144,14 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """training"""
 
     loss: LossName = "logistic"
     """logistic: non-saturating with R1 (Mescheder 2018). wgan-gp: the paper's, with gradient penalty and drift.
     relativistic: pairs real and fake, with R1 and R2 (R3GAN). Without a penalty: bce, lsgan (least squares), hinge, and
     wgan (weights clipped)."""
-    penalty_weight: str = "32:0.3,64:1,128:3,256:10"
+    penalty_weight: PerResolution = PerResolution.parse("32:0.3,64:1,128:3,256:10")
     """Weight of the gradient penalty (ladder): gamma of R1 and R2, or lambda of WGAN-GP. Each loss brings its own."""
     penalty_interval: int = 1
     """Take the penalty only every so many steps, that much heavier and in a step of its own (lazy regularization);
@@ -186,9 +174,9 @@ class TrainingConfig:
     """Thousands of images in which the p of --ada can go from 0 to 1."""
     ada_max: float = 0.8
     """The highest p of --ada, below 1: what is always done to pictures leaks into the samples."""
-    batch: str = "32:64,128:32,256:16"
+    batch: PerResolution = PerResolution.parse("32:64,128:32,256:16")
     """Pictures a step (ladder)."""
-    lr: str = "0.0015"
+    lr: PerResolution = PerResolution.parse("0.0015")
     """Learning rate of Adam for G and D (ladder)."""
     beta1: float = 0.0
     """Adam's beta1."""
@@ -198,75 +186,75 @@ class TrainingConfig:
     """carry: kept weights keep their moments, new ones warm up. reset: Adam forgets all at both ends of a fade."""
     warmup_kimg: float = 5.0
     """Thousands of images over which new weights reach the full learning rate (carry only)."""
-    ema_kimg: str = "10"
+    ema_kimg: PerResolution = PerResolution.parse("10")
     """Half-life of the moving average of G, in thousands of images (ladder)."""
     ema_rampup: float = 0.05
     """The half-life is at most this share of the images shown so far, so that the start is forgotten. 0: off."""
     seed: int = 0
     """The run's seed: the same seed and settings give the same run."""
-    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    device: Literal["auto", "cuda", "mps", "cpu"] = may_change("auto")
     """auto: cuda if there is one, else mps, else cpu."""
-    threads: int = 0
+    threads: int = may_change(0)
     """CPU threads; 0: as many as torch likes. Stored with the run, for exact resuming."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Above 16 px. auto: bf16 on a GPU or CPU that computes with it, else fp16 with loss scaling on a GPU, fp32 on a
     CPU."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = may_change("auto")
     """Make one compiled function of each turn of a step (needs a C++ compiler). auto: where a stage is long enough to
     repay the minutes it takes. off is the reference."""
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Settings):
     """schedule"""
 
     schedule: Literal["fixed", "manual"] = "fixed"
     """fixed: each resolution fades in and then trains for a number of images that is known beforehand. manual: it
     stops at the end of each resolution, until tools/grow.py has grown it."""
-    budget: str | None = None
+    budget: str | None = may_change(None)
     """Wall-clock time for the whole run, start-up and saving included, over all restarts: 25m, 1h30m. It is shared
     among the resolutions, and takes the place of --fade-kimg, --stable-kimg and --stage-minutes."""
-    budget_share: str = "32:2,64:3,128:4,256:5"
+    budget_share: PerResolution = may_change(PerResolution.parse("32:2,64:3,128:4,256:5"))
     """Weight of each resolution's share of --budget (ladder)."""
-    plan: str | None = None
+    plan: str | None = may_change(None)
     """Repeat the decisions of another run: its growth.json. Fades and ends of resolutions fall where they fell."""
-    fade_kimg: str = "40"
+    fade_kimg: PerResolution = may_change(PerResolution.parse("40"))
     """Thousands of images over which a new block fades in (ladder). The first stage has no fade."""
-    stable_kimg: str = "32:150,64:160,128:210"
+    stable_kimg: PerResolution = may_change(PerResolution.parse("32:150,64:160,128:210"))
     """Thousands of images of training after the fade (ladder)."""
-    stage_minutes: str = "0"
+    stage_minutes: PerResolution = may_change(PerResolution.parse("0"))
     """End a stage after these minutes if it is not done by then (ladder). 0: no clock."""
-    floor_kimg: float = 1.0
+    floor_kimg: float = may_change(1.0)
     """Thousands of images after the fade that the clock of --stage-minutes leaves to every stage."""
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """run"""
 
-    out: str | None = None
+    out: str | None = may_change(None)
     """The run's folder. Left out: runs/<data>-<preset>-<max-res>. An unfinished run there is continued."""
-    resume: str | None = None
+    resume: str | None = may_change(None)
     """Start a new run in --out from this checkpoint (of tools/grow.py, say), with its settings but for a budget."""
-    save_minutes: float = 5.0
+    save_minutes: float = may_change(5.0)
     """Minutes between saves; besides, every stage's end and every signal save."""
-    record_kimg: float = 0.5
+    record_kimg: float = may_change(0.5)
     """Thousands of images between records in metrics.jsonl."""
-    sample_kimg: float = 5.0
+    sample_kimg: float = may_change(5.0)
     """Thousands of images between sample grids."""
-    grid: str = "8x6"
+    grid: str = may_change("8x6")
     """Columns x rows of a sample grid."""
-    eval_kimg: str = "32:100,64:50,128:25,256:10"
+    eval_kimg: PerResolution = may_change(PerResolution.parse("32:100,64:50,128:25,256:10"))
     """Thousands of images between measurements of quality and diversity (ladder); besides, each stage's end has one.
     0: none at all at this resolution. Below 16 px, or with fewer than 200 pictures, there are none either."""
     eval_samples: int = 500
     """Samples of the average of G that are measured each time, at least 100; at most half as many as there are pictures
     are, and 500. Figures of another number are others."""
-    wandb: Literal["auto", "off", "offline", "online"] = "auto"
+    wandb: Literal["auto", "off", "offline", "online"] = may_change("auto")
     """auto: online when logged in, else offline. Nothing is sent anywhere unless you are logged in."""
-    tensorboard: bool = False
+    tensorboard: bool = may_change(False)
     """Write events for TensorBoard, too, into RUN/tensorboard (needs `pip install tensorboard`)."""
-    dry_run: bool = False
+    dry_run: bool = may_change(False)
     """Train nothing: print the stages, with batch, memory, speed and time as measured by a step of each."""
 
 
@@ -288,8 +276,15 @@ def flat(config: Config) -> dict[str, object]:
     out = {}
     for item in fields(config):
         value = getattr(config, item.name)
-        out.update(flat(value) if is_dataclass(value) else {item.name: value})
+        out.update(flat(value) if isinstance(value, Settings) else {item.name: value})
     return out
+
+
+def fixed_settings() -> set[str]:
+    """Returns the names of the settings that may not change when a run is continued."""
+    groups = (DataConfig, NetworkConfig, TrainingConfig, ScheduleConfig, RunConfig)
+    names = {item.name for group in groups for item in fields(group) if not item.metadata.get("may_change")}
+    return {"preset"} | names
 
 
 def from_dict(values: dict) -> Config:
@@ -316,5 +311,7 @@ def grid_shape(text: str) -> tuple[int, int]:
 
 
 def to_dict(config: Config) -> dict:
-    """Plain nested dict, for JSON and checkpoints; `from_dict` is its inverse."""
-    return asdict(config)
+    """Returns a plain nested dict, for JSON and checkpoints; `from_dict` is its inverse."""
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    plain = {name: str(value) if isinstance(value, PerResolution) else value for name, value in values.items()}
+    return {name: to_dict(value) if isinstance(value, Settings) else value for name, value in plain.items()}

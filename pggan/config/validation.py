@@ -1,20 +1,10 @@
 """Which settings can be, go together, and may change when a run is continued. No torch here."""
 
 from pggan.config.augmentation import ORIENTING, augmentation
-from pggan.config.schema import PENALIZED, Config, ScheduleConfig, at, flat, grid_shape, ladder, seconds
+from pggan.config.per_resolution import PerResolution
+from pggan.config.schema import PENALIZED, Config, ScheduleConfig, fixed_settings, flat, grid_shape, seconds
 from pggan.errors import UserError
 
-# What may differ when a run is continued: everything else is what the run is.
-CHANGEABLE = {
-    *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
-    *("record_kimg", "sample_kimg", "grid", "wandb", "tensorboard", "device", "threads", "cache", "dry_run"),
-    *("eval_kimg", "compile"),
-    *("budget", "budget_share"),
-    "plan",  # its content is compared
-}
-
-LADDERS = ("penalty_weight", "batch", "lr", "ema_kimg", "fade_kimg", "stable_kimg", "stage_minutes", "budget_share")
-LADDERS += ("eval_kimg",)
 LEAST_MEASURED = 100  # samples
 MOST_THREADS = 1024
 MOST_TURNED = 0.5  # of the pictures, by any one piece: with 0.6, G may settle on the wrong way up
@@ -25,7 +15,7 @@ LARGEST = 1e12  # of any number: what lies above is a slip of the keyboard
 def validate(config: Config) -> None:
     """Raises UserError for values that cannot be, or that contradict each other; NetworkConfig has checked its own."""
     for name, value in flat(config).items():
-        _check_value("--" + name.replace("_", "-"), value, name in LADDERS)
+        _check_value("--" + name.replace("_", "-"), value)
     for res in config.network.stages():
         _check_stage(config, res)
     _check_training(config)
@@ -51,20 +41,17 @@ def differences(old: Config, new: Config) -> list[str]:
     return [
         f"--{name.replace('_', '-')}: {before.get(name)} -> {value}"
         for name, value in after.items()
-        if name not in CHANGEABLE and before.get(name) != value
+        if name in fixed_settings() and before.get(name) != value
     ]
 
 
-def _check_value(flag: str, value: object, is_ladder: bool) -> None:
+def _check_value(flag: str, value: object) -> None:
     """What holds for any setting: not empty; as a number finite, not negative, and of this world."""
     if value == "" or (isinstance(value, str) and "\0" in value):
         raise UserError(f"{flag} is empty, or no text: give it a value or leave it out")
     numbers = [value] if isinstance(value, (int, float)) else []
-    if is_ladder:
-        try:
-            numbers = list(ladder(value).values())
-        except UserError as error:
-            raise UserError(f"{flag}: {error}") from None
+    if isinstance(value, PerResolution):
+        numbers = [number for _, number in value.values]
     for number in numbers:
         if not 0 <= number <= LARGEST:
             raise UserError(f"{flag} {number} must be a number from 0 to {LARGEST:g}")
@@ -72,21 +59,21 @@ def _check_value(flag: str, value: object, is_ladder: bool) -> None:
 
 def _check_stage(config: Config, res: int) -> None:
     """What must hold at each resolution trained at."""
-    batch, group = at(config.training.batch, res), config.network.stddev_group
+    batch, group = config.training.batch.at(res), config.network.stddev_group
     if batch < 1 or batch != int(batch):
         raise UserError(f"--batch is {batch:g} at {res} px: it must be a whole number of pictures")
     if group and batch % min(group, batch):
         raise UserError(f"--batch {batch:g} at {res} px is not a multiple of --stddev-group {group}")
-    if at(config.training.lr, res) <= 0:
+    if config.training.lr.at(res) <= 0:
         raise UserError(f"--lr must be above 0 at {res} px")
-    if 1000 * at(config.schedule.stable_kimg, res) < 1:
+    if 1000 * config.schedule.stable_kimg.at(res) < 1:
         raise UserError(f"--stable-kimg must be at least 0.001 at {res} px")
 
 
 def _check_training(config: Config) -> None:
     training, network = config.training, config.network
     penalized = training.loss in PENALIZED
-    penalty = any(ladder(training.penalty_weight).values())
+    penalty = bool(training.penalty_weight)
     if penalty and not penalized:
         raise UserError(
             f"--loss {training.loss} has no gradient penalty and would ignore --penalty-weight: set it to 0"
@@ -150,7 +137,7 @@ def _check_schedule(schedule: ScheduleConfig) -> None:
             seconds(schedule.budget)
         except UserError as error:
             raise UserError(f"--budget: {error}") from None
-        if not all(ladder(schedule.budget_share).values()):
+        if not all(value for _, value in schedule.budget_share.values):
             raise UserError("--budget-share must be above 0")
     if schedule.budget and schedule.plan:
         raise UserError("--budget decides by the clock and --plan repeats what was decided: give one of them")
@@ -170,14 +157,14 @@ def check_ignored(config: Config, default: Config) -> None:
                 raise UserError(f"--{name.replace('_', '-')} and --{other} both say when to grow: give one of them")
     if given["budget_share"] != usual["budget_share"] and not given["budget"]:
         raise UserError("--budget-share divides a --budget: give one, or leave it out")
-    if given["ema_rampup"] != usual["ema_rampup"] and not any(ladder(given["ema_kimg"]).values()):
+    if given["ema_rampup"] != usual["ema_rampup"] and not given["ema_kimg"]:
         raise UserError("--ema-rampup belongs to an average, and --ema-kimg 0 keeps none: leave one of them out")
     for name in ("ada_target", "ada_kimg", "ada_max"):
         if given[name] != usual[name] and not given["ada"]:
             raise UserError(f"--{name.replace('_', '-')} belongs to --ada: give that, or leave it out")
-    if given["eval_samples"] != usual["eval_samples"] and not any(ladder(given["eval_kimg"]).values()):
+    if given["eval_samples"] != usual["eval_samples"] and not given["eval_kimg"]:
         raise UserError("--eval-samples is how many samples are measured, and --eval-kimg 0 measures none: drop one")
     if given["precision"] in ("bf16", "fp16") and config.network.ends()[1] <= 16:
         raise UserError(f"--precision {given['precision']} is for resolutions above 16 px: leave it out")
-    if given["floor_kimg"] != usual["floor_kimg"] and not any(ladder(given["stage_minutes"]).values()):
+    if given["floor_kimg"] != usual["floor_kimg"] and not given["stage_minutes"]:
         raise UserError("--floor-kimg belongs to --stage-minutes: give these, or leave it out")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pggan.config.schema import Config, at
+from pggan.config.schema import Config
 from pggan.data.packing import Pack
 from pggan.errors import out_of_memory
 from pggan.evaluation.samples import draw_batches
@@ -67,7 +67,7 @@ class Evaluation:
 
 def wanted(config: Config, res: int) -> bool:
     """Whether there is anything to measure at `res`."""
-    return res >= LEAST_RES and at(config.run.eval_kimg, res) > 0
+    return res >= LEAST_RES and config.run.eval_kimg.at(res) > 0
 
 
 def reference(config: Config, pack: Pack, res: int, say: Callable[[str], None]) -> Reference:

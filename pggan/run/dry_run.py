@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pggan.config.schema import Config, at
+from pggan.config.schema import Config
 from pggan.config.validation import validate
 from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import Discriminator, Generator
@@ -68,7 +68,7 @@ def dry_run(config: Config) -> None:
         print(what_next(folder, state))
         return
     source = open_images(config, state, folder)
-    check_enough(config, len(source), max(int(at(config.training.batch, res)) for res in config.network.stages()))
+    check_enough(config, len(source), max(int(config.training.batch.at(res)) for res in config.network.stages()))
     print(f"{len(source):,} pictures in {config.data.data}; {_device(device, state)}; {_networks(config)}")
     costs = rehearse_all(config, device, state.res)
     stages = plan_stages(config, costs, state.plan, state)
@@ -101,7 +101,7 @@ def rehearse_all(config: Config, device: torch.device, start: int = 0) -> dict[i
 def estimate(config: Config, costs: dict[int, Rehearsed], res: int, device: torch.device) -> Rehearsed:
     """Speed by the ratio of the resolutions below; memory computed, with as many parts as the last of them needed."""
     speed = expected_speed({str(known): cost.images_per_s for known, cost in costs.items()}, res)
-    last, batch = [*costs.values()][-1], int(at(config.training.batch, res))
+    last, batch = [*costs.values()][-1], int(config.training.batch.at(res))
     precision = pick_precision(config.training.precision, device)
     state = state_at(replace(config, training=replace(config.training, precision=precision)), res, torch.device("cpu"))
     groups = batch // (min(config.network.stddev_group, batch) or 1)
@@ -114,7 +114,7 @@ def rehearse(config: Config, res: int, device: torch.device) -> Rehearsed:
     """Three steps of a run of its own at `res`, in mid-fade if it has a fade: one to warm up, one for the memory, one
     for the time. On a CPU the first is of few pictures, and the others too when the whole batch would take too long.
     """
-    batch = int(at(config.training.batch, res))
+    batch = int(config.training.batch.at(res))
     few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
     state = state_at(config, res, device)
     lazy = config.training.penalty_interval  # of so many steps one has the penalty, and needs the most memory
@@ -203,7 +203,7 @@ def _table(config: Config, stages: list[Stage], costs: dict[int, Rehearsed], nim
     lines = ["   res  batch  fade kimg  stable kimg  images/s     memory      time"]
     total = 0.0
     for stage in stages:
-        cost, batch = costs[stage.res], int(at(config.training.batch, stage.res))
+        cost, batch = costs[stage.res], int(config.training.batch.at(stage.res))
         took = stage_seconds(stage, max(stage.start, nimg), cost.images_per_s)
         total += took
         lines.append(

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 
-from pggan.config.schema import at, seconds, to_dict
+from pggan.config.schema import seconds, to_dict
 from pggan.data.packing import Pack
 from pggan.errors import Interrupted, UserError
 from pggan.evaluation import evaluator
@@ -127,7 +127,7 @@ class Run:
         settings, alpha = state.config.run, stage.alpha(state.nimg)
         if due(before, state.nimg, settings.record_kimg):
             self.record(state, alpha)
-        if self.reference and due(before, state.nimg, at(settings.eval_kimg, state.res)):
+        if self.reference and due(before, state.nimg, settings.eval_kimg.at(state.res)):
             self.measure(state, alpha)
         if due(before, state.nimg, settings.sample_kimg):
             self.draw(state, alpha)
@@ -151,7 +151,7 @@ class Run:
             "growth/res": state.res,
             "growth/alpha": alpha,
             "growth/batch": state.batch(),
-            "growth/lr": at(config.training.lr, state.res) * state.lr_factor,
+            "growth/lr": config.training.lr.at(state.res) * state.lr_factor,
             "growth/attempt": state.attempt,
             **({"growth/ada_p": state.augment["p"].item()} if config.training.ada else {}),
             "speed/images_per_s": self.speed,

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import torch
 
-from pggan.config.schema import Config, NetworkConfig, at
+from pggan.config.schema import Config, NetworkConfig
 from pggan.models.networks import fade_reals
 from pggan.run.dry_run import images_per_s, state_at
 from pggan.schedule.stages import Stage
@@ -129,7 +129,7 @@ def _end_with_the_training() -> None:  # pragma: no cover (in a process of its o
 
 def compile_for(state: TrainState, fading: bool, compiler: Callable) -> Graphs:
     """All graphs that a step at the state's resolution needs."""
-    batch = int(at(state.config.training.batch, state.res))
+    batch = int(state.config.training.batch.at(state.res))
     every = state.config.training.penalty_interval
     stage = Stage(state.res, 0, fade=4 * batch * every if fading else 0, stable=10**9)
     state.nimg = 2 * batch * every  # one of the steps with a penalty

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pggan.config.schema import Config, at, from_dict, seconds
+from pggan.config.schema import Config, from_dict, seconds
 from pggan.config.validation import differences
 from pggan.data.packing import Pack, pack
 from pggan.data.sources import Source, open_source
@@ -166,7 +166,7 @@ def load_images(config: Config, state: TrainState, folder: RunDir) -> Pack:
     """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
     source = open_images(config, state, folder)
     stages = [res for res in config.network.stages() if res >= state.res]
-    largest = max(int(at(config.training.batch, res)) for res in stages)
+    largest = max(int(config.training.batch.at(res)) for res in stages)
     check_enough(config, len(source), largest)
     packed = pack(
         source,

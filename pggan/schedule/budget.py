@@ -7,7 +7,7 @@ All seconds are counted from the start of the run, start-up included, over all r
 
 from itertools import pairwise
 
-from pggan.config.schema import ScheduleConfig, at, seconds
+from pggan.config.schema import ScheduleConfig, seconds
 from pggan.errors import UserError
 
 FADE_SHARE = 0.2  # of a stage's time that its fade is meant to take
@@ -18,7 +18,7 @@ Decided = dict[str, float]
 
 def until(config: ScheduleConfig, res: int, later: list[int], spent: float) -> float:
     """When the stage at `res`, which begins after `spent` seconds, is to end: its share of what is left."""
-    weights = [at(config.budget_share, each) for each in (res, *later)]
+    weights = [config.budget_share.at(each) for each in (res, *later)]
     left = max(seconds(config.budget) - spent, 0.0)
     return spent + left * weights[0] / sum(weights)
 

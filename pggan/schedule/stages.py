@@ -6,7 +6,7 @@ next stage starts there. Times are passed in as seconds, so that a test or a rep
 
 from dataclasses import dataclass
 
-from pggan.config.schema import ScheduleConfig, at, seconds
+from pggan.config.schema import ScheduleConfig, seconds
 from pggan.schedule.budget import SLOWER, Decided
 
 ENDLESS = 10**15  # images of a stage that only a clock ends
@@ -62,7 +62,7 @@ def stage_of(config: ScheduleConfig, res: int, start: int, first: bool, decided:
     decided: what goes over the settings, see budget.py.
     """
     decided = decided or {}
-    fade = decided.get("fade", 0 if first else round(1000 * at(config.fade_kimg, res)))
+    fade = decided.get("fade", 0 if first else round(1000 * config.fade_kimg.at(res)))
     if config.budget:
         return Stage(res, start, fade, ENDLESS, until=decided.get("until", seconds(config.budget)))
     if "end" in decided:
@@ -71,9 +71,9 @@ def stage_of(config: ScheduleConfig, res: int, start: int, first: bool, decided:
         res=res,
         start=start,
         fade=fade,
-        stable=round(1000 * at(config.stable_kimg, res)),
+        stable=round(1000 * config.stable_kimg.at(res)),
         floor=round(1000 * config.floor_kimg),
-        seconds=60 * at(config.stage_minutes, res),
+        seconds=60 * config.stage_minutes.at(res),
     )
 
 

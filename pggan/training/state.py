@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pggan.config.schema import Config, at, from_dict, to_dict
+from pggan.config.schema import Config, from_dict, to_dict
 from pggan.errors import UserError
 from pggan.models.networks import Discriminator, Generator, Growing
 from pggan.randomness import Stream
@@ -96,7 +96,7 @@ class TrainState:
         return stage_of(self.config.schedule, self.res, self.stage_start, not self.G.grown, self.decided)
 
     def batch(self) -> int:
-        return int(at(self.config.training.batch, self.res))
+        return int(self.config.training.batch.at(self.res))
 
     def log(self, action: str, to_res: int, reason: str, numbers: dict[str, float]) -> None:
         """One entry of growth.json."""

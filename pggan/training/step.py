@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pggan.config.augmentation import augmentation
-from pggan.config.schema import at, faded
 from pggan.errors import out_of_memory
 from pggan.models.networks import Growing, fade_reals
 from pggan.models.noise import latents, noise_maps
@@ -41,7 +40,7 @@ def step(state: TrainState, stage: Stage, reals: Tensor, say: Say = print) -> No
     stats |= take_turn(state, phases.generator, given, now, say)
 
     seen = state.nimg + state.batch()
-    lives = ema.half_lives(1000 * at(settings.ema_kimg, state.res), settings.ema_rampup, seen, seen - stage.start)
+    lives = ema.half_lives(1000 * settings.ema_kimg.at(state.res), settings.ema_rampup, seen, seen - stage.start)
     ema.update(state.G_ema, state.G, *(ema.decay(state.batch(), life) for life in lives))
     state.add(stats)
 
@@ -193,7 +192,7 @@ def penalty_weights(state: TrainState, stage: Stage) -> tuple[float, float]:
     With `--penalty-interval` k it has a turn every k steps of the stage, k times as heavy (Karras et al. 2020, 3.1).
     """
     settings, alpha = state.config.training, stage.alpha(state.nimg)
-    weight, every = faded(settings.penalty_weight, state.res, alpha), settings.penalty_interval
+    weight, every = settings.penalty_weight.fading(state.res, alpha), settings.penalty_interval
     if every == 1:
         return weight, 0.0
     number = (state.nimg - stage.start) // state.batch()
@@ -206,6 +205,6 @@ def set_rates(state: TrainState, stage: Stage) -> None:
     if state.G.grown and settings.warmup_kimg:
         images = min(1000 * settings.warmup_kimg, stage.fade or float("inf"))  # no longer than the fade
         warmth = min(1.0, (state.nimg - stage.start + state.batch()) / images)
-    lr = at(settings.lr, state.res) * state.lr_factor
+    lr = settings.lr.at(state.res) * state.lr_factor
     set_lr(state.opt_D, lr * lazy_ratio(settings), warmth)
     set_lr(state.opt_G, lr, warmth)

@@ -351,8 +351,8 @@ def test_the_paper_preset_has_the_papers_value(setting):
 
 def test_the_paper_preset_has_the_papers_batches_and_learning_rates():
     training, resolutions = preset("paper").training, [4, 8, 16, 32, 64, 128, 256, 512]
-    assert [at(training.batch, res) for res in resolutions] == [128, 128, 128, 64, 32, 16, 8, 4]
-    assert [at(training.lr, res) for res in [*resolutions, 1024]] == 8 * [0.001] + [0.0015]
+    assert [training.batch.at(res) for res in resolutions] == [128, 128, 128, 64, 32, 16, 8, 4]
+    assert [training.lr.at(res) for res in [*resolutions, 1024]] == 8 * [0.001] + [0.0015]
 
 
 # --- what a network and a loss bring ------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from runs import TINY, assert_same, assert_same_run, content, finish, records, s
 from short import growth, interrupt_at, latest, make_settings, watch_losses, watch_steps
 
 from pggan.config.presets import NAMES, preset
-from pggan.config.schema import at
 from pggan.data.packing import Pack
 from pggan.errors import Diverged, Interrupted, UserError
 from pggan.evaluation import evaluator
@@ -198,7 +197,7 @@ def test_no_number_that_is_none_is_written(settings, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_says_how_often_it_measures(name):
     run = preset(name).run
-    assert run.eval_samples >= 100 and all(at(run.eval_kimg, res) >= 0 for res in (16, 32, 256))
+    assert run.eval_samples >= 100 and all(run.eval_kimg.at(res) >= 0 for res in (16, 32, 256))
 
 
 # ---- it disturbs nothing

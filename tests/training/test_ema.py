@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pggan.config.presets import preset
-from pggan.config.schema import Config, NetworkConfig, at
+from pggan.config.schema import Config, NetworkConfig
 from pggan.models.layers import downsample, upsample
 from pggan.models.networks import Generator
 from pggan.training import ema
@@ -30,8 +30,8 @@ def average_and_model() -> tuple[Generator, Generator]:
 @pytest.mark.parametrize(("res", "batch"), PAPER_BATCH.items())
 def test_the_papers_half_life_is_a_decay_of_0_999_at_every_batch(res, batch):
     training = preset("paper").training
-    assert int(at(training.batch, res)) == batch
-    assert ema.decay(batch, 1000 * at(training.ema_kimg, res)) == pytest.approx(0.999, abs=1e-6)
+    assert int(training.batch.at(res)) == batch
+    assert ema.decay(batch, 1000 * training.ema_kimg.at(res)) == pytest.approx(0.999, abs=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16, 50, 100])

@@ -15,7 +15,7 @@ from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import finish, measured
 from benchmarks.trial import Trial, few, open_pack, uncompiled
-from pggan.config.schema import Config, at
+from pggan.config.schema import Config
 from pggan.data.packing import Pack
 from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import FULL_PRECISION_RES
@@ -100,7 +100,7 @@ def measure_all(
     packed = open_pack(config, resolutions)
     records, products = [], {}
     for res in resolutions:
-        dtype, batch = dtype_at(config, res, device), int(at(config.training.batch, res))
+        dtype, batch = dtype_at(config, res, device), int(config.training.batch.at(res))
         brief = min(effort.seconds, SECONDS)
         for alpha in (1.0, MID_FADE) if res > config.network.ends()[0] else (1.0,):
             try:

@@ -7,7 +7,7 @@ from statistics import median
 import torch
 
 from pggan.config.presets import with_settings
-from pggan.config.schema import Config, at
+from pggan.config.schema import Config
 from pggan.data.packing import Pack, pack
 from pggan.data.sources import open_source
 from pggan.run import dry_run
@@ -77,7 +77,7 @@ class Trial:
     @property
     def penalized(self) -> bool:
         training = self.state.config.training
-        return LOSSES[training.loss].penalty is not None and at(training.penalty_weight, self.state.res) > 0
+        return LOSSES[training.loss].penalty is not None and training.penalty_weight.at(self.state.res) > 0
 
     def without_penalty(self) -> None:
         """No penalty from here on."""
@@ -93,7 +93,7 @@ def open_pack(config: Config, resolutions: list[int]) -> Pack:
     source = open_source(config.data.data, config.data.builtin_images, cache=config.data.cache)
     margin = CROP_MARGIN if config.data.random_crop else 1.0
     packed = pack(source, [(res, *config.network.size(res)) for res in resolutions], config.data.fit, margin)
-    check_enough(config, len(packed), max(int(at(config.training.batch, res)) for res in resolutions))
+    check_enough(config, len(packed), max(int(config.training.batch.at(res)) for res in resolutions))
     return packed
 
 
@@ -104,5 +104,5 @@ def uncompiled(config: Config) -> Config:
 
 def few(config: Config, res: int) -> Config:
     """`config` with one group of minibatch stddev for a batch."""
-    batch = min(int(at(config.training.batch, res)), config.network.stddev_group or 4)
+    batch = min(int(config.training.batch.at(res)), config.network.stddev_group or 4)
     return with_settings(config, {"batch": str(batch)})
