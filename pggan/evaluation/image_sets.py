@@ -344,7 +344,7 @@ def open_trained(spec: str, device: str | torch.device) -> Trained:
     """The moving average of a checkpoint's generator, on `device`. Raises UserError."""
     values = checkpoint.load(Path(os.path.expanduser(spec)))
     state = state_from(values, torch.device(device))
-    return Trained(spec, state.G_ema.eval(), state.stage().alpha(state.nimg), state.config, values["sha256"])
+    return Trained(spec, state.G_ema.eval(), state.alpha, state.config, values["sha256"])
 
 
 def _read(spec: str, size: Size | None, fit: str, builtin_images: int, cache: str | Path | None) -> Read:

@@ -1,0 +1,80 @@
+"""Evaluations in the middle of training: when there is one, and what becomes of it."""
+
+import math
+
+from pggan.data.packing import Pack
+from pggan.errors import UserError
+from pggan.evaluation import evaluator
+from pggan.metrics.reference import Reference
+from pggan.run.timer import Timer
+from pggan.training.state import TrainState
+
+
+class Evaluations:
+    """Compares samples with the images of the stage.
+
+    reference: the images' side of the comparison; None if nothing is measured at this resolution.
+    """
+
+    def __init__(self, timer: Timer, say):
+        self.timer, self.say = timer, say
+        self.reference: Reference | None = None
+        self.res = 0
+
+    def begin_stage(self, images: Pack, state: TrainState) -> None:
+        """Measures the images of the stage that begins; after a rollback within it they are known."""
+        if self.res == state.res:
+            return
+        self.reference, self.res = None, state.res
+        if evaluator.wanted(state.config, state.res):
+            try:
+                with self.timer.measure("reference"):
+                    self.reference = evaluator.reference(state.config, images, state.res, self.say)
+            except UserError as error:
+                self.say(f"quality and diversity are not measured at {state.res} px: {error}")
+                return
+            per_image = self.timer.last.get("step", 0.0) / state.batch()
+            self.timer.last["evaluate"] = evaluator.seconds(state.config, per_image)
+
+    def evaluate(self, state: TrainState) -> bool:
+        """Adds an evaluation to the state's history, unless it has one of this moment; returns whether it did.
+
+        If the user could mend a problem, it is told, and nothing more is measured in the stage.
+        """
+        if not self.reference or (state.history and state.history[-1]["nimg"] == state.nimg):
+            return False
+        try:
+            with self.timer.measure("evaluate"):
+                found = evaluator.evaluate(state, state.alpha, self.reference)
+        except UserError as error:
+            self.reference = None
+            self.say(f"nothing more is measured at {state.res} px: {error}")
+            return False
+        before = state.history[-1]["verdict"] if state.history else ""
+        state.history.append(
+            {
+                "nimg": state.nimg,
+                "res": state.res,
+                "alpha": state.alpha,
+                "figures": found.figures,
+                "verdict": found.verdict,
+                "reason": found.reason,
+            }
+        )
+        if found.verdict != before:
+            self.say(f"{state.res} px at {state.nimg / 1000:.2f} kimg: {found.verdict}; {found.reason}")
+        return True
+
+    def is_best(self, state: TrainState) -> bool:
+        """Notes in the state whether the last evaluation is the best of its resolution: healthy, and not in a fade."""
+        last = state.history[-1]
+        quality = last["figures"].get(evaluator.QUALITY, math.inf)
+        if last["alpha"] < 1 or last["verdict"] != "healthy" or quality >= state.best.get(state.res, math.inf):
+            return False
+        state.best[state.res] = quality
+        return True
+
+    @property
+    def share(self) -> float:
+        """The share of time that evaluations take."""
+        return self.timer.share("reference", "evaluate")
