@@ -17,6 +17,7 @@ from pggan.run.tensorboard import TensorBoard
 from pggan.run.wandb import Tracker
 from pggan.schedule import budget
 from pggan.schedule.stages import Decision, Stage, budget_spent, due, finished, planned_images, seconds_left
+from pggan.system import STOP_SIGNALS
 from pggan.training.state import TrainState
 
 SECONDS_BETWEEN_GLANCES = 1  # of the progress line
@@ -32,7 +33,7 @@ class NonFiniteError(Exception):
 class Signals:
     """Remembers SIGINT, SIGTERM and SIGHUP (a closed terminal) instead of dying of them: the step under way can end."""
 
-    ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ASKING = STOP_SIGNALS
 
     def __enter__(self):
         self.caught = 0

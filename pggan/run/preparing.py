@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import torch
 
+from pggan import system
 from pggan.config.schema import Config, NetworkConfig
 from pggan.models.networks import fade_reals
 from pggan.run.dry_run import images_per_s, state_at
@@ -114,7 +115,7 @@ def compile_ahead(
     """The graphs of each (resolution, fading)."""
     threading.Thread(target=_end_with_the_training, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the training
-    os.nice(19)
+    system.lowest_priority()
     torch.set_num_threads(threads)
     with suppress(Exception):  # the training will say what cannot be compiled
         for res, fading in jobs:
