@@ -5,7 +5,6 @@ import difflib
 import io
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import tyro
 
 from pggan.config.per_resolution import PerResolution
 from pggan.errors import Diverged, UserError, disk_full
+from pggan.system import SIGPIPE
 
 Settings = TypeVar("Settings")
 STARTED = time.monotonic()
@@ -95,7 +95,7 @@ def run(main: Callable[[list[str]], None]) -> None:
         _end("interrupted", 130)
     except BrokenPipeError:  # whoever read the output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + SIGPIPE)
     except OSError as error:
         if disk_full(error):
             _end(f"the disk is full ({error.filename or 'while writing'}): free some room and start it again", 2)

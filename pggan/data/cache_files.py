@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import os
 import shutil
 import time
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pggan import system
 from pggan.errors import UserError
 
 STALE_SECONDS = 600  # a packing writes all the time: what is older was left by one that was killed
@@ -48,8 +48,7 @@ class Unfinished:
 
     def finish(self, enlarged: int) -> None:
         """Gives the file its name, now that it is whole. enlarged: how many pictures were."""
-        with self.beside.open("rb") as file:
-            os.fsync(file.fileno())
+        system.flush_to_disk(self.beside)
         write_json(level_file(self.folder, self.res, "json"), {"enlarged": enlarged})
         self.beside.replace(level_file(self.folder, self.res))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pggan import system
 from pggan.data.reading import Unreadable
 from pggan.data.sources import Source
 from pggan.errors import UserError
@@ -56,15 +57,11 @@ def run(job: Job, rows: list[tuple[int, int]], workers: int | None, progress: bo
     Raises UserError for a decompression bomb or a process that died, OSError when a file cannot be written.
     """
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    workers = min(workers or _cores(), len(chunks))
+    workers = min(workers or system.usable_cores(), system.MOST_PROCESSES, len(chunks))
     few = len(rows) < FEW or workers == 1
     done = (_do(job, chunk) for chunk in chunks) if few else _in_processes(job, chunks, workers)
     with closing(done):  # an interrupt ends the processes now, not when the traceback is forgotten
         return sorted(reading for readings in _shown(done, len(rows), progress) for reading in readings)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _do(job: Job, chunk: list[tuple[int, int]]) -> list[Reading]:
