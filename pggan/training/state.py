@@ -39,8 +39,8 @@ class TrainState:
     recompute: whether activations are computed again and not kept;
     decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated;
     measured: nimg of the last evaluation; best: {resolution: the quality of best-RES.pt, lower is better};
-    compiled: whether the steps of this stage are (None: not decided yet); augment: p, and the average of the sureness
-    of D that it is steered by (ada.py).
+    compiled: whether the steps of this stage are (None: not decided yet); augment: p, and the average of r_t that
+    controls it (ada.py).
     """
 
     config: Config
@@ -75,8 +75,8 @@ class TrainState:
     def __post_init__(self):
         self.graphs = Graphs()
         if not self.augment:
-            p, sureness = ada.begin(self.config.training, self.device)
-            self.augment = {"p": p, "sureness": sureness}
+            p, r_t = ada.begin(self.config.training, self.device)
+            self.augment = {"p": p, "r_t": r_t}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.G.half = self.D.half = HALVES[self.precision]  # samples are drawn from the average in full precision
 

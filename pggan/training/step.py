@@ -33,10 +33,10 @@ def step(state: TrainState, stage: Stage, reals: Tensor, say: Say = print) -> No
         stats |= take_turn(state, phases.penalty, given, lazy, say)
     if settings.clip:
         clip_weights(state.D, settings.clip)
-    if settings.ada and "sureness" in stats:
-        p, sureness = state.augment["p"], state.augment["sureness"]
-        p, sureness = ada.adjust(p, sureness, stats["sureness"], state.batch(), settings)
-        state.augment = {"p": p, "sureness": sureness}
+    if settings.ada and "r_t" in stats:
+        p, r_t = state.augment["p"], state.augment["r_t"]
+        p, r_t = ada.adjust(p, r_t, stats["r_t"], state.batch(), settings)
+        state.augment = {"p": p, "r_t": r_t}
     stats |= take_turn(state, phases.generator, given, now, say)
 
     seen = state.nimg + state.batch()
