@@ -114,35 +114,35 @@ def r1_and_r2(reals: Shown, fakes: Shown, mix: Tensor, scale: float = 1.0) -> Te
 class Loss:
     """A published pair of losses.
 
-    discriminator: (real, fake logits) -> 0-d; generator: (fake, real logits) -> 0-d; paired: the generator's loss
-    looks at the reals, too; centered: it makes of 0 the border between real and fake.
+    discriminator: (real, fake logits) -> 0-d; generator: (fake, real logits) -> 0-d; relativistic: the generator's loss
+    looks at the reals, too; zero_threshold: it makes of 0 the border between real and fake.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
     penalty: Callable[[Shown, Shown, Tensor, float], Tensor] | None = None
-    paired: bool = False
-    centered: bool = False
+    relativistic: bool = False
+    zero_threshold: bool = False
 
 
 LOSSES = {
-    "logistic": Loss(logistic_discriminator, logistic_generator, r1, centered=True),
+    "logistic": Loss(logistic_discriminator, logistic_generator, r1, zero_threshold=True),
     "wgan-gp": Loss(wasserstein_discriminator, wasserstein_generator, gradient_penalty),
-    "relativistic": Loss(relativistic_discriminator, relativistic_generator, r1_and_r2, paired=True),
-    "bce": Loss(logistic_discriminator, logistic_generator, centered=True),
+    "relativistic": Loss(relativistic_discriminator, relativistic_generator, r1_and_r2, relativistic=True),
+    "bce": Loss(logistic_discriminator, logistic_generator, zero_threshold=True),
     "lsgan": Loss(least_squares_discriminator, least_squares_generator),
-    "hinge": Loss(hinge_discriminator, wasserstein_generator, centered=True),
+    "hinge": Loss(hinge_discriminator, wasserstein_generator, zero_threshold=True),
     "wgan": Loss(wasserstein_discriminator, wasserstein_generator),  # with clip_ after each of D's steps
 }
 
 
-def sureness(real: Tensor, fake: Tensor, centered: bool) -> Tensor:
+def r_t(real: Tensor, fake: Tensor, zero_threshold: bool) -> Tensor:
     """How sure D is of the pictures it is trained on, 0-d in [-1, 1], of its logits [N]; 0: not at all.
 
     E[sign D(x)] (Karras et al. 2020b, equation 1). Where the loss does not say where 0 is (relativistic, wgan ...),
     E[sign(D(x) - D(G(z)))] over all pairs, which a number added to every logit does not change.
     """
-    return torch.sign(real if centered else real[:, None] - fake[None, :]).mean()
+    return torch.sign(real if zero_threshold else real[:, None] - fake[None, :]).mean()
 
 
 def discriminator_loss(
@@ -165,7 +165,7 @@ def discriminator_loss(
     if drift:
         total = total + drift * real.logits.square().mean()
     stats = {"real_logit": real.logits.detach().mean(), "fake_logit": fake.logits.detach().mean()}
-    stats["sureness"] = sureness(real.logits.detach(), fake.logits.detach(), loss.centered)
+    stats["r_t"] = r_t(real.logits.detach(), fake.logits.detach(), loss.zero_threshold)
     if penalized:
         penalty = loss.penalty(real, fake, mix, scale)
         total, stats["penalty"] = total + weight * penalty, penalty.detach()
@@ -189,6 +189,6 @@ def penalty_loss(
 def generator_loss(loss: Loss, critic: Critic, fakes: Tensor, reals: Tensor) -> Result:
     """The generator's loss; the reals are shown to D only where it compares the two, and give no gradient."""
     with torch.no_grad():
-        real = critic(reals) if loss.paired else None
+        real = critic(reals) if loss.relativistic else None
     total = loss.generator(critic(fakes), real)
     return total, {"g": total.detach()}

@@ -311,8 +311,8 @@ def test_the_generator_looks_at_the_reals_only_where_the_loss_compares_and_witho
     reals, fakes = GIVEN[0].clone().requires_grad_(), variable(FAKES)
     generator_loss(LOSSES[name], critic, fakes, reals)[0].backward()
     assert reals.grad is None and fakes.grad.any()
-    assert seen[-1] == (fakes, True) and [graph for _, graph in seen[:-1]] == [False] * LOSSES[name].paired
-    assert LOSSES[name].paired == (name == "relativistic")
+    assert seen[-1] == (fakes, True) and [graph for _, graph in seen[:-1]] == [False] * LOSSES[name].relativistic
+    assert LOSSES[name].relativistic == (name == "relativistic")
 
 
 # --- what comes back, and what is hard ---------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_the_generator_looks_at_the_reals_only_where_the_loss_compares_and_witho
 def test_stats_are_finite_scalars_without_a_graph(name):
     total, stats = of_discriminator(name, variable())
     assert total.requires_grad and total.ndim == 0
-    assert stats.keys() == {"d", "real_logit", "fake_logit", "sureness"} | ({"penalty"} if name in PENALIZED else set())
+    assert stats.keys() == {"d", "real_logit", "fake_logit", "r_t"} | ({"penalty"} if name in PENALIZED else set())
     for value in stats.values():
         assert value.ndim == 0 and not value.requires_grad and torch.isfinite(value)
     assert stats["d"] == total
