@@ -209,7 +209,7 @@ def test_a_run_that_is_measured_is_the_run_that_is_not(settings, monkeypatch, ar
     runs = [train(settings(*MEASURED, *more, out=str(len(more)), arch=arch)) for more in ([], ["--eval-kimg", "0"])]
     assert scorer.seen
     one, two = (latest(run) for run in runs)
-    for part in ("G", "D", "G_ema", "moments_G", "moments_D", "sums", "counts"):
+    for part in ("G", "D", "G_ema", "opt_G", "opt_D", "sums", "counts"):
         assert_same(one[part], two[part], part)
 
 

@@ -69,7 +69,16 @@ def test_other_pictures_of_the_same_kind_are_healthy(good):
 
 
 def test_figures_are_finite_numbers_under_the_names_of_metrics_jsonl(good):
-    names = ["score", "score_low", "score_high", "effective_samples", "duplicate_share", "dropped_share", "coverage", "copied_share"]
+    names = [
+        "score",
+        "score_low",
+        "score_high",
+        "effective_samples",
+        "duplicate_share",
+        "dropped_share",
+        "coverage",
+        "copied_share",
+    ]
     quality = ["rfd", "kid_rand", "kid_rand_low", "kid_rand_high"]
     assert good.figures.keys() == {*(f"diversity/{name}" for name in names), *(f"quality/{name}" for name in quality)}
     assert all(type(value) is float and np.isfinite(value) for value in good.figures.values())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from short import growth, latest, watch_losses, watch_pictures, watch_steps
 
-from pggan.config.schema import Config, at
+from pggan.config.schema import Config
 from pggan.data.packing import Pack
 from pggan.errors import UserError
 from pggan.models.networks import Generator, fade_reals

@@ -26,7 +26,7 @@ def test_stages_start_and_end_at_the_first_nimg_at_or_past_the_plan(settings):
         starts.append(entry["nimg"])
     for res, start, end in zip((4, 8, 16), starts[:-1], starts[1:], strict=True):
         kept = checkpoint.load(run / "checkpoints" / f"res-{res:04d}.pt")
-        assert (kept["res"], kept["nimg"], kept["stage_start"]) == (res, end, start)
+        assert (kept["res"], kept["nimg"], kept["stage"]["plan"]["start"]) == (res, end, start)
 
 
 def test_alpha_and_resolution_in_the_records_follow_the_schedule(settings):
@@ -203,7 +203,7 @@ def test_the_stage_clock_sums_its_time_over_restarts(settings, monkeypatch):
                 train(settings(*flags), clock)
     last = growth(run)[-1]
     assert (last["nimg"], last["numbers"]["seconds"]) == (104 + 8 * 20, 20.0)
-    assert latest(run)["stage_seconds"] == 20.0
+    assert latest(run)["stage"]["seconds"] == 20.0
 
 
 @pytest.mark.slow

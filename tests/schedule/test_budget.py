@@ -282,9 +282,9 @@ def test_a_grown_checkpoint_fades_by_a_speed_that_is_measured(settings, started,
     monkeypatch.setattr(loop, "images_per_s", lambda config, res, device: 16.0)
     flags = ["--resume", tmp_path / "grown.pt", "--start-res", 4, "--max-res", 8]
     run = train(budgeted(settings, *flags), Clock(monkeypatch, steady(0.25)))
-    fade = latest(run)["decided"]["fade"]
+    fade = latest(run)["stage"]["plan"]["fade"]
     assert fade == pytest.approx(budget.FADE_SHARE * 100 * 16, abs=1)
-    assert growth(run)[-1]["nimg"] - latest(run)["stage_start"] == pytest.approx(100 / 0.5 * 8, rel=0.05)
+    assert growth(run)[-1]["nimg"] - latest(run)["stage"]["plan"]["start"] == pytest.approx(100 / 0.5 * 8, rel=0.05)
 
 
 # ---- repeated by its growth.json
@@ -295,7 +295,7 @@ def assert_repeated(run: Path, again: Path) -> None:
     assert names == sorted(path.name for path in (again / "checkpoints").glob("*.pt") if path.name != "previous.pt")
     for name in names:
         one, two = (content(folder / "checkpoints" / name) for folder in (run, again))
-        for part in ("nimg", "res", "stage_start", "G", "D", "G_ema", "moments_G", "moments_D"):
+        for part in ("nimg", "res", "stage", "G", "D", "G_ema", "opt_G", "opt_D"):
             assert_same(one[part], two[part], f"{name}/{part}")
     assert records(run) == records(again)
     told, repeated = (
@@ -325,7 +325,7 @@ def test_a_budget_that_runs_out_in_mid_fade_is_repeated_to_the_same_image(settin
     with monkeypatch.context() as patch:
         jam = Clock(patch, lambda res, now: 0.5 if res < 16 else 9.0, trains=True)
         run = train(budgeted(settings), jam)
-    assert 0 < latest(run)["nimg"] - latest(run)["stage_start"] < latest(run)["decided"]["fade"]
+    assert 0 < latest(run)["nimg"] - latest(run)["stage"]["plan"]["start"] < latest(run)["stage"]["plan"]["fade"]
     assert_repeated(run, repeat(settings, run))
 
 
