@@ -224,6 +224,7 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
             _grow_to(network, values["res"])
             _place(network, device).load_state_dict(values[name])
         state.G_ema.requires_grad_(False)
+        state.stage = StageState(Stage(state.res))
         state.opt_G = adam(state.G, config.training, values["opt_G"])
         state.opt_D = adam(state.D, config.training, values["opt_D"], lazy_ratio(config.training))
         if values["scaler"]:  # empty unless the precision is fp16

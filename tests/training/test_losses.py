@@ -8,7 +8,7 @@ import reference
 import torch
 
 from pggan.config.presets import LOSS_TABLE
-from pggan.config.schema import PENALIZED, Config, LossName, TrainingConfig
+from pggan.config.schema import PENALIZED, LossName, TrainingConfig
 from pggan.training.losses import LOSSES, Shown, discriminator_loss, generator_loss, gradient_penalty, penalty_loss
 from pggan.training.phases import phases
 
