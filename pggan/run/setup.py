@@ -85,7 +85,7 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     plan = {**values["stage"]["plan"], "until": 0.0, "budget": 0.0}  # seconds of another run's budget
     values["stage"] = {"plan": plan}
     if not settings.training.ada:
-        values["augment"] = {}  # --ada does not begin with a fixed p
+        values.pop("augment", None)  # --ada does not begin with a fixed p
     return {**values, "precision": pick_precision(config.training.precision, device)}
 
 
