@@ -50,7 +50,7 @@ def table(found: dict) -> str:
 
 
 LEGEND = """`=` right, `x` wrong, `·` not judged, since either would be right. Ours: the verdict, D with its interval,
-then the shares of near-duplicates, of deserted reals and of copies. Others: their value over the lowest of 20 held-out
+then the shares of near-duplicates, of dropped reals and of copies. Others: their value over the lowest of 20 held-out
 sets of as many; below 1 they alarm."""
 
 
@@ -138,7 +138,7 @@ def wrong(rows: list[dict]) -> str:
 
 
 def every(rows: list[dict]) -> str:
-    titles = ["case", "n", "ours", "D", "twins", "deserted", "copies", *TITLES.values()]
+    titles = ["case", "n", "ours", "D", "twins", "dropped", "copies", *TITLES.values()]
     lines = ["| " + " | ".join(titles) + " |", "|---|---:|---|---|---:|---:|---:|" + "---|" * len(SIGNALS)]
     for row in rows:
         seen = row["evidence"]
@@ -150,7 +150,7 @@ def every(rows: list[dict]) -> str:
         case = row["case"] if row["case"].startswith(row["group"]) else case
         cells = [case, str(row["n"]), f"{mark(row['right'])} {row['verdict']}"]
         cells += [f"{seen['ratio']:.2f} ({row['d low']:.2f} to {seen['high']:.2f})"]
-        cells += [f"{seen[name]:.2f}" for name in ("duplicates", "deserted", "copied")]
+        cells += [f"{seen[name]:.2f}" for name in ("duplicates", "dropped", "copied")]
         for signal in SIGNALS:
             cells.append(f"{mark(row['others right'][signal])} {over_lowest(row, signal):.2f}")
         lines.append("| " + " | ".join(cells) + " |")

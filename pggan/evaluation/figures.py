@@ -5,6 +5,7 @@ The records (metrics.jsonl), wandb's panels, the report and the help text are ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Literal
@@ -48,12 +49,13 @@ class Figure:
         """Its name in metrics.jsonl when measured for G itself: `group/raw_name`."""
         return self.key.replace("/", "/raw_")
 
-    def record(self, scores: Scores, key: str | None = None) -> dict[str, float]:
-        """Its entries in metrics.jsonl, under its own key or another, rounded to six digits."""
-        found, key = self.of(scores), key or self.key
-        values = found if self.band else (found,)
-        ends = ("", "_low", "_high")[: len(values)]
-        return {key + end: float(f"{v:.6g}") for end, v in zip(ends, values, strict=True) if v is not None}
+    def record(self, scores: Scores, raw: bool = False) -> dict[str, float]:
+        """Its entries in metrics.jsonl, rounded to six digits; {} where it was not measured. raw: under `raw_key`."""
+        values = self.of(scores)
+        values = (values,) if not self.band else values
+        keys = [(self.raw_key if raw else self.key) + end for end in ("", "_low", "_high")[: len(values)]]
+        known = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        return {key: float(f"{value:.6g}") for key, value in known.items() if math.isfinite(value)}
 
 
 FIGURES = (
@@ -90,7 +92,7 @@ FIGURES = (
         "share",
         "lower",
         low=0,
-        of=lambda scores: scores.evidence.deserted,
+        of=lambda scores: scores.evidence.dropped,
     ),
     Figure(
         "diversity/coverage",
@@ -137,3 +139,9 @@ FIGURES = (
         of=lambda scores: VERDICTS.index(scores.verdict),
     ),
 )
+
+
+def records(scores: Scores, raw: bool = False) -> dict[str, float]:
+    """The entries in metrics.jsonl of all figures. raw: of those measured for G itself, under their raw keys."""
+    chosen = [figure for figure in FIGURES if figure.raw or not raw]
+    return {key: value for figure in chosen for key, value in figure.record(scores, raw).items()}

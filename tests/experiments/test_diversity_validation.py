@@ -72,13 +72,13 @@ def test_three_of_four_shapes_dropped_are_seen():
 
 
 @pytest.mark.parametrize("name", ["square", "triangle"])
-def test_what_is_deserted_is_the_shape_that_was_dropped(name):
+def test_what_is_called_dropped_is_the_shape_that_was_dropped(name):
     parts, reference = bench("shapes")
     dropped = parts.kind_names.index(name)
     found = scored("shapes", only(set(range(len(parts.kind_names))) - {dropped}))
-    deserted, fitted = max(found.desertion.values(), key=np.sum), reference.order[reference.count :]
+    shares, fitted = max(found.dropped.values(), key=np.sum), reference.order[reference.count :]
     assert found.verdict in PARTIAL
-    assert deserted[parts.real_kinds[fitted] == dropped].sum() > 0.8 * deserted.sum()
+    assert shares[parts.real_kinds[fitted] == dropped].sum() > 0.8 * shares.sum()
 
 
 @pytest.mark.parametrize(("how", "amount"), [("gaussian", 1.5), ("coarse", 4)])
