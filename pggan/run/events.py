@@ -136,10 +136,13 @@ class Events:
         """Measures quality and diversity; best-RES.pt if they are the best so far. Raises NonFiniteError."""
         if self.evaluations.reference:
             check_finite(state)
-        if self.evaluations.evaluate(state):
-            self.log(state, {**state.history[-1]["figures"], "speed/eval_share": self.evaluations.share})
-            if self.evaluations.is_best(state):
-                self.save(state, "best")
+        found = self.evaluations.evaluate(state)
+        if found is None:
+            return
+        self.log(state, {**found.figures, "speed/eval_share": self.evaluations.share})
+        if state.alpha == 1 and found.healthy and found.quality < state.best.get(state.res, math.inf):
+            state.best[state.res] = found.quality
+            self.save(state, "best")
 
     def sample(self, state: TrainState) -> None:
         """A grid of samples; the report now and then."""

@@ -15,7 +15,6 @@ import train as command
 from pggan.config import cli
 from pggan.errors import Diverged, Interrupted
 from pggan.randomness import Stream
-from pggan.run import loop
 from pggan.run.loop import train
 from pggan.run.rollback import MOST_ROLLBACKS
 from pggan.training import checkpoint
