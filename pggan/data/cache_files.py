@@ -18,7 +18,7 @@ from pggan.errors import UserError
 STALE_SECONDS = 600  # a packing writes all the time: what is older was left by one that was killed
 
 
-class Unfinished:
+class PartialFile:
     """One resolution while it is being written: uint8 rows [height, width, 3] from byte `offset` of file `beside`."""
 
     def __init__(self, folder: Path, res: int, width: int, height: int):
@@ -49,8 +49,8 @@ class Unfinished:
     def finish(self, enlarged: int) -> None:
         """Gives the file its name, now that it is whole. enlarged: how many pictures were."""
         system.flush_to_disk(self.beside)
-        write_json(level_file(self.folder, self.res, "json"), {"enlarged": enlarged})
-        self.beside.replace(level_file(self.folder, self.res))
+        write_json(resolution_file(self.folder, self.res, "json"), {"enlarged": enlarged})
+        self.beside.replace(resolution_file(self.folder, self.res))
 
 
 def make_folder(folder: Path) -> None:
@@ -88,17 +88,17 @@ def _too_small(folder: Path, needed: int, free: int) -> str:
     return f"packed pictures need {needed:,} bytes and {folder} has {free:,} free: make room or choose another --cache"
 
 
-def level_file(folder: Path, res: int, ending: str = "npy") -> Path:
+def resolution_file(folder: Path, res: int, ending: str = "npy") -> Path:
     return folder / f"{res:04d}.{ending}"
 
 
 def is_whole(folder: Path, res: int, shape: tuple[int, ...]) -> bool:
     """Whether the level is there, of the shape [N, H, W, 3], with its count of enlarged pictures."""
     try:
-        array = np.load(level_file(folder, res), mmap_mode="r")
+        array = np.load(resolution_file(folder, res), mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return False
-    return array.shape == shape and read_json(level_file(folder, res, "json")) is not None
+    return array.shape == shape and read_json(resolution_file(folder, res, "json")) is not None
 
 
 def read_json(path: Path) -> dict | None:

@@ -21,11 +21,11 @@ from pggan.data.sources import Source, cache_folder
 from pggan.errors import UserError
 
 VERSION = 1  # raise it when any packed pixel changes
-MOST_UNREADABLE = 0.1  # of the picture files; with more there is something wrong with the folder
+MAX_UNREADABLE = 0.1  # of the picture files; with more there is something wrong with the folder
 
 
 @dataclass(frozen=True)
-class Pack:
+class ImageCache:
     """The packed pictures of a source.
 
     names, labels (or None): of the N pictures that can be read, in the source's order. unreadable: (name, reason) of
@@ -48,13 +48,13 @@ class Pack:
     def __len__(self) -> int:
         return len(self.names)
 
-    def level(self, res: int) -> np.ndarray:
+    def images(self, res: int) -> np.ndarray:
         """uint8 [N, H, W, 3], mapped into memory read-only: a writable map would have to fit into the memory and swap.
 
         Raises UserError when the cache was emptied since, or the file cannot be mapped.
         """
         try:
-            return np.load(cache_files.level_file(self.folder, res), mmap_mode="r")
+            return np.load(cache_files.resolution_file(self.folder, res), mmap_mode="r")
         except FileNotFoundError as error:
             raise UserError(f"packed pictures are gone ({plain(error)}): start again to pack them") from None
         except OSError as error:
@@ -84,12 +84,12 @@ def pack(
     sizes: list[tuple[int, int, int]],
     fit: str = "crop",
     crop_margin: float = 1.0,
-    processes: int | None = None,
+    num_workers: int | None = None,
     progress: bool = True,
-) -> Pack:
+) -> ImageCache:
     """The pictures of `source` at each (resolution, width, height) of `sizes`, all of one aspect; cached.
 
-    fit: see `reading.fit`. crop_margin: 1, or 1.25 to leave room for random crops. processes: by default one a
+    fit: see `reading.fit`. crop_margin: 1, or 1.25 to leave room for random crops. num_workers: by default one a
     core; few pictures are read in this one.
     Raises UserError when over a tenth of the pictures cannot be read, one is a decompression bomb, no folder can be
     written or its disk is too small.
@@ -105,14 +105,14 @@ def pack(
     cache_files.sweep(folder)
     if missing:
         started = time.monotonic()
-        index = _pack_levels(source, folder, missing, fit, index, processes, progress)
+        index = _pack_resolutions(source, folder, missing, fit, index, num_workers, progress)
         _tell(progress, len(index["names"]), missing, time.monotonic() - started)
     counts = {
-        res: cache_files.read_json(cache_files.level_file(folder, res, "json"))["enlarged"] for res, _, _ in sizes
+        res: cache_files.read_json(cache_files.resolution_file(folder, res, "json"))["enlarged"] for res, _, _ in sizes
     }
     unreadable = [(name, reason) for name, reason in index["unreadable"]]
     index = {**index, "unreadable": unreadable, "ignored": source.ignored, "ignored_names": source.ignored_names}
-    return Pack(folder=folder, fingerprint=source.fingerprint, enlarged=counts, crop_margin=crop_margin, **index)
+    return ImageCache(folder=folder, fingerprint=source.fingerprint, enlarged=counts, crop_margin=crop_margin, **index)
 
 
 def packed_size(width: int, height: int, crop_margin: float) -> tuple[int, int]:
@@ -120,26 +120,26 @@ def packed_size(width: int, height: int, crop_margin: float) -> tuple[int, int]:
     return round(width * crop_margin), round(height * crop_margin)
 
 
-def _pack_levels(
+def _pack_resolutions(
     source: Source,
     folder: Path,
     sizes: list[tuple[int, int, int]],
     fit: str,
     index: dict | None,
-    processes: int | None,
+    num_workers: int | None,
     progress: bool,
 ) -> dict:
     """Writes the levels `sizes`, packed sizes, and the index if it is None; returns the index."""
     kept = set(source.names if index is None else index["names"])
     numbers = [number for number, name in enumerate(source.names) if name in kept]
-    unfinished = [cache_files.Unfinished(folder, *size) for size in sizes]
+    unfinished = [cache_files.PartialFile(folder, *size) for size in sizes]
     cache_files.make_folder(folder)
     with cache_files.disk_errors(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
         try:
             for level in unfinished:
                 level.begin(len(numbers))
             targets = [workers.Target(level.beside, level.offset, level.width, level.height) for level in unfinished]
-            readings = workers.run(workers.Job(source, fit, targets), list(enumerate(numbers)), processes, progress)
+            readings = workers.run(workers.Job(source, fit, targets), list(enumerate(numbers)), num_workers, progress)
             bad = {numbers[row]: reason for row, reason, _ in readings if reason is not None}
             index = _index(source, bad) if index is None else _unchanged(source, index, bad)
             _finish(folder, unfinished, index, readings)
@@ -150,7 +150,7 @@ def _pack_levels(
 
 
 def _finish(
-    folder: Path, unfinished: list[cache_files.Unfinished], index: dict, readings: list[workers.Reading]
+    folder: Path, unfinished: list[cache_files.PartialFile], index: dict, readings: list[workers.ReadResult]
 ) -> None:
     """Names the files, the index first: a level without it is never used."""
     good = [row for row, reason, _ in readings if reason is None]
@@ -164,7 +164,7 @@ def _finish(
 def _index(source: Source, bad: dict[int, str]) -> dict:
     """What index.json holds. bad: number of the picture -> reason. Raises UserError when they are too many."""
     unreadable = [(source.names[number], reason) for number, reason in bad.items()]
-    if len(bad) > MOST_UNREADABLE * len(source):
+    if len(bad) > MAX_UNREADABLE * len(source):
         raise UserError(f"{len(bad):,} of {len(source):,} pictures cannot be read: {_named(unreadable)}")
     good = [number for number in range(len(source)) if number not in bad]
     return {

@@ -39,7 +39,7 @@ def plain(name: object) -> str:
 
 
 @contextmanager
-def guarded(name: str):
+def decode_errors(name: str):
     """Within it everything a damaged file can raise becomes `Unreadable`, and a bomb a UserError that names it.
 
     Pillow's decoders raise nearly any exception on damaged files (OSError, SyntaxError, struct.error, IndexError ...),
@@ -52,14 +52,14 @@ def guarded(name: str):
         except (UserError, Unreadable):
             raise
         except Image.DecompressionBombError:
-            raise bomb(name) from None
+            raise bomb_error(name) from None
         except UnidentifiedImageError:
             raise Unreadable("not a picture, or of a kind that Pillow cannot read") from None
         except Exception as error:
             raise Unreadable(plain(error) or type(error).__name__) from error
 
 
-def bomb(name: str) -> UserError:
+def bomb_error(name: str) -> UserError:
     return UserError(f"{plain(name)} would unpack to over {MAX_PIXELS // 10**6} million pixels: remove or shrink it")
 
 
@@ -69,7 +69,7 @@ def decode(file, name: str = "picture", shrink: int = 1) -> Image.Image:
     shrink: 1, 2, 4 or 8: a JPEG is decoded at that fraction of its size, which costs far less; others ignore it.
     Raises Unreadable with the reason, and UserError naming a decompression bomb.
     """
-    with guarded(name), _open(file, name) as image:
+    with decode_errors(name), _open(file, name) as image:
         image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()  # raises when the file is cut short
         turn = UPRIGHT.get(_orientation(image))
@@ -82,7 +82,7 @@ def pyramid(data: bytes, name: str, sizes: list[tuple[int, int]], how: str) -> l
     Every level comes from the decoded picture itself, never from another level: it is the same whichever others are
     asked for. Raises as `decode` does.
     """
-    with guarded(name), _open(io.BytesIO(data), name) as header:
+    with decode_errors(name), _open(io.BytesIO(data), name) as header:
         shrinks = [_shrink(header, width, height) for width, height in sizes]
     decoded = {shrink: decode(io.BytesIO(data), name, shrink) for shrink in set(shrinks)}
     return [
@@ -97,7 +97,7 @@ def fit(image: Image.Image, width: int, height: int, how: str = "crop") -> np.nd
     how: `crop` cuts the sides or the top and bottom evenly, `pad` adds white bars, `stretch` squashes.
     """
     if how == "crop":
-        image = image.crop(centred_box(image.size, width, height))
+        image = image.crop(center_box(image.size, width, height))
     inner = _inside(image.size, width, height) if how == "pad" else (width, height)
     image = image.resize(inner, Image.Resampling.LANCZOS)
     if how == "pad":
@@ -107,7 +107,7 @@ def fit(image: Image.Image, width: int, height: int, how: str = "crop") -> np.nd
     return np.asarray(image)
 
 
-def centred_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+def center_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the largest centered part of `size` with the aspect width : height."""
     scale = min(size[0] / width, size[1] / height)
     across = min(size[0], max(1, round(scale * width)))
@@ -127,7 +127,7 @@ def _open(file, name: str) -> Image.Image:
     image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise bomb(name)
+        raise bomb_error(name)
     return image
 
 

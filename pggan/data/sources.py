@@ -22,8 +22,8 @@ from pggan.data.fingerprints import digest, digests
 from pggan.data.reading import plain
 from pggan.errors import UserError
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
-PICTURE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+IMAGE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
 NEVER_LISTED = frozenset(["__macosx", "thumbs.db", "desktop.ini"])
 CACHE_NAME = ".pggan-cache"
 DRAWING_VERSION = 1  # raise it when builtin.draw changes any picture
@@ -55,10 +55,10 @@ class Source(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change when a picture, its name or its label changes, and only then."""
-        return digest([*self.contents(), json.dumps([self.labels, self.label_names])])
+        return digest([*self.fingerprint_lines(), json.dumps([self.labels, self.label_names])])
 
     @abstractmethod
-    def contents(self) -> list[str]:
+    def fingerprint_lines(self) -> list[str]:
         """A line for each picture that says what it is."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Files(Source):
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
         """Picture `index` at each (width, height); see `reading.pyramid`."""
-        with reading.guarded(self.names[index]):
+        with reading.decode_errors(self.names[index]):
             data = self.read(index)
             if not data:
                 raise reading.Unreadable("empty file")
@@ -135,9 +135,9 @@ class Folder(Files):
     def read(self, index: int) -> bytes:
         return (self.root / self.names[index]).read_bytes()
 
-    def contents(self) -> list[str]:
+    def fingerprint_lines(self) -> list[str]:
         try:
-            memory = cache_folder(self.caches) / f"contents-{digest([str(self.root)])[:16]}.json"
+            memory = cache_folder(self.caches) / f"fingerprints-{digest([str(self.root)])[:16]}.json"
         except UserError:
             memory = None  # nowhere to write it
         contents = digests(self.root, self.names, memory)
@@ -146,9 +146,9 @@ class Folder(Files):
 
 def _open_folder(spec: str, root: Path, cache: Path | None) -> Folder:
     files = sorted(_walk(root))
-    names = [name for name in files if is_picture(name)]
+    names = [name for name in files if is_image(name)]
     if not names:
-        raise _no_pictures(spec, len(files))
+        raise _no_images(spec, len(files))
     described = _beside(root / "dataset.json") if (root / "dataset.json").is_file() else None
     labels = classes.labels(spec, names, described)
     return Folder(spec, names, *labels, *_ignored(files, described), _caches(cache, root), root)
@@ -199,7 +199,7 @@ class Zip(Files):
     def read(self, index: int) -> bytes:
         return _unpacked(self.archive, self.names[index])
 
-    def contents(self) -> list[str]:
+    def fingerprint_lines(self) -> list[str]:
         members = map(self.archive.getinfo, self.names)
         return [f"{member.filename} {member.CRC} {member.file_size}" for member in members]
 
@@ -215,9 +215,9 @@ def _open_zip(spec: str, path: Path, cache: Path | None) -> Zip:
                 raise UserError(f"{plain(spec)} holds the path {plain(name)}, which leads out of the zip: not trusted")
         described = _description(spec, archive) if "dataset.json" in members else None
     files = sorted({name for name in members if all(map(_is_listed, name.split("/")))})
-    names = [name for name in files if is_picture(name)]
+    names = [name for name in files if is_image(name)]
     if not names:
-        raise _no_pictures(spec, len(files))
+        raise _no_images(spec, len(files))
     labels = classes.labels(spec, names, described)
     return Zip(spec, names, *labels, *_ignored(files, described), _caches(cache, path.parent), path)
 
@@ -225,7 +225,9 @@ def _open_zip(spec: str, path: Path, cache: Path | None) -> Zip:
 def _description(spec: str, archive: zipfile.ZipFile) -> bytes:
     """The text of dataset.json. Raises UserError when it is damaged, encrypted or too large."""
     try:
-        with reading.guarded("dataset.json"):  # a damaged member raises as many kinds of error as a damaged picture
+        with reading.decode_errors(
+            "dataset.json"
+        ):
             return _unpacked(archive, "dataset.json")
     except reading.Unreadable as error:
         raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): mend or remove it") from None
@@ -253,7 +255,7 @@ def _climbs(name: str) -> bool:
 class Builtin(Source):
     seed: int
 
-    def contents(self) -> list[str]:
+    def fingerprint_lines(self) -> list[str]:
         return [f"builtin {self.seed} {len(self)} {DRAWING_VERSION}"]
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
@@ -277,8 +279,8 @@ def _open_builtin(spec: str, count: int, cache: Path | None) -> Builtin:
 # ---- names
 
 
-def is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_ENDINGS)
+def is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def _is_listed(name: str) -> bool:
@@ -287,10 +289,10 @@ def _is_listed(name: str) -> bool:
 
 def _ignored(files: list[str], described: bytes | None) -> tuple[int, tuple[str, ...]]:
     """How many of `files` are neither pictures nor the dataset.json that was read, and the first few of them."""
-    others = [name for name in files if not is_picture(name) and (described is None or name != "dataset.json")]
+    others = [name for name in files if not is_image(name) and (described is None or name != "dataset.json")]
     return len(others), tuple(others[:FEW_NAMES])
 
 
-def _no_pictures(spec: str, others: int) -> UserError:
+def _no_images(spec: str, others: int) -> UserError:
     endings = "jpg, png, webp, bmp, gif, tif and the like"
     return UserError(f"{plain(spec)} holds no pictures ({endings}), only {others} other files")

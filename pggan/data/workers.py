@@ -29,7 +29,8 @@ CHUNK = 8  # pictures handed to a process at a time
 FEW = 64  # pictures that are read sooner than a process starts
 LINE_SECONDS = 20  # between two lines of progress where there is no terminal
 
-Reading = tuple[int, str | None, list[bool]]  # (row, why the picture cannot be read or None, was it enlarged a level)
+# (row, the reason why the image cannot be read or None, for each resolution: was it enlarged)
+ReadResult = tuple[int, str | None, list[bool]]
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,24 @@ class Job:
     targets: list[Target]
 
 
-def run(job: Job, rows: list[tuple[int, int]], workers: int | None, progress: bool) -> list[Reading]:
+def run(job: Job, rows: list[tuple[int, int]], workers: int | None, progress: bool) -> list[ReadResult]:
     """Does the job for each (row, number of the picture), in any order; returns the readings by row.
 
     Raises UserError for a decompression bomb or a process that died, OSError when a file cannot be written.
     """
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    workers = min(workers or system.usable_cores(), system.MOST_PROCESSES, len(chunks))
+    workers = min(workers or system.usable_cores(), system.MAX_PROCESSES, len(chunks))
     few = len(rows) < FEW or workers == 1
     done = (_do(job, chunk) for chunk in chunks) if few else _in_processes(job, chunks, workers)
     with closing(done):  # an interrupt ends the processes now, not when the traceback is forgotten
         return sorted(reading for readings in _shown(done, len(rows), progress) for reading in readings)
 
 
-def _do(job: Job, chunk: list[tuple[int, int]]) -> list[Reading]:
+def _do(job: Job, chunk: list[tuple[int, int]]) -> list[ReadResult]:
     """Reads the pictures of a chunk, whose rows follow each other, and writes them; an unreadable one is black."""
     sizes = [(target.width, target.height) for target in job.targets]
     blocks = [np.zeros((len(chunk), target.height, target.width, 3), np.uint8) for target in job.targets]
-    readings: list[Reading] = []
+    readings: list[ReadResult] = []
     for place, (row, number) in enumerate(chunk):
         try:
             fitted = job.source.pyramid(number, sizes, job.fit)
@@ -85,7 +86,7 @@ def _do(job: Job, chunk: list[tuple[int, int]]) -> list[Reading]:
     return readings
 
 
-def _in_processes(job: Job, chunks: list, workers: int) -> Iterator[list[Reading]]:
+def _in_processes(job: Job, chunks: list, workers: int) -> Iterator[list[ReadResult]]:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(job,))
     try:
@@ -111,7 +112,7 @@ def _start(job: Job) -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _do_mine(chunk: list[tuple[int, int]]) -> list[Reading]:
+def _do_mine(chunk: list[tuple[int, int]]) -> list[ReadResult]:
     return _do(_job, chunk)
 
 
@@ -125,7 +126,7 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _shown(done: Iterator[list[Reading]], total: int, progress: bool) -> Iterator[list[Reading]]:
+def _shown(done: Iterator[list[ReadResult]], total: int, progress: bool) -> Iterator[list[ReadResult]]:
     """Passes chunks on, with a bar on a terminal, or else a line now and then."""
     terminal = sys.stderr.isatty()
     count, spoken = 0, time.monotonic()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pggan.config.schema import Config
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import out_of_memory
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics import spaces
@@ -70,7 +70,7 @@ def wanted(config: Config, res: int) -> bool:
     return res >= LEAST_RES and config.run.eval_kimg.at(res) > 0
 
 
-def reference(config: Config, pack: Pack, res: int, say: Callable[[str], None]) -> Reference:
+def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], None]) -> Reference:
     """What the samples at `res` are compared with, remembered from one run to the next.
 
     say: tells the user what takes a while, the first time. Raises UserError when there are too few pictures.
@@ -96,12 +96,12 @@ def reference(config: Config, pack: Pack, res: int, say: Callable[[str], None]) 
     return Reference.from_arrays(remembered(key, make, statistics_folder(config.data.cache)))
 
 
-def reals(pack: Pack, res: int, size: tuple[int, int]) -> np.ndarray:
+def reals(pack: ImageCache, res: int, size: tuple[int, int]) -> np.ndarray:
     """uint8 [N, H, W, 3]: the pictures, or 5,000 of them, always the same; cut from the center of a packed margin.
 
     size: (width, height) in pixels.
     """
-    pixels, (width, height) = pack.level(res), size
+    pixels, (width, height) = pack.images(res), size
     top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
     order = np.random.default_rng(0).permutation(len(pixels))
     chosen = np.sort(order[:MOST_REALS])

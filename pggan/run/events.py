@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 
 from pggan.config.schema import seconds, to_dict
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import Interrupted, UserError
 from pggan.evaluation import evaluator
 from pggan.metrics.reference import Reference
@@ -171,7 +171,7 @@ class Run:
         """Begins the next record's measurements here: after a record, and after a rollback."""
         self.recorded, self.recorded_nimg, self.spent = self.clock(), state.nimg, {"step": 0.0, "data": 0.0}
 
-    def measure_reals(self, pack: Pack, state: TrainState) -> None:
+    def measure_reals(self, pack: ImageCache, state: TrainState) -> None:
         """What the samples of the stage that begins are going to be compared with."""
         if self.reference_res == state.res:  # after a rollback
             return

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pggan.config.schema import Config
 from pggan.config.validation import validate
-from pggan.data.batches import Pictures
-from pggan.data.packing import Pack
+from pggan.data.batches import BatchLoader
+from pggan.data.packing import ImageCache
 from pggan.errors import Diverged, Interrupted, UserError, out_of_memory
 from pggan.run.dry_run import images_per_s
 from pggan.run.events import NonFiniteError, Run, Signals
@@ -67,7 +67,9 @@ def stopwatch() -> Callable[[], float]:
     return lambda: time.monotonic() - start
 
 
-def go_on(folder: RunDir, state: TrainState, pictures: Pack, clock: Callable[[], float], came: float = 0.0) -> None:
+def go_on(
+    folder: RunDir, state: TrainState, pictures: ImageCache, clock: Callable[[], float], came: float = 0.0
+) -> None:
     """All that is left of a run, from `state` on; the folder's records are cut to it. Raises as `train` does.
 
     came: seconds until train() was called.
@@ -88,7 +90,7 @@ def go_on(folder: RunDir, state: TrainState, pictures: Pack, clock: Callable[[],
             run.close()
 
 
-def run_stages(run: Run, state: TrainState, pack: Pack, signals: Signals, ahead: Preparation) -> None:
+def run_stages(run: Run, state: TrainState, pack: ImageCache, signals: Signals, ahead: Preparation) -> None:
     """All stages that are left, from wherever `state` is."""
     settle(run, state)
     run.save(state)  # something to roll back to, and a disk that cannot be written is found out now
@@ -156,9 +158,9 @@ def end_or_grow(run: Run, state: TrainState, decision: Decision) -> bool:
     return state.growth[-1]["action"] == "stop"
 
 
-def pictures_at(pack: Pack, state: TrainState) -> Pictures:
+def pictures_at(pack: ImageCache, state: TrainState) -> BatchLoader:
     settings = state.config.data
-    return Pictures(
+    return BatchLoader(
         pack,
         state.res,
         state.config.network.size(state.res),

@@ -10,7 +10,7 @@ import torch
 
 from pggan.config.schema import Config, from_dict, seconds
 from pggan.config.validation import differences
-from pggan.data.packing import Pack, pack
+from pggan.data.packing import ImageCache, pack
 from pggan.data.sources import Source, open_source
 from pggan.errors import UserError
 from pggan.run.run_dir import RunDir
@@ -162,7 +162,7 @@ def open_images(config: Config, state: TrainState, folder: RunDir) -> Source:
     return source
 
 
-def load_images(config: Config, state: TrainState, folder: RunDir) -> Pack:
+def load_images(config: Config, state: TrainState, folder: RunDir) -> ImageCache:
     """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
     source = open_images(config, state, folder)
     stages = [res for res in config.network.stages() if res >= state.res]
@@ -179,7 +179,7 @@ def load_images(config: Config, state: TrainState, folder: RunDir) -> Pack:
     return packed
 
 
-def write_down(config: Config, state: TrainState, packed: Pack, folder: RunDir) -> None:
+def write_down(config: Config, state: TrainState, packed: ImageCache, folder: RunDir) -> None:
     """config.json, and in the state which pictures it is trained on."""
     state.data = packed.fingerprint
     facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}

@@ -241,8 +241,8 @@ def test_crop_is_pillows_lanczos_on_the_centred_square(size):
 
 
 def test_crop_keeps_the_aspect_asked_for():
-    assert reading.centred_box((100, 100), 4, 5) == (10, 0, 90, 100)
-    assert reading.centred_box((200, 100), 4, 5) == (60, 0, 140, 100)
+    assert reading.center_box((100, 100), 4, 5) == (10, 0, 90, 100)
+    assert reading.center_box((200, 100), 4, 5) == (60, 0, 140, 100)
     assert reading.fit(noise(200, 100), 64, 80).shape == (80, 64, 3)
 
 
