@@ -7,7 +7,7 @@ import numpy as np
 from sides import Case, open_side
 from worker import finish
 
-from pggan.data.batches import Pictures
+from pggan.data.batches import BatchLoader
 
 PICTURES = 1400
 
@@ -20,9 +20,9 @@ def waiting(case: Case, rounds: int, seconds: float) -> dict:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (PICTURES, case.res, case.res, 3), dtype=np.uint8)
     side = open_side(case)
-    pack = type("Random", (), {"level": lambda self, res: pixels})()
+    pack = type("Random", (), {"images": lambda self, res: pixels})()
     size = (case.res, case.res)
-    pictures = Pictures(pack, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
+    pictures = BatchLoader(pack, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
 
     def run(steps: int, fetched: bool) -> tuple[float, float]:
         """(seconds in all, seconds of fetching)"""

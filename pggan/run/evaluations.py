@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import UserError
 from pggan.evaluation import evaluator
 from pggan.evaluation.evaluator import Evaluation
@@ -22,7 +22,7 @@ class Evaluations:
         self.reference: Reference | None = None
         self.res = 0
 
-    def begin_stage(self, images: Pack, state: TrainState) -> None:
+    def begin_stage(self, images: ImageCache, state: TrainState) -> None:
         """Measures the images of the stage that begins; after a rollback within it they are known."""
         if self.res == state.res:
             return

@@ -4,7 +4,7 @@ import math
 from contextlib import suppress
 
 from pggan.config.schema import to_dict
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import Interrupted, NonFiniteError
 from pggan.run.evaluations import Evaluations
 from pggan.run.planning import stage_start
@@ -49,7 +49,7 @@ class Events:
 
     # ---- asked by the loop
 
-    def begin_stage(self, images: Pack, state: TrainState) -> None:
+    def begin_stage(self, images: ImageCache, state: TrainState) -> None:
         self.evaluations.begin_stage(images, state)
         if state.graphs.compiler:
             self.say(f"the steps of {state.res} px are compiled: this may take minutes, less where it was done before")

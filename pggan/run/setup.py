@@ -10,8 +10,8 @@ import torch
 
 from pggan.config.schema import Config, from_dict
 from pggan.config.validation import differences
-from pggan.data.batches import Pictures
-from pggan.data.packing import Pack, pack
+from pggan.data.batches import BatchLoader
+from pggan.data.packing import ImageCache, pack
 from pggan.data.sources import Source, open_source
 from pggan.errors import UserError
 from pggan.run.devices import pick_device, pick_precision
@@ -161,7 +161,7 @@ def open_images(config: Config, state: TrainState, folder: RunDir) -> Source:
     return source
 
 
-def load_images(config: Config, state: TrainState, folder: RunDir) -> Pack:
+def load_images(config: Config, state: TrainState, folder: RunDir) -> ImageCache:
     """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
     source = open_images(config, state, folder)
     stages = [res for res in config.network.stages() if res >= state.res]
@@ -178,17 +178,17 @@ def load_images(config: Config, state: TrainState, folder: RunDir) -> Pack:
     return packed
 
 
-def write_config(config: Config, state: TrainState, packed: Pack, folder: RunDir) -> None:
+def write_config(config: Config, state: TrainState, packed: ImageCache, folder: RunDir) -> None:
     """config.json, and in the state which pictures it is trained on."""
     state.data = packed.fingerprint
     facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
     folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
 
 
-def batches_at(packed: Pack, state: TrainState) -> Pictures:
+def batches_at(packed: ImageCache, state: TrainState) -> BatchLoader:
     """The batches of the stage under way, each found by its position."""
     settings, res = state.config.data, state.res
-    return Pictures(
+    return BatchLoader(
         packed,
         res,
         state.config.network.size(res),

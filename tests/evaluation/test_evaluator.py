@@ -19,7 +19,7 @@ from runs import TINY, assert_same, assert_same_run, content, finish, records, s
 from short import growth, interrupt_at, latest, make_settings, watch_losses, watch_steps
 
 from pggan.config.presets import NAMES, preset
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import Diverged, Interrupted, UserError
 from pggan.evaluation import evaluator, figures
 from pggan.evaluation.figures import FIGURES, Figure
@@ -309,7 +309,7 @@ def test_a_weight_that_is_no_number_is_rolled_back_and_never_measured(settings, 
 
 
 def packed(pixels: np.ndarray) -> SimpleNamespace:
-    return SimpleNamespace(level=lambda res: pixels)
+    return SimpleNamespace(images=lambda res: pixels)
 
 
 def test_pictures_are_cut_from_the_center_of_a_packed_margin():
@@ -334,7 +334,7 @@ def test_what_is_remembered_of_the_pictures_depends_on_all_that_makes_them(setti
     monkeypatch.setattr(evaluator, "remembered", lambda key, *_: keys.append(json.dumps(key)) or {})
     monkeypatch.setattr(Reference, "from_arrays", lambda arrays: arrays)
     facts = {"names": [], "labels": None, "label_names": [], "unreadable": [], "ignored": 0, "ignored_names": ()}
-    pack = Pack(folder=Path(), fingerprint="one", enlarged={}, crop_margin=1.0, **facts)
+    pack = ImageCache(folder=Path(), fingerprint="one", enlarged={}, crop_margin=1.0, **facts)
     config = settings(*MEASURED)
     evaluator.reference(config, pack, 16, print)
     evaluator.reference(config, pack, 32, print)

@@ -9,7 +9,7 @@ import torch
 from short import growth, latest, watch_losses, watch_pictures, watch_steps
 
 from pggan.config.schema import Config
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import UserError
 from pggan.models.networks import Generator, fade_reals
 from pggan.run import loop, setup
@@ -128,7 +128,7 @@ def test_all_stages_left_are_packed_at_once_before_the_first_step(settings, monk
     monkeypatch.setattr(loop, "run_stages", lambda events, state, images: levels.append(images))
     train(settings("--max-res", 16))
     (packed,) = levels
-    assert isinstance(packed, Pack) and [packed.level(res).shape[1] for res in (4, 8, 16)] == [4, 8, 16]
+    assert isinstance(packed, ImageCache) and [packed.images(res).shape[1] for res in (4, 8, 16)] == [4, 8, 16]
     assert len(packed) == 40
 
 
