@@ -50,7 +50,7 @@ def table(found: dict) -> str:
 
 
 LEGEND = """`=` right, `x` wrong, `·` not judged, because both would be right. Ours: the verdict, the diversity score
-(interval), then the shares of near-duplicates, of dropped reals and of copies. Others: their value over the lowest of 20
+(interval), then the shares of near-duplicates, dropped reals and copies. Others: their value over the lowest of 20
 held-out sets of the same size; below 1 they alarm."""
 
 
