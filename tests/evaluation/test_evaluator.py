@@ -18,7 +18,8 @@ import torch
 from runs import TINY, assert_same, assert_same_run, content, finish, records, start
 from short import growth, interrupt_at, latest, make_settings, watch_losses, watch_steps
 
-from pggan.config.presets import NAMES, preset
+from pggan.config.presets import preset
+from pggan.config.tables import PRESETS
 from pggan.data.packing import ImageCache
 from pggan.errors import Diverged, Interrupted, UserError
 from pggan.evaluation import evaluator, figures
@@ -223,7 +224,7 @@ def test_no_number_that_is_none_is_written(settings, monkeypatch):
     assert best(run) == {}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_says_how_often_it_measures(name):
     run = preset(name).run
     assert run.eval_samples >= 100 and all(run.eval_kimg.at(res) >= 0 for res in (16, 32, 256))

@@ -8,8 +8,8 @@ import pytest
 import reference
 import torch
 
-from pggan.config.presets import LOSS_TABLE
-from pggan.config.schema import PENALIZED, Config, LossName, TrainingConfig
+from pggan.config.schema import Config, LossName, TrainingConfig
+from pggan.config.tables import LOSS_TABLE, PENALIZED
 from pggan.training.losses import (
     LOSSES,
     discriminator_loss,

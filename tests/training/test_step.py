@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from runs import assert_same, assert_same_run, records
 from short import growth, interrupt_at, latest, make_settings, watch_steps
 
+from pggan.config.per_resolution import PerResolution
 from pggan.config.schema import Config
 from pggan.errors import Diverged, Interrupted, UserError
 from pggan.models.layers import minibatch_stddev
@@ -323,7 +324,7 @@ def test_every_kth_step_of_a_stage_has_a_penalty_k_times_as_heavy_in_a_step_of_i
             wanted.append(("D", 0.0))
             if number % 4 == 0:
                 alpha = 1.0 if res == 4 else min(8 * number / 100, 1)
-                wanted.append(("penalty", pytest.approx(4 * faded("4:1,8:16", res, alpha))))
+                wanted.append(("penalty", pytest.approx(4 * PerResolution.parse("4:1,8:16").fading(res, alpha))))
     assert taken == wanted and heavy == pytest.approx([1.0] * len(heavy), rel=1e-4)
     assert any("loss/penalty" in record for record in records(run))
     group = latest(run)["opt_D"]["output.dense0.weight"]["step"]
