@@ -12,6 +12,7 @@ from scipy import stats
 from pggan.config.schema import Config, NetworkConfig, TrainingConfig
 from pggan.models.networks import fade_reals
 from pggan.randomness import Stream
+from pggan.schedule.stages import Stage
 from pggan.training.state import TrainState, new_state
 from pggan.training.step import step
 
@@ -137,13 +138,9 @@ def state(growths: int = 0) -> TrainState:
     network = NetworkConfig(start_res=4, max_res=8, fmap_base=64, fmap_max=4, latent=6)
     made = new_state(Config(network=network, training=TrainingConfig(batch=str(BATCH))), torch.device("cpu"))
     for _ in range(growths):
-        made.grow()
-        made.nimg = made.stage.plan.start + made.stage.plan.fade // 4
+        made.grow(Stage(8, made.nimg, fade=400))
+        made.nimg += 100
     return made
-
-
-def take_step(made: TrainState, reals: torch.Tensor) -> None:
-    step(made, made.stage.plan, reals)
 
 
 def latents_of_steps(made: TrainState, steps: int) -> list[torch.Tensor]:
@@ -151,7 +148,7 @@ def latents_of_steps(made: TrainState, steps: int) -> list[torch.Tensor]:
     seen = []
     made.G.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
     for _ in range(steps):
-        take_step(made, torch.zeros(BATCH, 3, 4, 4))
+        step(made, torch.zeros(BATCH, 3, 4, 4))
         made.nimg += BATCH
     return seen
 
@@ -175,7 +172,7 @@ def test_the_discriminator_is_shown_faded_reals():
     made = state(1)
     reals, seen = torch.rand(BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(0)), []
     made.D.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
-    take_step(made, reals)
+    step(made, reals)
     alpha = made.alpha
     assert 0 < alpha < 1 and torch.equal(seen[0], fade_reals(reals, alpha)) and not torch.equal(seen[0], reals)
 
@@ -186,13 +183,13 @@ def test_both_players_fade_with_the_alpha_of_the_stage():
         network.register_forward_pre_hook(
             lambda _, given, named: seen.append(named["alpha"] if named else given[1]), with_kwargs=True
         )
-    take_step(made, torch.zeros(BATCH, 3, 8, 8))
+    step(made, torch.zeros(BATCH, 3, 8, 8))
     assert seen == [made.alpha] * 5
 
 
 def test_a_step_moves_every_weight_of_both_networks_in_a_fade():
     made = state(1)
     before = {name: value.clone() for name, value in [*made.G.named_parameters("G"), *made.D.named_parameters("D")]}
-    take_step(made, torch.rand(BATCH, 3, 8, 8))
+    step(made, torch.rand(BATCH, 3, 8, 8))
     after = dict([*made.G.named_parameters("G"), *made.D.named_parameters("D")])
     assert not [name for name, value in after.items() if torch.equal(value, before[name])]
