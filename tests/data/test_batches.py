@@ -127,7 +127,7 @@ def test_the_gather_of_a_gpu_takes_the_same_pixels(tmp_path, random_crop):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("room", [0.5, 0.0])
 def test_a_gpu_gives_the_same_images_whether_it_holds_the_pictures_or_not(tmp_path, monkeypatch, room):
-    monkeypatch.setattr("pggan.data.batches.HELD_FRACTION", room)
+    monkeypatch.setattr("pggan.data.batches.GPU_MEMORY_SHARE", room)
     pack = packed(tmp_path, 1.25)
     here = pictures(pack, True, True)
     there = pictures(pack, True, True, device="cuda")
