@@ -14,8 +14,8 @@ from pggan.config.schema import Config, DataConfig, NetworkConfig
 from pggan.data import builtin, packing, reading
 from pggan.data.sources import open_source
 from pggan.errors import UserError
-from pggan.evaluation import image_sets
-from pggan.evaluation.image_sets import AHEAD, is_checkpoint, open_pair, open_set, samples_for
+from pggan.evaluation.ahead import AHEAD
+from pggan.evaluation.opening import is_checkpoint, open_pair, open_set, samples_for
 from pggan.evaluation.samples import draw
 from pggan.training import checkpoint
 from pggan.training.state import load_generator, new_state
@@ -329,4 +329,4 @@ def test_a_size_that_cannot_be_is_refused(res):
 def test_a_bomb_is_named(folder, monkeypatch):
     monkeypatch.setattr(reading, "MAX_PIXELS", 100)
     with pytest.raises(UserError, match=r"a/00\.png would unpack"):
-        list(image_sets.open_set(str(folder)))
+        list(open_set(str(folder)))

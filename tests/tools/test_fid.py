@@ -12,8 +12,8 @@ from runs import refused
 
 from pggan.config.schema import Config, NetworkConfig
 from pggan.errors import UserError
-from pggan.evaluation import image_sets
-from pggan.evaluation.image_sets import open_set
+from pggan.evaluation import distances, image_sets
+from pggan.evaluation.opening import open_set
 from pggan.metrics import inception, protocol, resizing
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.protocol import gather
@@ -172,21 +172,21 @@ def measured(tmp_path, sets, capsys):
     return measure
 
 
+class Quick:
+    """A network that is quick: mean colors of 2x2 places."""
+
+    digest, published, device = "abcdef" * 10, True, torch.device("cpu")
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return torch.nn.functional.adaptive_avg_pool2d(torch.as_tensor(images), 2).flatten(1).numpy()
+
+
 @pytest.fixture
-def networks(monkeypatch):
-    """Makes fid.py believe in a network that is quick: mean colors of 2x2 places. Returns the calls it got."""
-    calls = []
-
-    class Quick:
-        digest, published, device = "abcdef" * 10, True, torch.device("cpu")
-
-        def features(self, images: np.ndarray) -> np.ndarray:
-            calls.append(images)
-            places = torch.nn.functional.adaptive_avg_pool2d(torch.as_tensor(images), 2)
-            return places.flatten(1).numpy()
-
-    monkeypatch.setattr(inception, "open_network", lambda weights, device: Quick())
-    return calls
+def network(monkeypatch) -> Quick:
+    """The network that fid.py takes for Inception."""
+    quick = Quick()
+    monkeypatch.setattr(inception, "open_network", lambda weights, device: quick)
+    return quick
 
 
 RAND = ["kid_rand", "kid_rand_low", "kid_rand_high", "kid_rand_floor", "rfd", "rfd_floor"]
@@ -234,7 +234,7 @@ def test_each_argument_may_be_of_any_kind_and_the_protocol_says_which(measured, 
 
 
 @pytest.mark.parametrize("how", ["tf", "clean"])
-def test_a_fid_says_its_weights_and_its_resize_and_is_that_of_the_resized_pictures(measured, sets, networks, how):
+def test_a_fid_says_its_weights_and_its_resize_and_is_that_of_the_resized_pictures(measured, sets, network, how):
     figures, said = measured("reals", "fakes", "--features", "inception", "--resize", how)
     assert list(figures) == [
         name.replace("rand", f"inception_{how}").replace("rfd", f"fid_inception_{how}") for name in [*RAND, *FACTS]
@@ -243,27 +243,24 @@ def test_a_fid_says_its_weights_and_its_resize_and_is_that_of_the_resized_pictur
 
     def features(name: str) -> np.ndarray:
         images = np.stack([resizing.to_inception(picture, how) for picture in open_set(str(sets / name))])
-        return inception.open_network(None, "cpu").features(images)
+        return network.features(images)
 
     wanted = frechet_distance(*(moments(features(name)) for name in ("reals", "fakes")))
     assert figures[f"fid_inception_{how}"] == pytest.approx(wanted, rel=1e-6)
 
 
-def test_the_two_ways_of_resizing_are_never_taken_for_each_other(measured, networks):
+def test_the_two_ways_of_resizing_are_never_taken_for_each_other(measured, network):
     tf, clean = (measured("reals", "fakes", "--features", "inception", "--resize", how)[0] for how in ("tf", "clean"))
     assert tf["fid_inception_tf"] != clean["fid_inception_clean"]
     again = measured("reals", "fakes", "--features", "inception", "--resize", "tf")[0]
     assert again == tf
 
 
-def test_other_weights_than_the_published_ones_are_said_to_be_others(measured, sets, tmp_path):
-    torch.manual_seed(0)
-    torch.save(inception.Inception().state_dict(), tmp_path / "weights.pth")
-    fill(sets / "few", 8)
-    figures, said = measured("few", "few", "--weights", tmp_path / "weights.pth")
+def test_other_weights_than_the_published_ones_are_said_to_be_others(measured, network):
+    network.published = False
+    figures, said = measured("reals", "reals", "--features", "inception")
     assert "fid_unpublished_tf" in figures and not any("inception" in key for key in figures)
-    assert "FID, other weights" in said and "not the published ones" in said
-    assert inception.file_digest(tmp_path / "weights.pth")[:8] in said
+    assert "FID, other weights" in said and "abcdefab..., not the published ones" in said
     assert figures["fid_unpublished_tf"] == pytest.approx(0, abs=1e-9)
 
 
@@ -289,8 +286,8 @@ def test_without_weights_it_says_the_url_and_the_path(measured, tmp_path, monkey
 
 def test_reals_are_read_once_and_again_when_one_changes(measured, sets, monkeypatch, tmp_path):
     read = []
-    real = image_sets.Read.picture
-    monkeypatch.setattr(image_sets.Read, "picture", lambda *given: read.append(given) or real(*given))
+    real = image_sets.SourceSet.image
+    monkeypatch.setattr(image_sets.SourceSet, "image", lambda *given: read.append(given) or real(*given))
     folder = fill(sets / "changing", 12)
     first, _ = measured("changing", "fakes")
     again, _ = measured("changing", "fakes")
@@ -313,7 +310,7 @@ def test_the_floor_is_half_of_the_reals_against_the_other_half(measured, sets):
 def test_few_pictures_lead_with_the_unbiased_distance_and_many_with_the_usual_one(measured, monkeypatch):
     few, said = measured("reals", "fakes")
     assert said.startswith("kernel distance") and "31 reals and 23 fakes make the RFD too high" in said
-    monkeypatch.setattr(protocol, "MANY", 20)
+    monkeypatch.setattr(distances, "MANY", 20)
     many, said = measured("reals", "fakes")
     assert said.startswith("RFD") and "too high" not in said
     assert {key: few[key] for key in RAND} == {key: many[key] for key in RAND}
@@ -378,11 +375,5 @@ def test_bad_flags_are_refused(measured, flags, said):
         measured("reals", "latest.pt", *flags)
 
 
-@pytest.mark.slow
-def test_as_a_process_it_refuses_with_exit_2_and_one_line(sets, tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text.pt").write_text("hello")
-    said = {"empty": "holds no pictures", "text.pt": "no checkpoint of this project", "none": "no such folder"}
-    for name, words in said.items():
-        flags = (sets / "reals", tmp_path / name, "--features", "rand")
-        assert words in refused(*flags, script="tools/fid.py", cwd=tmp_path)
+def test_as_a_process_it_refuses_with_exit_2_and_one_line(tmp_path):
+    assert "--swd must be at least 0, not -1" in refused("a", "b", "--swd", -1, script="tools/fid.py", cwd=tmp_path)
