@@ -11,6 +11,10 @@ class Diverged(Exception):
     """The numbers are beyond help after all the rollbacks a run is allowed. Exit code 3."""
 
 
+class NonFiniteError(Exception):
+    """A loss or a weight is not a finite number. The message says which; the loop rolls back."""
+
+
 class Interrupted(Exception):
     """A signal asked the run to leave, and it has saved. number: the signal's; nimg: where it left. Exit 128 + n."""
 

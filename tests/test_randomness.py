@@ -138,12 +138,12 @@ def state(growths: int = 0) -> TrainState:
     made = new_state(Config(network=network, training=TrainingConfig(batch=str(BATCH))), torch.device("cpu"))
     for _ in range(growths):
         made.grow()
-        made.nimg = made.stage_start + made.stage().fade // 4
+        made.nimg = made.stage.plan.start + made.stage.plan.fade // 4
     return made
 
 
 def take_step(made: TrainState, reals: torch.Tensor) -> None:
-    step(made, made.stage(), reals)
+    step(made, made.stage.plan, reals)
 
 
 def latents_of_steps(made: TrainState, steps: int) -> list[torch.Tensor]:
@@ -176,7 +176,7 @@ def test_the_discriminator_is_shown_faded_reals():
     reals, seen = torch.rand(BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(0)), []
     made.D.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
     take_step(made, reals)
-    alpha = made.stage().alpha(made.nimg)
+    alpha = made.alpha
     assert 0 < alpha < 1 and torch.equal(seen[0], fade_reals(reals, alpha)) and not torch.equal(seen[0], reals)
 
 
@@ -187,7 +187,7 @@ def test_both_players_fade_with_the_alpha_of_the_stage():
             lambda _, given, named: seen.append(named["alpha"] if named else given[1]), with_kwargs=True
         )
     take_step(made, torch.zeros(BATCH, 3, 8, 8))
-    assert seen == [made.stage().alpha(made.nimg)] * 5
+    assert seen == [made.alpha] * 5
 
 
 def test_a_step_moves_every_weight_of_both_networks_in_a_fade():

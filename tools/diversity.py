@@ -319,7 +319,7 @@ def figures(scores: "Scores", reference: "Reference") -> dict:
         "duplicate_share": d.duplicates,
         "duplicate_share_of_reals": scores.real_duplicates,
         "duplicate_groups": [len(group) for group in scores.groups],
-        "dropped_share": scores.evidence.deserted,
+        "dropped_share": scores.evidence.dropped,
         "coverage": scores.coverage,
         "ndb": scores.different_bins,
         "rfd": scores.rfd,
@@ -384,7 +384,7 @@ def draw_montage(
     result: dict, scores: "Scores", reference: "Reference", real: "ImageSet", views: np.ndarray
 ) -> Image.Image:
     """The sheet of `montage`. views uint8 [n, h, w, 3]: the fakes as they are shown."""
-    from pggan.metrics.verdict import DESERTED
+    from pggan.metrics.verdict import DROPPED
 
     def reals(numbers: np.ndarray) -> list[np.ndarray]:
         return [montage.shown(picture, views.shape[2:0:-1]) for picture in pictures_at(real, numbers.tolist())]
@@ -395,8 +395,8 @@ def draw_montage(
         pairs = list(zip(views[places], reals(scores.copies.original[places]), strict=True))
         limit, usual = result["copied_from_likeness"], result["copied_share_of_yardstick"]
         sections.append(montage.copied(scores.copies.likeness[places], limit, usual, pairs))
-    deserted = max(scores.desertion.values(), key=lambda share: share.sum())
-    if deserted.sum() > DESERTED:
+    deserted = max(scores.dropped.values(), key=lambda share: share.sum())
+    if deserted.sum() > DROPPED:
         numbers = reference.order[reference.count :][montage.central(deserted)]
         sections.append(montage.forgotten(float(deserted.sum()), reals(numbers)))
     reason = result["reason"][0].upper() + result["reason"][1:]

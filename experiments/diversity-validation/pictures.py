@@ -143,7 +143,7 @@ def folder(name: str, path: str, cache: Path, most: int = 2500) -> Pictures:
     packed = pack(source, [(SIDE, SIDE, SIDE)], progress=False)
     chosen = np.sort(np.random.default_rng(0).permutation(len(packed))[:most])
     kinds = None if packed.labels is None else np.array(packed.labels)[chosen]
-    return Pictures(name, np.array(packed.level(SIDE)[chosen]), kinds, tuple(packed.label_names))
+    return Pictures(name, np.array(packed.images(SIDE)[chosen]), kinds, tuple(packed.label_names))
 
 
 DRAWN: dict[str, Callable[[int, int], Pictures]] = {

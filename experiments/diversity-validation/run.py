@@ -177,7 +177,7 @@ class Bench:
 
 def evidence(found: Scores) -> dict[str, float]:
     """The numbers behind a verdict. dropped: share of the reals."""
-    return rounded({**vars(found.evidence), "dropped": found.figures["diversity/dropped_share"]})
+    return rounded(vars(found.evidence))
 
 
 def rounded(values: dict) -> dict:

@@ -52,7 +52,7 @@ def spread_of_reals(runs: Path, name: str) -> list[float]:
     packed = pack(source, [(res, res, res) for res in (32, 64)])
     few = np.linspace(0, len(packed) - 1, SAMPLES).round().astype(int)
     chosen = np.random.default_rng(0).permutation(few)  # neighbors in a folder are similar
-    return [spread(packed.level(res)[chosen]) for res in (32, 64)]
+    return [spread(packed.images(res)[chosen]) for res in (32, 64)]
 
 
 def spread(images: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from case import Case
 from sides import open_side
 from worker import finish
 
-from pggan.data.batches import Pictures
+from pggan.data.batches import BatchLoader
 
 IMAGES = 1400  # as many as a small data set has
 
@@ -18,9 +18,9 @@ def waiting(case: Case, rounds: int, seconds: float) -> dict:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (IMAGES, case.res, case.res, 3), dtype=np.uint8)
     side = open_side(case)
-    pack = type("Random", (), {"level": lambda self, res: pixels})()
+    pack = type("Random", (), {"images": lambda self, res: pixels})()
     size = (case.res, case.res)
-    pictures = Pictures(pack, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
+    pictures = BatchLoader(pack, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
 
     def run(steps: int, fetched: bool) -> tuple[float, float]:
         """(total seconds, seconds of fetching)"""

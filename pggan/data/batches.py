@@ -9,13 +9,13 @@ import warnings
 import numpy as np
 import torch
 
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.randomness import Stream
 
 HELD_FRACTION = 0.5  # of the free memory of a GPU that the pictures of a resolution may take up
 
 
-class Pictures:
+class BatchLoader:
     """The packed pictures of one resolution, ready for training.
 
     size: (width, height) in pixels. stream: gives the order, flips and crops.
@@ -25,7 +25,7 @@ class Pictures:
 
     def __init__(
         self,
-        pack: Pack,
+        pack: ImageCache,
         res: int,
         size: tuple[int, int],
         stream: Stream,
@@ -36,7 +36,7 @@ class Pictures:
         self.width, self.height = size
         self.stream, self.mirror, self.random_crop = stream, mirror, random_crop
         self.device = torch.device(device)
-        self.pixels = _tensor(pack.level(res))  # uint8 [N, packed height, packed width, 3], never to be written to
+        self.pixels = _tensor(pack.images(res))  # uint8 [N, packed height, packed width, 3], never to be written to
         self.room = self.pixels.shape[1] - self.height, self.pixels.shape[2] - self.width  # for the crop
         if self.device.type == "cuda" and self.pixels.nbytes < HELD_FRACTION * torch.cuda.mem_get_info(self.device)[0]:
             self.pixels = self.pixels.to(self.device)

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from pggan.config.schema import Config
 from pggan.data import reading
 from pggan.data.fingerprints import digest
-from pggan.data.packing import MOST_UNREADABLE
+from pggan.data.packing import MAX_UNREADABLE
 from pggan.data.reading import plain
 from pggan.data.sources import Builtin, Files, Folder, Source, open_source
 from pggan.errors import UserError
@@ -182,7 +182,7 @@ class Read(ImageSet):
         if self.size:
             return np.array(self.source.pyramid(number, [self.size], self.fit)[0][0])
         name = self.source.names[number]
-        with reading.guarded(name):
+        with reading.decode_errors(name):
             data = self.source.read(number)
         return np.array(reading.decode(io.BytesIO(data), name))
 
@@ -204,7 +204,7 @@ class Read(ImageSet):
 
     def _refuse_many(self, seen: int) -> None:
         total = len(self.source)
-        if len(self.unreadable) > MOST_UNREADABLE * total:
+        if len(self.unreadable) > MAX_UNREADABLE * total:
             count = f"{'' if seen == total else 'at least '}{len(self.unreadable):,} of {total:,}"
             names = self._named_unreadable()
             raise UserError(f"{count} pictures of {plain(self.spec)} cannot be read: {names}")
@@ -344,7 +344,7 @@ def open_trained(spec: str, device: str | torch.device) -> Trained:
     """The moving average of a checkpoint's generator, on `device`. Raises UserError."""
     values = checkpoint.load(Path(os.path.expanduser(spec)))
     state = state_from(values, torch.device(device))
-    return Trained(spec, state.G_ema.eval(), state.stage().alpha(state.nimg), state.config, values["sha256"])
+    return Trained(spec, state.G_ema.eval(), state.alpha, state.config, values["sha256"])
 
 
 def _read(spec: str, size: Size | None, fit: str, builtin_images: int, cache: str | Path | None) -> Read:
@@ -406,7 +406,7 @@ def _ahead(work: Callable, items: Iterable) -> Iterator:
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """All threads share one list of warnings to ignore, and `reading.guarded` in each puts back the list it found."""
+    """All threads share one list of warnings to ignore, and `decode_errors` in each puts back the list it found."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield

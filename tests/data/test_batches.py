@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from pggan.data.batches import Pictures
-from pggan.data.packing import Pack
+from pggan.data.batches import BatchLoader
+from pggan.data.packing import ImageCache
 from pggan.randomness import Stream
 
 COUNT, WIDTH, HEIGHT = 23, 16, 20
 
 
-def packed(tmp_path, crop_margin=1.0) -> Pack:
+def packed(tmp_path, crop_margin=1.0) -> ImageCache:
     """A pack written by hand: noise, so that every picture and every crop of one is known again."""
     shape = COUNT, round(HEIGHT * crop_margin), round(WIDTH * crop_margin), 3
     np.save(tmp_path / "0016.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     names = [str(number) for number in range(COUNT)]
-    return Pack(tmp_path, "print", names, None, [], [], 0, (), {16: 0}, crop_margin)
+    return ImageCache(tmp_path, "print", names, None, [], [], 0, (), {16: 0}, crop_margin)
 
 
-def pictures(pack, mirror=False, random_crop=False, stream=Stream(5), device="cpu") -> Pictures:  # noqa: B008
-    return Pictures(pack, 16, (WIDTH, HEIGHT), stream, mirror, random_crop, device)
+def pictures(pack, mirror=False, random_crop=False, stream=Stream(5), device="cpu") -> BatchLoader:  # noqa: B008
+    return BatchLoader(pack, 16, (WIDTH, HEIGHT), stream, mirror, random_crop, device)
 
 
 def as_floats(pixels: np.ndarray) -> torch.Tensor:
@@ -34,12 +34,12 @@ def test_a_batch_is_the_packed_pictures_between_minus_1_and_1(tmp_path):
     batch = pictures(pack).batch(7, 30)
     assert batch.dtype == torch.float32 and batch.shape == (30, 3, HEIGHT, WIDTH) and batch.is_contiguous()
     assert batch.min() == -1 and batch.max() == 1
-    assert torch.equal(batch, as_floats(pack.level(16)[Stream(5).order(7, 30, COUNT)]))
+    assert torch.equal(batch, as_floats(pack.images(16)[Stream(5).order(7, 30, COUNT)]))
 
 
 def test_each_pass_visits_every_picture_once_in_a_new_order(tmp_path):
     pack = packed(tmp_path)
-    place = {as_floats(pixels[None]).numpy().tobytes(): number for number, pixels in enumerate(pack.level(16))}
+    place = {as_floats(pixels[None]).numpy().tobytes(): number for number, pixels in enumerate(pack.images(16))}
     batches = [pictures(pack).batch(start * COUNT, COUNT) for start in range(3)]
     passes = [[place[image.numpy().tobytes()] for image in batch] for batch in batches]
     assert all(sorted(each) == list(range(COUNT)) for each in passes)
@@ -66,7 +66,7 @@ def test_mirroring_flips_about_half_of_the_images_exactly(tmp_path):
 def test_random_crops_come_from_anywhere_in_the_margin(tmp_path):
     pack = packed(tmp_path, 1.25)
     batch = pictures(pack, random_crop=True).batch(0, 300)
-    whole = as_floats(pack.level(16)[Stream(5).order(0, 300, COUNT)])
+    whole = as_floats(pack.images(16)[Stream(5).order(0, 300, COUNT)])
     seen = set()
     for image, full in zip(batch, whole, strict=True):
         corners = [(top, left) for top in range(6) for left in range(5)]
@@ -78,7 +78,7 @@ def test_random_crops_come_from_anywhere_in_the_margin(tmp_path):
 
 def test_without_random_crops_the_centre_is_taken(tmp_path):
     pack = packed(tmp_path, 1.25)
-    whole = as_floats(pack.level(16)[Stream(5).order(0, 9, COUNT)])
+    whole = as_floats(pack.images(16)[Stream(5).order(0, 9, COUNT)])
     assert torch.equal(pictures(pack).batch(0, 9), whole[:, :, 2 : 2 + HEIGHT, 2 : 2 + WIDTH])
 
 
@@ -106,7 +106,7 @@ def test_only_the_warning_of_read_only_pictures_is_silenced(tmp_path, monkeypatc
     torch.set_warn_always(True)  # otherwise torch gives this warning once, to whatever asks first
     try:
         with pytest.warns(UserWarning, match="not writable"):
-            torch.from_numpy(pack.level(16))
+            torch.from_numpy(pack.images(16))
         pictures(pack)  # a warning would be an error
     finally:
         torch.set_warn_always(always)

@@ -47,7 +47,7 @@ def decodes(monkeypatch) -> list[str]:
     return names
 
 
-def packed(place, sizes=SIZES, cache=None, **options) -> packing.Pack:
+def packed(place, sizes=SIZES, cache=None, **options) -> packing.ImageCache:
     return pack(sources.open_source(str(place), 12, cache), sizes, **{"progress": False, **options})
 
 
@@ -62,7 +62,7 @@ def test_every_level_holds_each_picture_fitted_by_lanczos(folder):
     result = packed(folder)
     assert len(result) == 12 and result.names == sources.open_source(str(folder), 0).names
     for res, width, height in SIZES:
-        level = result.level(res)
+        level = result.images(res)
         assert level.shape == (12, height, width, 3) and level.dtype == np.uint8
         for pixels, name in zip(level, result.names, strict=True):
             image = Image.open(folder / name).crop((5, 0, 35, 30))
@@ -77,9 +77,9 @@ def test_labels_and_class_names_come_along(folder):
 @pytest.mark.parametrize("fit", reading.FITS)
 def test_fit_margin_and_aspect_are_as_asked(folder, fit):
     result = packed(folder, [(16, 16, 20)], fit=fit, crop_margin=1.25)
-    assert result.level(16).shape == (12, 25, 20, 3) and result.crop_margin == 1.25
+    assert result.images(16).shape == (12, 25, 20, 3) and result.crop_margin == 1.25
     image = reading.decode(folder / result.names[3])
-    assert np.array_equal(result.level(16)[3], reading.fit(image, 20, 25, fit))
+    assert np.array_equal(result.images(16)[3], reading.fit(image, 20, 25, fit))
 
 
 def test_fit_margin_aspect_and_contents_each_have_a_pack_of_their_own(folder):
@@ -98,7 +98,7 @@ def test_builtin_pictures_are_drawn_at_each_size(tmp_path):
     from pggan.data import builtin
 
     result = packed("builtin:4", cache=tmp_path)
-    assert np.array_equal(result.level(16)[5], builtin.draw(4, 5, 16, 16)[0])
+    assert np.array_equal(result.images(16)[5], builtin.draw(4, 5, 16, 16)[0])
     assert result.labels == [builtin.draw(4, number, 8, 8)[1] for number in range(12)]
     assert result.label_names == list(builtin.KINDS) and result.enlarged == {8: 0, 16: 0}
 
@@ -136,7 +136,7 @@ def test_levels_packed_later_equal_those_packed_together(folder, tmp_path, decod
     later = packed(folder, cache=tmp_path / "b")
     assert len(decodes) == 24 and (later.folder / "0016.npy").stat().st_mtime_ns == stamp  # only the level that lacked
     for res, _, _ in SIZES:
-        assert np.array_equal(together.level(res), later.level(res))
+        assert np.array_equal(together.images(res), later.images(res))
 
 
 def test_read_only_data_is_packed_in_the_users_cache_folder(folder, tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_an_unreadable_picture_is_named_counted_and_left_out(folder):
     result = packed(folder)
     assert result.unreadable == [("ink/005.jpg", "not a picture, or of a kind that Pillow cannot read")]
     assert len(result) == 22 and result.labels == [0] * 8 + [1] * 14
-    for pixels, name in zip(result.level(16), result.names, strict=True):
+    for pixels, name in zip(result.images(16), result.names, strict=True):
         assert np.array_equal(pixels, reading.fit(reading.decode(folder / name), 16, 16))
     note = next(line for line in result.notes() if line.startswith("1 cannot be read and are left out: ink/005.jpg"))
     assert note.endswith("; config.json lists all")
@@ -178,7 +178,7 @@ def test_a_level_packed_later_leaves_out_the_same_pictures(folder, decodes):
     first = packed(folder, SIZES[:1])
     decodes.clear()
     later = packed(folder)
-    assert later.names == first.names and len(later.level(16)) == 21 and "ink/01.png" not in decodes
+    assert later.names == first.names and len(later.images(16)) == 21 and "ink/01.png" not in decodes
 
 
 def test_more_than_a_tenth_unreadable_is_refused_and_nothing_is_kept(folder):
@@ -258,7 +258,7 @@ def test_an_interrupted_packing_leaves_nothing_that_is_taken_for_whole(folder, m
 @pytest.mark.parametrize("damage", ["cut", "gone", "other shape", "no index"])
 def test_a_damaged_level_is_packed_again(folder, damage):
     first = packed(folder)
-    expected, path = np.array(first.level(16)), first.folder / "0016.npy"
+    expected, path = np.array(first.images(16)), first.folder / "0016.npy"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:5000])
     elif damage == "gone":
@@ -267,14 +267,14 @@ def test_a_damaged_level_is_packed_again(folder, damage):
         np.save(path, expected[:5])
     else:
         (first.folder / "index.json").write_text("{")
-    assert np.array_equal(packed(folder).level(16), expected)
+    assert np.array_equal(packed(folder).images(16), expected)
 
 
 def test_a_cache_emptied_during_the_run_is_one_plain_line(folder):
     result = packed(folder)
     shutil.rmtree(result.folder)
     with pytest.raises(UserError, match="start again to pack them"):
-        result.level(16)
+        result.images(16)
 
 
 def test_only_a_missing_level_is_called_gone(folder, monkeypatch):
@@ -284,12 +284,12 @@ def test_only_a_missing_level_is_called_gone(folder, monkeypatch):
     result = packed(folder)
     monkeypatch.setattr(np, "load", refuse)
     with pytest.raises(UserError, match=r"cannot be read: Cannot allocate memory$"):
-        result.level(16)
+        result.images(16)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="asks Linux how the file is mapped")
 def test_a_level_larger_than_memory_can_be_mapped(folder):
-    level = packed(folder).level(16)
+    level = packed(folder).images(16)
     (mapped,) = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("/0016.npy")]
     assert mapped.split()[1] == "r--s" and not level.flags.writeable  # what is shared needs no memory of its own
 
@@ -331,12 +331,12 @@ def many(tmp_path_factory) -> Path:
 
 
 def test_processes_pack_what_one_process_packs(many, tmp_path, decodes):
-    parallel = packed(many, cache=tmp_path / "a", processes=2)
+    parallel = packed(many, cache=tmp_path / "a", num_workers=2)
     assert decodes == []  # all of it was done elsewhere
-    alone = packed(many, cache=tmp_path / "b", processes=1)
+    alone = packed(many, cache=tmp_path / "b", num_workers=1)
     assert parallel.names == alone.names and parallel.unreadable == alone.unreadable and len(alone) == workers.FEW + 9
     for res, _, _ in SIZES:
-        assert np.array_equal(parallel.level(res), alone.level(res))
+        assert np.array_equal(parallel.images(res), alone.images(res))
 
 
 def test_processes_import_neither_torch_nor_the_program(many, tmp_path):
@@ -344,7 +344,7 @@ def test_processes_import_neither_torch_nor_the_program(many, tmp_path):
     script.write_text(
         "import torch, sys\nassert __name__ == '__main__', 'imported by a worker'\n"
         "from pggan.data import packing, sources\n"
-        f"packing.pack(sources.open_source({str(many)!r}, 0, {str(tmp_path)!r}), [(8, 8, 8)], processes=2)\n"
+        f"packing.pack(sources.open_source({str(many)!r}, 0, {str(tmp_path)!r}), [(8, 8, 8)], num_workers=2)\n"
     )
     root = Path(packing.__file__).parents[2]
     done = subprocess.run(
@@ -359,7 +359,7 @@ def test_a_bomb_met_by_another_process_is_one_plain_line(many, tmp_path):
     shutil.copytree(many, tmp_path / "data")
     Image.new("1", (14_000, 13_000)).save(tmp_path / "data" / "bomb.png")
     with pytest.raises(UserError, match=r"bomb\.png would unpack"):
-        packed(tmp_path / "data", processes=2)
+        packed(tmp_path / "data", num_workers=2)
 
 
 def test_a_process_that_dies_is_one_plain_line(many, tmp_path, monkeypatch):
@@ -377,7 +377,7 @@ def test_a_process_that_dies_is_one_plain_line(many, tmp_path, monkeypatch):
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", Dying)
     with pytest.raises(UserError, match="a process that reads pictures died"):
-        packed(many, cache=tmp_path, processes=2)
+        packed(many, cache=tmp_path, num_workers=2)
 
 
 def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(folder, tmp_path, monkeypatch, capsys):
@@ -422,9 +422,9 @@ def test_real_paintings_are_packed_whole_and_again_at_once(tmp_path):
     assert len(result) == 150 and len(result.label_names) == 3 and result.unreadable == []
     for number in (0, 77, 149):
         image = reading.decode(tmp_path / "data" / result.names[number])
-        assert np.array_equal(result.level(128)[number], reading.fit(image, 128, 128))
-        small = np.asarray(Image.fromarray(result.level(256)[number]).resize((32, 32), Image.Resampling.BOX), int)
-        assert np.abs(small - result.level(32)[number]).mean() < 8  # the same picture at every resolution
+        assert np.array_equal(result.images(128)[number], reading.fit(image, 128, 128))
+        small = np.asarray(Image.fromarray(result.images(256)[number]).resize((32, 32), Image.Resampling.BOX), int)
+        assert np.abs(small - result.images(32)[number]).mean() < 8  # the same picture at every resolution
     started = time.monotonic()
     packed(tmp_path / "data", sizes)
     assert time.monotonic() - started < 0.5

@@ -13,7 +13,16 @@ from pggan.data import reading
 from pggan.errors import UserError
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
-UNDO = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # which orientation's operation is the inverse of each
+ORIENTATION = 0x0112  # the EXIF tag
+STORED = {  # EXIF orientation -> how an upright image is stored with it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
 def quadrants(width=48, height=32) -> Image.Image:
@@ -53,9 +62,9 @@ def close(a, b, tolerance=6) -> bool:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_is_turned_upright(orientation, kind):
     image = quadrants()
-    stored = image.transpose(reading.UPRIGHT[UNDO[orientation]]) if orientation > 1 else image
+    stored = image.transpose(STORED[orientation]) if orientation > 1 else image
     exif = Image.Exif()
-    exif[reading.ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     pixels = decoded(encoded(stored, kind, exif=exif))
     assert pixels.shape == (32, 48, 3)
     assert close(pixels, image)
@@ -65,7 +74,7 @@ def test_orientation_6_puts_the_stored_left_edge_on_top():
     stored = np.zeros((10, 20, 3), np.uint8)
     stored[:, :5] = 255
     exif = Image.Exif()
-    exif[reading.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     pixels = decoded(encoded(Image.fromarray(stored), "PNG", exif=exif))
     assert pixels.shape == (20, 10, 3)
     assert (pixels[:5] == 255).all() and (pixels[5:] == 0).all()
@@ -241,8 +250,8 @@ def test_crop_is_pillows_lanczos_on_the_centred_square(size):
 
 
 def test_crop_keeps_the_aspect_asked_for():
-    assert reading.centred_box((100, 100), 4, 5) == (10, 0, 90, 100)
-    assert reading.centred_box((200, 100), 4, 5) == (60, 0, 140, 100)
+    assert reading.center_box((100, 100), 4, 5) == (10, 0, 90, 100)
+    assert reading.center_box((200, 100), 4, 5) == (60, 0, 140, 100)
     assert reading.fit(noise(200, 100), 64, 80).shape == (80, 64, 3)
 
 

@@ -316,7 +316,7 @@ def test_a_second_start_reads_no_file_and_sees_a_touched_one(folder, monkeypatch
 
 def test_a_damaged_or_unwritable_memory_only_costs_time(folder, monkeypatch):
     first = opened(folder).fingerprint
-    for path in (folder / sources.CACHE_NAME).glob("contents-*.json"):
+    for path in (folder / sources.CACHE_NAME).glob("fingerprints-*.json"):
         path.write_text("{")
     assert opened(folder).fingerprint == first
     monkeypatch.setattr(os, "access", lambda path, mode: False)

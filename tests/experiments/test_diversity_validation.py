@@ -79,7 +79,7 @@ def test_the_dropped_shape_is_found(name):
     parts, reference = bench("shapes")
     dropped = parts.kind_names.index(name)
     found = scored("shapes", only(set(range(len(parts.kind_names))) - {dropped}))
-    deserted, fitted = max(found.desertion.values(), key=np.sum), reference.order[reference.count :]
+    deserted, fitted = max(found.dropped.values(), key=np.sum), reference.order[reference.count :]
     assert found.verdict in PARTIAL
     assert deserted[parts.real_kinds[fitted] == dropped].sum() > 0.8 * deserted.sum()
 

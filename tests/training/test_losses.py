@@ -8,9 +8,16 @@ import pytest
 import reference
 import torch
 
-from pggan.config.presets import LOSS_TABLE
-from pggan.config.schema import PENALIZED, Config, LossName, TrainingConfig
-from pggan.training.losses import LOSSES, Shown, discriminator_loss, generator_loss, gradient_penalty, penalty_loss
+from pggan.config.schema import Config, LossName, TrainingConfig
+from pggan.config.tables import LOSS_TABLE, PENALIZED
+from pggan.training.losses import (
+    LOSSES,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    penalty_loss,
+    squared_gradient_norm,
+)
 from pggan.training.step import penalty_weights
 
 N, SIDE, HIDDEN = 4, 2, 3
@@ -214,11 +221,11 @@ def test_a_scale_keeps_small_gradients_from_vanishing_in_half_precision():
         def backward(_, gradient):
             return (1e-9 * gradient).half().to(gradient.dtype)
 
-    shown = [Shown(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), GIVEN[0], watched=True) for _ in range(2)]
-    assert (shown[0].steepness(1.0) == 0).all()
-    torch.testing.assert_close(
-        shown[1].steepness(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0
-    )
+    def norm(scale: float) -> torch.Tensor:
+        return squared_gradient_norm(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), variable(REALS), scale)
+
+    assert (norm(1.0) == 0).all()
+    torch.testing.assert_close(norm(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0)
 
 
 @EACH
@@ -269,10 +276,12 @@ def test_reals_and_fakes_are_shown_apart_and_once(name, times):
 
 
 def test_the_length_of_the_gradient_is_taken_over_channels_and_pixels():
-    reals, fakes = (Shown(lambda images: 2 * images.sum(dim=(1, 2, 3)), images, watched=True) for images in GIVEN[:2])
-    penalty = gradient_penalty(reals, fakes, GIVEN[2])
-    assert penalty.item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
-    torch.testing.assert_close(reals.steepness(1.0), torch.full((N,), 4.0 * PIXELS).double())
+    def critic(images: torch.Tensor) -> torch.Tensor:
+        return 2 * images.sum(dim=(1, 2, 3))
+
+    assert gradient_penalty(critic, *GIVEN).item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
+    norms = squared_gradient_norm(critic, variable(REALS))
+    torch.testing.assert_close(norms, torch.full((N,), 4.0 * PIXELS).double())
 
 
 STEEP = {"reals": lambda images: mean(images.clamp(max=0)), "fakes": lambda images: mean(images.clamp(min=0))}
@@ -311,8 +320,8 @@ def test_the_generator_looks_at_the_reals_only_where_the_loss_compares_and_witho
     reals, fakes = GIVEN[0].clone().requires_grad_(), variable(FAKES)
     generator_loss(LOSSES[name], critic, fakes, reals)[0].backward()
     assert reals.grad is None and fakes.grad.any()
-    assert seen[-1] == (fakes, True) and [graph for _, graph in seen[:-1]] == [False] * LOSSES[name].paired
-    assert LOSSES[name].paired == (name == "relativistic")
+    assert seen[-1] == (fakes, True) and [graph for _, graph in seen[:-1]] == [False] * LOSSES[name].relativistic
+    assert LOSSES[name].relativistic == (name == "relativistic")
 
 
 # --- what comes back, and what is hard ---------------------------------------------------------------------------
@@ -322,7 +331,7 @@ def test_the_generator_looks_at_the_reals_only_where_the_loss_compares_and_witho
 def test_stats_are_finite_scalars_without_a_graph(name):
     total, stats = of_discriminator(name, variable())
     assert total.requires_grad and total.ndim == 0
-    assert stats.keys() == {"d", "real_logit", "fake_logit", "sureness"} | ({"penalty"} if name in PENALIZED else set())
+    assert stats.keys() == {"d", "real_logit", "fake_logit", "r_t"} | ({"penalty"} if name in PENALIZED else set())
     for value in stats.values():
         assert value.ndim == 0 and not value.requires_grad and torch.isfinite(value)
     assert stats["d"] == total
@@ -351,7 +360,7 @@ def test_a_critic_that_is_very_sure_gives_no_nan(name, dtype, size):
     fake = torch.full((N,), -size, dtype=dtype, requires_grad=True)
     logit = iter([real, fake])
     total, _ = discriminator_loss(LOSSES[name], lambda _: next(logit), *tensors(*3 * [REALS], dtype=dtype), 0.0)
-    total = total + LOSSES[name].generator(fake, real)
+    total = total + LOSSES[name].generator(real, fake)
     total.backward()
     assert torch.isfinite(total) or squares
     assert torch.isfinite(real.grad).all() and torch.isfinite(fake.grad).all()

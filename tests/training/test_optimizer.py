@@ -48,7 +48,7 @@ def state(growths: int = 1) -> TrainState:
     """A state in the middle of a fade, with moments for all its parameters."""
     made = new_state(Config(network=NETWORK), torch.device("cpu"))
     for _ in range(growths):
-        made.nimg = made.stage().end
+        made.nimg = made.stage.plan.end
         made.grow()
     made.nimg += 1000
     for network, optimizer in ((made.G, made.opt_G), (made.D, made.opt_D)):
@@ -169,7 +169,7 @@ def test_renewing_without_carrying_drops_all_moments():
 @pytest.mark.parametrize("growths", [0, 1, 2])
 def test_moments_survive_a_checkpoint_in_a_fade(growths):
     made = state(growths)
-    assert growths == 0 or 0 < made.stage().alpha(made.nimg) < 1
+    assert growths == 0 or 0 < made.alpha < 1
     again = state_from(made.to_dict(), torch.device("cpu"))
     for network, ours, theirs in ((made.G, made.opt_G, again.opt_G), (made.D, made.opt_D, again.opt_D)):
         assert moments(ours, network).keys() == dict(network.named_parameters()).keys()
@@ -179,7 +179,7 @@ def test_moments_survive_a_checkpoint_in_a_fade(growths):
 def test_a_state_from_a_checkpoint_steps_as_the_one_that_was_saved():
     made = state()
     again = state_from(made.to_dict(), torch.device("cpu"))
-    assert (again.res, again.nimg, again.stage()) == (made.res, made.nimg, made.stage())
+    assert (again.res, again.nimg, again.stage.plan) == (made.res, made.nimg, made.stage.plan)
     for one in (made, again):
         for network, optimizer in ((one.G, one.opt_G), (one.D, one.opt_D)):
             set_lr(optimizer, LR, 0.5)

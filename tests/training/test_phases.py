@@ -42,7 +42,7 @@ def test_each_weight_is_moved_by_its_own_gradient(arch, way):
 
     state.opt_D.register_step_pre_hook(note)
     state.opt_G.register_step_pre_hook(note)
-    step(state, FADE, reals())
+    step(state, reals())
     lr, used = state.opt_G.param_groups[0]["lr"], [weight for weight in found if found[weight] is not None]
     assert len(used) > 20
     for weight in used:
@@ -67,7 +67,7 @@ def test_the_gradients_of_float16_do_not_depend_on_the_scale_that_they_come_thro
                 turns.append(torch.cat([grad.flatten() for grad in grads]) / optimizer.grad_scale)
 
             optimizer.register_step_pre_hook(note)
-        step(state, FADE, reals())
+        step(state, reals())
         found.append(turns)
     changing, still = found
     assert len(changing) == len(still) == 2 + (every == 2)

@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 from runs import assert_same, assert_same_run, records
 from short import growth, interrupt_at, latest, make_settings, watch_steps
 
-from pggan.config.schema import Config, faded
+from pggan.config.per_resolution import PerResolution
+from pggan.config.schema import Config
 from pggan.errors import Diverged, Interrupted, UserError
 from pggan.models.layers import minibatch_stddev
 from pggan.models.networks import Generator
 from pggan.run.loop import train
-from pggan.run.setup import pick_precision
+from pggan.run.devices import pick_precision
 from pggan.schedule.stages import Stage
 from pggan.training import phases
 from pggan.training import step as one_step
 from pggan.training.losses import LOSSES
-from pggan.training.phases import Inputs
+from pggan.training.phases import StepInputs
 from pggan.training.state import TrainState, allow_tf32, new_state, state_from
 from pggan.training.step import inputs, more_pieces, penalty_weights, step
 
@@ -63,9 +64,9 @@ def reals(state: TrainState, count: int = 16) -> torch.Tensor:
     return torch.rand(count, 3, state.res, state.res, generator=torch.Generator().manual_seed(5)).to(dtype) * 2 - 1
 
 
-def doubled(given: Inputs) -> Inputs:
+def doubled(given: StepInputs) -> StepInputs:
     values = {name: value if value is None else value.double() for name, value in vars(given).items()}
-    return Inputs(**values)
+    return StepInputs(**values)
 
 
 def gradients(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -137,12 +138,12 @@ def test_the_mean_gradient_of_the_parts_is_that_of_the_whole(monkeypatch, arch, 
     given = {}
     for count in (1, pieces):
         state = fresh(*lazy, double=True, arch=arch, loss=loss)
-        state.micro_batches, state.nimg = count, 136  # an even step of the stage: the penalty has its turn
+        state.stage.micro_batches, state.nimg = count, 136  # an even step of the stage: the penalty has its turn
         given[count] = []
         with monkeypatch.context() as patch:
             watch_turns(patch, state, given[count])
             patch.setattr(one_step, "inputs", lambda *both: doubled(inputs(*both)))
-            step(state, FADE, reals(state))
+            step(state, reals(state))
     assert [player for player, _ in given[1]] == (["D", "D", "G"] if lazy else ["D", "G"])
     for (player, whole), (other, summed) in zip(given[1], given[pieces], strict=True):
         assert player == other and whole.keys() == summed.keys()
@@ -155,10 +156,10 @@ def test_the_mean_gradient_of_the_parts_is_that_of_the_whole(monkeypatch, arch, 
 def test_a_part_holds_whole_groups_and_each_picture_is_in_one_part(group, groups, pieces):
     count = groups * max(group, 1)
     rows = torch.arange(count)
-    whole = Inputs(rows, rows, rows, None, rows, rows)
+    whole = StepInputs(rows, rows, rows, None, rows, rows)
     if groups % pieces:
         return
-    parts = whole.parts(pieces, group)
+    parts = whole.micro_batches(pieces, group)
     assert len(parts) == pieces and {len(part.mix) for part in parts} == {count // pieces}
     assert sorted(torch.cat([part.reals for part in parts]).tolist()) == rows.tolist()
     theirs = {frozenset(row.tolist()) for part in parts for row in part.mix.reshape(max(group, 1), -1).T}
@@ -169,7 +170,7 @@ def test_a_part_holds_whole_groups_and_each_picture_is_in_one_part(group, groups
 def test_minibatch_stddev_of_the_parts_is_that_of_the_whole():
     x = torch.randn(24, 3, 2, 2, dtype=torch.float64)
     whole = minibatch_stddev(x, 4)[:, -1, 0, 0]
-    for part in Inputs(x, x, x, None, None, torch.arange(24)).parts(3, 4):
+    for part in StepInputs(x, x, x, None, None, torch.arange(24)).micro_batches(3, 4):
         assert torch.allclose(minibatch_stddev(part.reals, 4)[:, -1, 0, 0], whole[part.mix])
 
 
@@ -181,7 +182,7 @@ def test_the_next_number_of_parts_is_the_least_that_is_twice_as_many_and_divides
     state = SMALL()
     training = replace(state.config.training, batch=str(batch))
     state.config = replace(state.config, training=training, network=replace(state.config.network, stddev_group=group))
-    state.micro_batches = pieces
+    state.stage.micro_batches = pieces
     groups = batch // (min(group, batch) or 1)
     can = [n for n in range(1, groups + 1) if groups % n == 0 and n >= 2 * pieces]
     assert more_pieces(state) == (can[0] if can else None)
@@ -201,13 +202,13 @@ def test_a_step_that_ran_out_of_memory_is_taken_once_and_on_the_same_pictures(mo
             watch_turns(patch, state, turns)
             patch.setattr(one_step, "inputs", lambda *both: doubled(inputs(*both)))
             tried = limit_memory(patch, most, error, where)
-            step(state, FADE, reals(state), said.append)
+            step(state, reals(state), said.append)
         made[most] = state, turns
         assert [player for player, _ in turns] == ["D", "D", "G"]
         assert {float(moment["step"]) for moment in state.opt_G.state.values()} == {1.0}
         assert all(p.requires_grad for p in state.D.parameters())
     assert len(said) == 2 and "2 parts of 8" in said[0] and "4 parts of 4" in said[1] and "8 px" in said[0]
-    assert state.micro_batches == 4 and tried[:2] == [16, 8] and set(tried[2:]) == {4}
+    assert state.stage.micro_batches == 4 and tried[:2] == [16, 8] and set(tried[2:]) == {4}
     for (_, whole), (_, parts) in zip(made[16][1], made[4][1], strict=True):
         assert all(torch.allclose(whole[name], parts[name], rtol=1e-5, atol=1e-9) for name in whole)
 
@@ -220,7 +221,7 @@ def test_what_batch_norm_has_measured_is_not_counted_twice(monkeypatch):
         before = {name: int(b) for name, b in state.D.named_buffers() if "tracked" in name}
         with monkeypatch.context() as patch:
             limit_memory(patch, most, EXHAUSTED["of the machine"])
-            step(state, FADE, reals(state), lambda text: None)
+            step(state, reals(state), lambda text: None)
         counts.append({name: int(b) - before[name] for name, b in state.D.named_buffers() if "tracked" in name})
     once, parts = ({count for name, count in each.items()} for each in counts)
     assert once and max(parts) == 2 * max(once)  # two parts, and no third time for what came to nothing
@@ -230,16 +231,18 @@ def test_when_no_part_is_small_enough_the_error_goes_through(monkeypatch):
     state, said = fresh(), []
     limit_memory(monkeypatch, 3, EXHAUSTED["of the device"])
     with pytest.raises(torch.OutOfMemoryError):
-        step(state, FADE, reals(state), said.append)
-    assert state.micro_batches == 4 and state.recompute and len(said) == 3  # a group of 4 is not taken apart
+        step(state, reals(state), said.append)
+    assert (
+        state.stage.micro_batches == 4 and state.stage.recompute and len(said) == 3
+    )  # a group of 4 is not taken apart
 
 
 def test_any_other_error_goes_through_at_once(monkeypatch):
     state = fresh()
     limit_memory(monkeypatch, 3, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes"):
-        step(state, FADE, reals(state), lambda text: None)
-    assert state.micro_batches == 1
+        step(state, reals(state), lambda text: None)
+    assert state.stage.micro_batches == 1
 
 
 def test_a_run_in_want_of_memory_comes_to_almost_the_same_and_says_so_once_a_stage(settings, monkeypatch, capsys):
@@ -247,7 +250,7 @@ def test_a_run_in_want_of_memory_comes_to_almost_the_same_and_says_so_once_a_sta
     assert "out of memory" not in capsys.readouterr().out
     limit_memory(monkeypatch, 4, EXHAUSTED["of the device"])
     pieces = []
-    watch_steps(monkeypatch, after=lambda state, *_: pieces.append((state.res, state.micro_batches)))
+    watch_steps(monkeypatch, after=lambda state, *_: pieces.append((state.res, state.stage.micro_batches)))
     run = train(settings())
     said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
     assert [line.split(":")[0] for line in said] == ["out of memory at 4 px", "out of memory at 8 px"]
@@ -266,9 +269,9 @@ def test_parts_are_kept_in_the_checkpoint_and_forgotten_at_growth(settings, monk
         interrupt_at(patch, 48)
         with pytest.raises(Interrupted):
             train(settings())
-    assert latest(Path(settings().run.out))["micro_batches"] == 2
+    assert latest(Path(settings().run.out))["stage"]["micro_batches"] == 2
     pieces = []
-    watch_steps(monkeypatch, before=lambda state, *_: pieces.append((state.res, state.micro_batches)))
+    watch_steps(monkeypatch, before=lambda state, *_: pieces.append((state.res, state.stage.micro_batches)))
     train(settings())
     assert set(pieces) == {(4, 2), (8, 1)}
 
@@ -283,8 +286,8 @@ def test_a_step_of_adam_that_runs_out_of_memory_is_not_taken_a_second_time(monke
 
     monkeypatch.setattr(state.opt_D, "step", step_of_adam)
     with pytest.raises(torch.OutOfMemoryError):
-        step(state, FADE, reals(state), lambda text: None)
-    assert len(tried) == 1 and state.micro_batches == 1
+        step(state, reals(state), lambda text: None)
+    assert len(tried) == 1 and state.stage.micro_batches == 1
 
 
 def test_a_run_that_fits_in_no_parts_ends_in_one_line(settings, monkeypatch):
@@ -321,16 +324,16 @@ def test_every_kth_step_of_a_stage_has_a_penalty_k_times_as_heavy_in_a_step_of_i
             wanted.append(("D", 0.0))
             if number % 4 == 0:
                 alpha = 1.0 if res == 4 else min(8 * number / 100, 1)
-                wanted.append(("penalty", pytest.approx(4 * faded("4:1,8:16", res, alpha))))
+                wanted.append(("penalty", pytest.approx(4 * PerResolution.parse("4:1,8:16").fading(res, alpha))))
     assert taken == wanted and heavy == pytest.approx([1.0] * len(heavy), rel=1e-4)
     assert any("loss/penalty" in record for record in records(run))
-    group = latest(run)["moments_D"]["output.dense0.weight"]["step"]
+    group = latest(run)["opt_D"]["output.dense0.weight"]["step"]
     assert float(group) == 38 + 4 + 7  # Adam has stepped as often as there were turns
 
 
 def test_lazy_penalties_slow_the_discriminator_s_adam_and_no_other(monkeypatch):
     state = fresh("--penalty-interval", 4, "--beta1", 0.5)
-    step(state, FADE, reals(state))
+    step(state, reals(state))
     rates = [group["lr"] for group in state.opt_D.param_groups], [group["lr"] for group in state.opt_G.param_groups]
     assert rates[0] == pytest.approx([0.8 * rate for rate in rates[1]]) and rates[1][0] == 0.002
     assert state.opt_D.param_groups[0]["betas"] == pytest.approx((0.5**0.8, 0.99**0.8))
