@@ -1,6 +1,6 @@
 """Trains the network that reads the kind of a built-in image, and tests it on images of other seeds.
 
-    python experiments/kinds-classifier/train.py [--out pggan/metrics/kinds.safetensors] [--seed 0]
+    python experiments/kinds-classifier/train.py
 
 It uses one thread, so the same seed gives the same weights on the same machine. Training images have 32 pixels; test
 images have 32, 64 and 128, and come from other seeds.
