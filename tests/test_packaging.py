@@ -17,7 +17,7 @@ def package(requirement: str) -> str:
 def test_running_needs_the_same_packages_everywhere_and_each_has_a_tested_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert lines("requirements.txt") == project["dependencies"]
-    extras = sum(project["optional-dependencies"].values(), [])
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
     tested = {package(line): line.partition("==")[2] for line in lines("constraints.txt")}
     needed = {package(line) for line in [*project["dependencies"], *extras]} - {"pggan"}
     assert needed <= tested.keys() and all(re.fullmatch(r"[\w.]+", version) for version in tested.values())
