@@ -9,7 +9,7 @@ from typing import Literal
 
 from pggan.config.fields import Settings, flag, may_change
 from pggan.config.per_resolution import PerResolution
-from pggan.config.tables import ARCH_TABLE, LOSS_TABLE, PRESETS
+from pggan.config.tables import ARCH_TABLE, LOSS_TABLE, PRESETS, SCHEDULES
 from pggan.errors import UserError
 
 PresetName = Literal[*PRESETS]
@@ -189,7 +189,7 @@ class TrainingConfig(Settings):
 class ScheduleConfig(Settings):
     """When to grow."""
 
-    schedule: Literal["fixed", "manual"] = "fixed"
+    schedule: Literal[*SCHEDULES] = "fixed"
     """fixed: grow after a planned number of images. manual: stop after each resolution; tools/grow.py grows the run."""
     budget: str | None = may_change(None)
     """Time for the whole run, all restarts included, such as 25m or 1h30m. None: no limit.
