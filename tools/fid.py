@@ -41,8 +41,8 @@ def main(argv: list[str]) -> None:
     from pggan.evaluation.distances import measure
     from pggan.evaluation.opening import open_pair
     from pggan.metrics.cache import statistics_folder
+    from pggan.metrics.extractors import InceptionFeatures, RandomFeatures
     from pggan.metrics.inception import open_network
-    from pggan.metrics.protocol import InceptionFeatures, RandomFeatures
 
     how = args.opening()
     real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, res=args.res, fit=args.fit, **how)

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from pggan.errors import UserError
+from pggan.evaluation import features
+from pggan.evaluation.features import PARTS, Gathered, gather
 from pggan.evaluation.image_sets import ImageSet
-from pggan.metrics import protocol
+from pggan.metrics.extractors import UNPUBLISHED, Extractor, RandomFeatures
 from pggan.metrics.frechet import frechet_distance
 from pggan.metrics.kernel_distance import kernel_distance
 from pggan.metrics.neighbors import prdc
-from pggan.metrics.protocol import PARTS, UNPUBLISHED, Extractor, Gathered, RandomFeatures, gather
 from pggan.metrics.random_features import balance, random_kernel_distance
 from pggan.metrics.swd import sliced_distances
 
@@ -127,7 +128,7 @@ def sliced(real: ImageSet, fake: ImageSet, count: int, seed: int) -> tuple[list[
 
 def protocol_line(extractor: Extractor, reals: Gathered, fakes: Gathered, described: tuple[str, str], seed: int) -> str:
     """All that the measurements depend on, in one line. described: the two sets, in a few words each."""
-    kept = protocol.KEPT
+    kept = features.KEPT
     some = [f"{kept:,} {name}" for name, side in (("reals", reals), ("fakes", fakes)) if side.count > kept]
     others = f"all but {titles(extractor.space)[0]} of {' and '.join(some)} chosen at random by seed {seed}"
     sides = f"reals {reals.count:,} ({described[0]})", f"fakes {fakes.count:,} ({described[1]})"

@@ -1,9 +1,8 @@
 """Measures the diversity of a set of samples against real images: scores, kinds, copies, and the verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from pggan.evaluation.figures import records
 from pggan.evaluation.image_sets import ImageSet, Size
 from pggan.evaluation.opening import MAX_RES, is_checkpoint, open_pair, open_set
 from pggan.metrics import labels, montage, reference, scores, spaces
-from pggan.metrics.cache import Arrays, remembered, statistics_folder
+from pggan.metrics.cache import statistics_folder
 from pggan.metrics.copies import find_copies, threshold, thumbnails
 from pggan.metrics.labels import Kind, Labels
 from pggan.metrics.reference import MOST_HELD, Reference
@@ -74,39 +73,24 @@ class RealImages:
     @cached_property
     def pixels(self) -> np.ndarray:
         """uint8 [N, 64, 64, 3]"""
-        pixels = self.images.read(spaces.read_one)
-        self.images.check_unchanged()
-        return pixels
+        return self.images.read(spaces.read_one)
 
     @cached_property
     def reference(self) -> Reference:
-        what = f"reference {reference.VERSION}"
-        return Reference.from_arrays(self._remembered(what, lambda: Reference.of(self.pixels).arrays()))
+        key = {"what": f"reference {reference.VERSION}"}
+        arrays = self.images.remembered(key, lambda: Reference.of(self.pixels).arrays(), self.folder)
+        return Reference.from_arrays(arrays)
 
-    def kinds(self, known: list[Labels], fakes: np.ndarray) -> dict[str, list[Kind]]:
+    def kinds(self, known: Sequence[Labels], fakes: np.ndarray) -> dict[str, list[Kind]]:
         """The kinds among fakes uint8 [n, 64, 64, 3], for each of the label sets known of all real images."""
         if not known:
             return {}
         some = np.sort(np.random.default_rng(0).permutation(len(self.reference.order))[: labels.MOST_REALS])
-        what = f"kinds {labels.VERSION} {len(some)}"
-        real = self._remembered(what, lambda: {"features": labels.features(self.pixels[some])})["features"]
+        key = {"what": f"kinds {labels.VERSION} {len(some)}"}
+        arrays = self.images.remembered(key, lambda: {"features": labels.features(self.pixels[some])}, self.folder)
+        real = arrays["features"]
         fake, numbers = labels.features(fakes, self.reference.contrast), np.array(self.images.readable)[some]
         return {each.of: labels.histogram(real, replace(each, numbers=each.numbers[numbers]), fake) for each in known}
-
-    def _remembered(self, what: str, make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of make(), cached together with the list of unreadable images."""
-
-        def whole() -> Arrays:
-            arrays, unreadable = make(), self.images.unreadable
-            numbers, reasons = np.array(list(unreadable), np.int64), np.array(list(unreadable.values()), str)
-            return {**arrays, "unreadable": numbers, "reasons": reasons}
-
-        libraries = {name: version(name) for name in ("numpy", "pillow", "scipy", "torch")}
-        key = {"what": what, "pictures": self.images.identity(), "N": len(self.images.all_names), **libraries}
-        arrays = remembered(key, whole, self.folder)
-        unreadable = arrays["unreadable"].tolist(), arrays["reasons"].tolist()
-        self.images.unreadable = dict(zip(*unreadable, strict=True))
-        return arrays
 
 
 def judged_by(against: Reference, held_out: ImageSet) -> Reference:
@@ -227,7 +211,7 @@ def compare(
     against = reals.reference if held_out is None else judged_by(reals.reference, held_out)
     pixels, views = read_fakes(fake)
     found = scores.score(against, pixels, copies=copies)
-    kinds = reals.kinds(list(known), pixels[: found.count])
+    kinds = reals.kinds(known, pixels[: found.count])
     return Comparison(real, fake, held_out, against, found, kinds, views)
 
 

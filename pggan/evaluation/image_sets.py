@@ -10,6 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from pggan.data.sources import Builtin, Folder, Source
 from pggan.errors import UserError
 from pggan.evaluation.ahead import ahead, with_bar
 from pggan.evaluation.samples import draw_batches
+from pggan.metrics import cache
+from pggan.metrics.cache import Arrays
 from pggan.models.networks import Generator
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -125,6 +128,26 @@ class ImageSet(ABC):
     def _prepared(self, prepare: Prepare) -> Iterator[np.ndarray]:
         """prepare(image) of each image, in order."""
 
+    def remembered(self, key: dict, make: Callable[[], Arrays], folder: Path | None) -> Arrays:
+        """The arrays of make(), which passes over the images; cached in `folder` together with `unreadable`.
+
+        key: whatever else the arrays depend on. folder: None: not cached. Raises UserError if files change meanwhile.
+        """
+        if folder is None:
+            return make()
+
+        def whole() -> Arrays:
+            arrays = make()
+            self.check_unchanged()
+            numbers, reasons = list(self.unreadable), list(self.unreadable.values())
+            return {**arrays, "unreadable": np.array(numbers, np.int64), "reasons": np.array(reasons, str)}
+
+        versions = {name: version(name) for name in ("numpy", "pillow", "scipy", "torch")}
+        key = {**key, "pictures": self.identity(), "N": len(self.all_names), **versions}
+        arrays = cache.remembered(key, whole, folder)
+        self.unreadable = dict(zip(arrays["unreadable"].tolist(), arrays["reasons"].tolist(), strict=True))
+        return arrays
+
     def notes(self) -> list[str]:
         """Lines for the user about unreadable files, after a pass."""
         if not self.unreadable:
@@ -222,7 +245,6 @@ class SourceSet(ImageSet):
 class Trained:
     """The moving average of a checkpoint's G, at the checkpoint's alpha. sha256: of the whole checkpoint."""
 
-    spec: str
     G_ema: Generator
     alpha: float
     config: Config

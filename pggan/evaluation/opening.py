@@ -13,6 +13,7 @@ from pggan.evaluation.image_sets import ImageSet, SampleSet, Size, SourceSet, Tr
 from pggan.training import checkpoint
 from pggan.training.state import state_from
 
+Device = str | torch.device
 BUILTIN_SIZE = (256, 256)  # of built-in images, if no size is given
 CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt")
 MIN_SAMPLES, MAX_SAMPLES = 1000, 50_000  # drawn from a checkpoint, if no number is given
@@ -26,7 +27,7 @@ def open_set(
     seed: int = 0,
     size: Size | None = None,
     fit: str = "crop",
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
     builtin_images: int = 2000,
     cache: str | Path | None = None,
 ) -> ImageSet:
@@ -50,9 +51,8 @@ def open_pair(
     seed: int = 0,
     res: int | None = None,
     fit: str | None = None,
-    device: str | torch.device = "cpu",
-    builtin_images: int = 2000,
-    cache: str | Path | None = None,
+    device: Device = "cpu",
+    **how,
 ) -> tuple[ImageSet, ImageSet]:
     """Two sets whose images are prepared in the same way. See `open_set`.
 
@@ -60,12 +60,13 @@ def open_pair(
     the real images are as training saw them, without random crops. Otherwise images keep their sizes.
     num: samples of a checkpoint; by default as many as the other set has, from 1,000 to 50,000. res: another size, in
     pixels of the shorter side; at the checkpoint's aspect, or else square. fit: another fit than the checkpoint's.
+    how: builtin_images and cache.
     """
     _check(num, seed)
     trained = {spec: open_trained(spec, device) for spec in dict.fromkeys((fake, real)) if is_checkpoint(spec)}
     size, fit = _common(next(iter(trained.values()), None), res, fit)
     others = [spec for spec in (real, fake) if spec not in trained]
-    sets = {spec: _open_source_set(spec, size, fit, builtin_images, cache) for spec in others}
+    sets = {spec: _open_source_set(spec, size, fit, **how) for spec in others}
     num = num or samples_for(max((len(images) for images in sets.values()), default=0))
     sets |= {spec: SampleSet(spec, size, fit, trained[spec], num, seed) for spec in trained}
     return sets[real], sets[fake]
@@ -88,15 +89,15 @@ def is_checkpoint(spec: str) -> bool:
         return path.lower().endswith(CHECKPOINT_ENDINGS)
 
 
-def open_trained(spec: str, device: str | torch.device) -> Trained:
+def open_trained(spec: str, device: Device) -> Trained:
     """The moving average of a checkpoint's generator, on `device`. Raises UserError."""
     values = checkpoint.load(Path(os.path.expanduser(spec)))
     state = state_from(values, torch.device(device))
-    return Trained(spec, state.G_ema.eval(), state.alpha, state.config, values["sha256"])
+    return Trained(state.G_ema.eval(), state.alpha, state.config, values["sha256"])
 
 
 def _open_source_set(
-    spec: str, size: Size | None, fit: str, builtin_images: int, cache: str | Path | None
+    spec: str, size: Size | None, fit: str, builtin_images: int = 2000, cache: str | Path | None = None
 ) -> SourceSet:
     path = Path(os.path.expanduser(spec))
     builtin = spec.partition(":")[0] == "builtin"

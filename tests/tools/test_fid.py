@@ -1,4 +1,4 @@
-"""fid.py and what it gathers: every figure says what it depends on, and nothing is called FID that is none."""
+"""fid.py as a command: every figure names what it depends on, and only FID is called FID."""
 
 import json
 from pathlib import Path
@@ -9,141 +9,17 @@ import pytest
 import torch
 from PIL import Image
 from runs import refused
+from sets import fill, make_checkpoint
 
-from pggan.config.schema import Config, NetworkConfig
 from pggan.errors import UserError
-from pggan.evaluation import distances, image_sets
+from pggan.evaluation import distances, features, image_sets
+from pggan.evaluation.features import gather
 from pggan.evaluation.opening import open_set
-from pggan.metrics import inception, protocol, resizing
+from pggan.metrics import inception, resizing
+from pggan.metrics.extractors import RandomFeatures
 from pggan.metrics.frechet import frechet_distance, moments
-from pggan.metrics.protocol import gather
 from pggan.metrics.random_features import balance, random_features
 from pggan.metrics.spaces import read_one
-from pggan.training import checkpoint
-from pggan.training.state import new_state
-
-
-class Means:
-    """Features that are easily known: the mean color."""
-
-    digest, protocol = "means", {"resize": "none"}
-
-    def __init__(self):
-        self.seen = 0
-
-    def prepare(self, picture: np.ndarray) -> np.ndarray:
-        self.seen += 1
-        return picture.reshape(-1, 3).mean(axis=0)
-
-    def features(self, batch: np.ndarray) -> np.ndarray:
-        return batch.astype(np.float32)
-
-
-def fill(folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (9, 7)) -> Path:
-    """A folder of `count` pictures of noise."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        pixels = rng.integers(0, 256, (*size[::-1], 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
-    return folder
-
-
-def means_of(folder: Path) -> np.ndarray:
-    return np.stack([picture.reshape(-1, 3).mean(axis=0) for picture in open_set(str(folder))]).astype(np.float32)
-
-
-def assert_close(a: protocol.Moments, b: protocol.Moments) -> None:
-    assert a.n == b.n
-    assert np.allclose(a.mean, b.mean) and np.allclose(a.full().covariance, b.full().covariance)
-
-
-# ---- gathering
-
-
-def test_a_small_set_is_kept_whole_and_halved_at_random(tmp_path):
-    folder = fill(tmp_path / "a", 21)
-    gathered = gather(open_set(str(folder)), Means(), 8, 0, None)
-    assert gathered.count == 21 and np.array_equal(gathered.features, means_of(folder))
-    assert len(gathered.kept("first")) == 11 and len(gathered.kept("second")) == 10
-    assert_close(gathered.moments(), moments(means_of(folder)))
-    assert_close(gathered.moments("first"), moments(gathered.kept("first")))
-    again, other = (gather(open_set(str(folder)), Means(), 8, seed, None) for seed in (0, 1))
-    assert np.array_equal(again.first, gathered.first) and not np.array_equal(other.first, gathered.first)
-
-
-def test_of_a_large_set_some_features_are_kept_and_all_are_summed(tmp_path, monkeypatch):
-    monkeypatch.setattr(protocol, "KEPT", 10)
-    folder = fill(tmp_path / "a", 40)
-    whole = means_of(folder)
-    gathered = gather(open_set(str(folder)), Means(), 8, 3, None)
-    assert gathered.count == 40 and gathered.features.shape == (10, 3)
-    rows = [np.flatnonzero((whole == feature).all(axis=1)).item() for feature in gathered.features]
-    assert rows == sorted(set(rows)) and rows != list(range(10))
-    assert_close(gathered.moments(), moments(whole))
-    halves = gathered.moments("first"), gathered.moments("second")
-    assert [half.n for half in halves] == [20, 20] and len(gathered.kept("first")) == 5
-    assert np.allclose(halves[0].mean + halves[1].mean, 2 * whole.mean(axis=0))
-
-
-@pytest.mark.parametrize("kept", [10, 1000])
-def test_a_second_pass_is_remembered_with_what_could_not_be_read(tmp_path, monkeypatch, kept):
-    monkeypatch.setattr(protocol, "KEPT", kept)
-    folder = fill(tmp_path / "a", 40)
-    (folder / "007.png").write_text("no picture")
-    extractor = Means()
-    sets = [open_set(str(folder)) for _ in range(2)]
-    first, second = (gather(pictures, extractor, 8, 0, tmp_path / "cache") for pictures in sets)
-    assert extractor.seen == 39 and first.count == second.count == len(sets[1]) == 39
-    assert sets[0].notes() == sets[1].notes() != []
-    for part in protocol.PARTS:
-        one, other = first.moments(part), second.moments(part)
-        assert np.array_equal(one.mean, other.mean)
-        assert np.array_equal(one.full().covariance, other.full().covariance)
-        assert np.array_equal(first.kept(part), second.kept(part))
-
-
-def test_whatever_a_figure_depends_on_is_measured_anew(tmp_path):
-    folder, cache = fill(tmp_path / "a", 12), tmp_path / "cache"
-
-    def passes(extractor=None, seed=0, batch=8, **how) -> bool:
-        extractor = extractor or Means()
-        gather(open_set(str(folder), **how), extractor, batch, seed, cache)
-        return extractor.seen > 0
-
-    def changed(**values) -> Means:
-        extractor = Means()
-        vars(extractor).update(values)
-        return extractor
-
-    assert passes() and not passes()
-    for change in (
-        {"seed": 1},
-        {"batch": 4},
-        {"size": (8, 8)},
-        {"size": (8, 8), "fit": "pad"},
-        {"extractor": changed(digest="others")},
-        {"extractor": changed(protocol={"resize": "clean"})},
-    ):
-        assert passes(**change), change
-    fill(folder, 1, seed=5)
-    assert passes() and not passes()
-
-
-def test_pictures_that_change_during_the_pass_are_not_remembered(tmp_path):
-    folder = fill(tmp_path / "a", 12)
-
-    class Meddling(Means):
-        def features(self, batch: np.ndarray) -> np.ndarray:
-            fill(folder, 1, seed=5)
-            return super().features(batch)
-
-    with pytest.raises(UserError, match="changed while they were read"):
-        gather(open_set(str(folder)), Meddling(), 4, 0, tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*"))
-
-
-# ---- the tool
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +28,7 @@ def sets(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("sets")
     fill(place / "reals", 31, 0, (20, 18))
     fill(place / "fakes", 23, 1, (20, 18))
-    network = NetworkConfig(start_res=16, max_res=16, fmap_base=32, fmap_max=8, latent=8)
-    checkpoint.save(new_state(Config(network=network), torch.device("cpu")).to_dict(), place / "latest.pt")
+    make_checkpoint(place / "latest.pt", res=16)
     return place
 
 
@@ -299,7 +174,7 @@ def test_reals_are_read_once_and_again_when_one_changes(measured, sets, monkeypa
 
 def test_the_floor_is_half_of_the_reals_against_the_other_half(measured, sets):
     figures, said = measured("reals", "fakes")
-    gathered = gather(open_set(str(sets / "reals")), protocol.RandomFeatures(), 32, 0, None)
+    gathered = gather(open_set(str(sets / "reals")), RandomFeatures(), 32, 0, None)
     balanced = balance(gathered.features)
     halves = [moments(balanced(gathered.kept(part))) for part in ("first", "second")]
     assert figures["rfd_floor"] == pytest.approx(frechet_distance(*halves), rel=1e-6)
@@ -318,7 +193,7 @@ def test_few_pictures_lead_with_the_unbiased_distance_and_many_with_the_usual_on
 
 def test_of_more_pictures_than_are_kept_the_protocol_says_how_many_were(measured, monkeypatch):
     whole, _ = measured("reals", "fakes")
-    monkeypatch.setattr(protocol, "KEPT", 25)
+    monkeypatch.setattr(features, "KEPT", 25)
     figures, _ = measured("reals", "fakes", "--seed", 5)
     assert "all but RFD of 25 reals chosen at random by seed 5" in figures["protocol"]
     assert "25 fakes" not in figures["protocol"]
