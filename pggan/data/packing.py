@@ -134,8 +134,7 @@ def _pack_missing(
     kept = set(source.names if index is None else index["names"])
     numbers = [number for number, name in enumerate(source.names) if name in kept]
     files = [cache_files.PartialFile(folder, *size) for size in sizes]
-    cache_files.make_folder(folder)
-    with cache_files.disk_errors(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
+    with cache_files.writing(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
         try:
             for file in files:
                 file.begin(len(numbers))
