@@ -1,4 +1,4 @@
-"""Random numbers by position: what they depend on, what they do not, and that they are random."""
+"""Random numbers: what they depend on, what they do not depend on, and their distributions."""
 
 from itertools import pairwise
 
@@ -91,7 +91,7 @@ def test_drawing_leaves_the_global_generators_alone():
 
 
 def test_the_numbers_are_the_same_on_every_machine():
-    """Written down once: a change here would make another run of every run there is."""
+    """These constants must never change: all existing runs would continue differently."""
     assert Stream(0).words("p", 5, 1, 2).tolist() == [[9334538826383760867, 18445979765954782077]]
     assert Stream(0).order(0, 5, 5).tolist() == [1, 4, 2, 3, 0]
 
@@ -103,7 +103,7 @@ def test_normals_are_standard_normal(width):
     assert stats.kstest(drawn.ravel(), "norm").pvalue > 1e-3
 
 
-def test_normals_of_one_image_and_of_neighbours_are_uncorrelated():
+def test_normals_of_one_image_and_of_neighbors_are_uncorrelated():
     drawn = Stream(2).normal("latents G", 0, 20_000, 6)
     together = np.concatenate([drawn[:-1], drawn[1:]], axis=1).astype(np.float64)
     between = np.corrcoef(np.concatenate([together, together**2], axis=1), rowvar=False) - np.eye(24)
@@ -118,7 +118,7 @@ def test_uniforms_are_uniform_from_0_to_below_1(width):
 
 
 class AllOnes(Stream):
-    """The largest and smallest words that there are."""
+    """The largest and the smallest word."""
 
     def words(self, purpose, index, count, width):
         return np.resize(np.array([2**64 - 1, 0], dtype=np.uint64), (count, width))
@@ -144,7 +144,7 @@ def state(growths: int = 0) -> TrainState:
 
 
 def latents_of_steps(made: TrainState, steps: int) -> list[torch.Tensor]:
-    """What G is given, in the order D's latents, G's latents, D's ..."""
+    """The inputs of G: the latents of D's phase, of G's phase, of D's ..."""
     seen = []
     made.G.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
     for _ in range(steps):

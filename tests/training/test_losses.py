@@ -7,9 +7,16 @@ import pytest
 import reference
 import torch
 
-from pggan.config.presets import LOSS_TABLE
-from pggan.config.schema import PENALIZED, LossName, TrainingConfig
-from pggan.training.losses import LOSSES, Shown, discriminator_loss, generator_loss, gradient_penalty, penalty_loss
+from pggan.config.schema import LossName, TrainingConfig
+from pggan.config.tables import LOSS_TABLE, PENALIZED
+from pggan.training.losses import (
+    LOSSES,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    penalty_loss,
+    squared_gradient_norm,
+)
 from pggan.training.phases import phases
 
 N, SIDE, HIDDEN = 4, 2, 3
@@ -211,11 +218,11 @@ def test_a_scale_keeps_small_gradients_from_vanishing_in_half_precision():
         def backward(_, gradient):
             return (1e-9 * gradient).half().to(gradient.dtype)
 
-    shown = [Shown(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), GIVEN[0], watched=True) for _ in range(2)]
-    assert (shown[0].steepness(1.0) == 0).all()
-    torch.testing.assert_close(
-        shown[1].steepness(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0
-    )
+    def norm(scale: float) -> torch.Tensor:
+        return squared_gradient_norm(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), variable(REALS), scale)
+
+    assert (norm(1.0) == 0).all()
+    torch.testing.assert_close(norm(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0)
 
 
 @EACH
@@ -266,10 +273,12 @@ def test_reals_and_fakes_are_shown_apart_and_once(name, times):
 
 
 def test_the_length_of_the_gradient_is_taken_over_channels_and_pixels():
-    reals, fakes = (Shown(lambda images: 2 * images.sum(dim=(1, 2, 3)), images, watched=True) for images in GIVEN[:2])
-    penalty = gradient_penalty(reals, fakes, GIVEN[2])
-    assert penalty.item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
-    torch.testing.assert_close(reals.steepness(1.0), torch.full((N,), 4.0 * PIXELS).double())
+    def critic(images: torch.Tensor) -> torch.Tensor:
+        return 2 * images.sum(dim=(1, 2, 3))
+
+    assert gradient_penalty(critic, *GIVEN).item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
+    norms = squared_gradient_norm(critic, variable(REALS))
+    torch.testing.assert_close(norms, torch.full((N,), 4.0 * PIXELS).double())
 
 
 STEEP = {"reals": lambda images: mean(images.clamp(max=0)), "fakes": lambda images: mean(images.clamp(min=0))}
@@ -348,7 +357,7 @@ def test_a_critic_that_is_very_sure_gives_no_nan(name, dtype, size):
     fake = torch.full((N,), -size, dtype=dtype, requires_grad=True)
     logit = iter([real, fake])
     total, _ = discriminator_loss(LOSSES[name], lambda _: next(logit), *tensors(*3 * [REALS], dtype=dtype), 0.0)
-    total = total + LOSSES[name].generator(fake, real)
+    total = total + LOSSES[name].generator(real, fake)
     total.backward()
     assert torch.isfinite(total) or squares
     assert torch.isfinite(real.grad).all() and torch.isfinite(fake.grad).all()
