@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pggan.config.schema import Config
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import out_of_memory
 from pggan.evaluation import figures
 from pggan.evaluation.samples import draw_batches
@@ -64,7 +64,7 @@ def wanted(config: Config, res: int) -> bool:
     return res >= MIN_RES and config.run.eval_kimg.at(res) > 0
 
 
-def reference(config: Config, pack: Pack, res: int, say: Callable[[str], None]) -> Reference:
+def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], None]) -> Reference:
     """What samples at `res` are compared with; cached on disk across runs.
 
     say: prints a line for the user; called the first time, which takes a while. Raises UserError when there are too
@@ -91,12 +91,12 @@ def reference(config: Config, pack: Pack, res: int, say: Callable[[str], None]) 
     return Reference.from_arrays(remembered(key, make, statistics_folder(config.data.cache)))
 
 
-def reals(pack: Pack, res: int, size: tuple[int, int]) -> np.ndarray:
+def reals(pack: ImageCache, res: int, size: tuple[int, int]) -> np.ndarray:
     """uint8 [N, H, W, 3]: the images, or always the same 5,000 of them, without their crop margin.
 
     size: (width, height) in pixels.
     """
-    pixels, (width, height) = pack.level(res), size
+    pixels, (width, height) = pack.images(res), size
     top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
     chosen = np.sort(np.random.default_rng(0).permutation(len(pixels))[:MAX_REALS])
     return np.stack([shrunk(pixels[number, top : top + height, left : left + width]) for number in chosen])

@@ -19,7 +19,7 @@ from PIL import Image
 from pggan.config.schema import Config
 from pggan.data import reading
 from pggan.data.fingerprints import digest
-from pggan.data.packing import MOST_UNREADABLE
+from pggan.data.packing import MAX_UNREADABLE
 from pggan.data.reading import plain
 from pggan.data.sources import Builtin, Folder, Source
 from pggan.errors import UserError
@@ -213,7 +213,7 @@ class SourceSet(ImageSet):
         if self.size:
             return np.array(self.source.pyramid(number, [self.size], self.fit)[0][0])
         name = self.source.names[number]
-        with reading.guarded(name):
+        with reading.decode_errors(name):
             data = self.source.read(number)
         return np.array(reading.decode(io.BytesIO(data), name))
 
@@ -235,7 +235,7 @@ class SourceSet(ImageSet):
 
     def _refuse_many(self, seen: int) -> None:
         total = len(self.source)
-        if len(self.unreadable) > MOST_UNREADABLE * total:
+        if len(self.unreadable) > MAX_UNREADABLE * total:
             count = f"{'' if seen == total else 'at least '}{len(self.unreadable):,} of {total:,}"
             names = self._named_unreadable()
             raise UserError(f"{count} pictures of {plain(self.spec)} cannot be read: {names}")

@@ -93,7 +93,7 @@ def open_trained(spec: str, device: Device) -> Trained:
     """The moving average of a checkpoint's generator, on `device`. Raises UserError."""
     values = checkpoint.load(Path(os.path.expanduser(spec)))
     state = state_from(values, torch.device(device))
-    return Trained(state.G_ema.eval(), state.stage().alpha(state.nimg), state.config, values["sha256"])
+    return Trained(state.G_ema.eval(), state.alpha, state.config, values["sha256"])
 
 
 def _open_source_set(

@@ -1,7 +1,7 @@
 """How often augmentation is applied: the controller of Karras et al. 2020b (ADA), section 3. Pure.
 
 All of it is 0-d tensors on the device of the logits, and no value is looked at: nothing waits for a GPU. p is the same
-for all pieces; r, how sure D is of its training pictures, is losses.sureness. What is kept from step to step is p and
+for all pieces; r, how sure D is of its training pictures, is losses.r_t. What is kept from step to step is p and
 the moving average of r, whatever the resolution.
 """
 
@@ -34,5 +34,5 @@ def adjust(p: Tensor, average: Tensor, r: Tensor, images: int, training: Trainin
 
 def target(training: TrainingConfig) -> float:
     """--ada-target, or what is usual for the loss."""
-    usual = TARGET if LOSSES[training.loss].centered else TARGET_OF_PAIRS
+    usual = TARGET if LOSSES[training.loss].zero_threshold else TARGET_OF_PAIRS
     return usual if training.ada_target is None else training.ada_target

@@ -18,8 +18,9 @@ import torch
 from runs import TINY, assert_same, assert_same_run, content, finish, records, start
 from short import growth, interrupt_at, latest, make_settings, watch_losses, watch_steps
 
-from pggan.config.presets import NAMES, preset
-from pggan.data.packing import Pack
+from pggan.config.presets import preset
+from pggan.config.tables import PRESETS
+from pggan.data.packing import ImageCache
 from pggan.errors import Diverged, Interrupted, UserError
 from pggan.evaluation import evaluator, figures
 from pggan.evaluation.figures import FIGURES, Figure
@@ -28,7 +29,7 @@ from pggan.metrics.reference import Reference
 from pggan.metrics.verdict import VERDICTS
 from pggan.models.networks import Generator
 from pggan.run import loop
-from pggan.run.events import Run
+from pggan.run.events import Events
 from pggan.run.loop import train
 from pggan.training import checkpoint
 from pggan.training.state import new_state, state_from
@@ -150,7 +151,7 @@ def test_every_multiple_and_every_end_of_a_stage_is_measured_once(story):
     assert [fakes.shape[:2] for fakes in story.scorer.seen] == [(100, 16)] * 2 + [(100, 32)] * 4
     assert [len(fakes) for fakes in story.scorer.raw] == [100] * 6
     kept = [checkpoint.load(story.run / "checkpoints" / f"res-{res:04d}.pt") for res in (16, 32)]
-    assert [values["measured"] for values in kept] == [104, 304]
+    assert [values["history"][-1]["nimg"] for values in kept] == [104, 304]
 
 
 def test_a_fade_is_measured_at_its_alpha(story):
@@ -194,7 +195,7 @@ def test_nothing_is_measured_below_16_px_or_where_it_is_switched_off(settings, m
     monkeypatch.setattr(evaluator, "reference", None)
     assert [evaluator.wanted(settings(*MEASURED), res) for res in (8, 16, 32)] == [False, True, True]
     off = train(settings(*MEASURED, "--eval-kimg", "0,64:1", "--max-res", 16))
-    assert measured(off) == [] and latest(off)["measured"] == -1 and latest(off)["best"] == {}
+    assert measured(off) == [] and latest(off)["history"] == [] and latest(off)["best"] == {}
 
 
 def test_few_pictures_are_not_measured_and_one_line_says_so(settings, capsys):
@@ -223,7 +224,7 @@ def test_no_number_that_is_none_is_written(settings, monkeypatch):
     assert best(run) == {}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_says_how_often_it_measures(name):
     run = preset(name).run
     assert run.eval_samples >= 100 and all(run.eval_kimg.at(res) >= 0 for res in (16, 32, 256))
@@ -239,7 +240,7 @@ def test_measuring_does_not_change_training(settings, monkeypatch, arch):
     runs = [train(settings(*flags, *more, out=str(len(more)), arch=arch)) for more in ([], ["--eval-kimg", "0"])]
     assert scorer.seen
     one, two = (latest(run) for run in runs)
-    for part in ("G", "D", "G_ema", "moments_G", "moments_D", "sums", "counts"):
+    for part in ("G", "D", "G_ema", "opt_G", "opt_D", "sums", "counts"):
         assert_same(one[part], two[part], part)
 
 
@@ -309,7 +310,7 @@ def test_a_weight_that_is_no_number_is_rolled_back_and_never_measured(settings, 
 
 
 def packed(pixels: np.ndarray) -> SimpleNamespace:
-    return SimpleNamespace(level=lambda res: pixels)
+    return SimpleNamespace(images=lambda res: pixels)
 
 
 def test_pictures_are_cut_from_the_center_of_a_packed_margin():
@@ -334,7 +335,7 @@ def test_what_is_remembered_of_the_pictures_depends_on_all_that_makes_them(setti
     monkeypatch.setattr(evaluator, "remembered", lambda key, *_: keys.append(json.dumps(key)) or {})
     monkeypatch.setattr(Reference, "from_arrays", lambda arrays: arrays)
     facts = {"names": [], "labels": None, "label_names": [], "unreadable": [], "ignored": 0, "ignored_names": ()}
-    pack = Pack(folder=Path(), fingerprint="one", enlarged={}, crop_margin=1.0, **facts)
+    pack = ImageCache(folder=Path(), fingerprint="one", enlarged={}, crop_margin=1.0, **facts)
     config = settings(*MEASURED)
     evaluator.reference(config, pack, 16, print)
     evaluator.reference(config, pack, 32, print)
@@ -354,7 +355,7 @@ def test_what_is_remembered_of_the_pictures_depends_on_all_that_makes_them(setti
 def test_the_best_of_a_resolution_is_the_lowest_quality_of_those_healthy_and_past_the_fade(story):
     run = story.run
     assert best(run) == {16: 104, 32: 256}  # at 152 and 200 it fades; at 304 it is no better
-    assert latest(run)["best"] == {"16": 5, "32": 4}
+    assert latest(run)["best"] == {16: 5, 32: 4}
     kept = checkpoint.load(run / "checkpoints" / "best-0032.pt")
     assert kept["best"] == latest(run)["best"] and kept["metrics_bytes"] < latest(run)["metrics_bytes"]
 
@@ -366,15 +367,15 @@ def test_the_best_is_a_whole_checkpoint_that_a_run_can_begin_from_with_a_best_of
     measures(monkeypatch, ("healthy", 9))
     start = run / "checkpoints" / "best-0016.pt"
     other = train(settings(*MEASURED, "--max-res", 16, "--resume", start, out="other"))
-    assert best(other) == {16: 104} and latest(other)["best"] == {"16": 9}
+    assert best(other) == {16: 104} and latest(other)["best"] == {16: 9}
 
 
 def test_a_checkpoint_from_before_there_was_measuring_is_read(settings, monkeypatch):
     measures(monkeypatch)
     values = latest(train(settings(*MEASURED, "--max-res", 16)))
-    old = {name: value for name, value in values.items() if name not in ("measured", "best")}
+    old = {name: value for name, value in values.items() if name not in ("history", "best")}
     state = state_from(old, torch.device("cpu"))
-    assert (state.measured, state.best) == (-1, {}) and old.keys() < values.keys()
+    assert (state.history, state.best) == ([], {}) and old.keys() < values.keys()
 
 
 def test_the_end_of_a_run_names_the_best(settings, monkeypatch):
@@ -476,7 +477,7 @@ def test_a_rollback_keeps_the_best_that_is_there(settings, monkeypatch):
     assert [entry["action"] for entry in growth(run)] == ["rollback", "stop"]
     assert [line["quality/rfd"] for line in measured(run)] == [3, 5, 4]
     kept = checkpoint.load(run / "checkpoints" / "best-0016.pt")
-    assert (kept["nimg"], kept["attempt"]) == (56, 0) and latest(run)["best"] == {"16": 3}
+    assert (kept["nimg"], kept["attempt"]) == (56, 0) and latest(run)["best"] == {16: 3}
     assert latest(run)["metrics_bytes"] == (run / "metrics.jsonl").stat().st_size
 
 
@@ -542,7 +543,7 @@ def complete(run: Path) -> list[bytes]:
 
 
 def test_what_measuring_costs_is_in_the_records_and_in_what_a_budget_plans_for(settings, monkeypatch):
-    now, asked, ahead = SimpleNamespace(seconds=10.0), [], Run.ahead
+    now, asked, ahead = SimpleNamespace(seconds=10.0), [], Events.seconds_to_finish
     real_step = loop.step
 
     def taking(seconds, call):
@@ -556,7 +557,7 @@ def test_what_measuring_costs_is_in_the_records_and_in_what_a_budget_plans_for(s
     monkeypatch.setattr(evaluator, "reference", taking(3.0, evaluator.reference))
     monkeypatch.setattr(evaluator, "evaluate", taking(5.0, evaluator.evaluate))
     monkeypatch.setattr(loop, "step", taking(1.0, real_step))
-    monkeypatch.setattr(Run, "ahead", lambda run: asked.append(ahead(run)) or asked[-1])
+    monkeypatch.setattr(Events, "seconds_to_finish", lambda run: asked.append(ahead(run)) or asked[-1])
     run = train(settings(*MEASURED, "--budget", "100s"), lambda: now.seconds)
     assert 95 <= now.seconds <= 100
     lines = measured(run)

@@ -35,7 +35,7 @@ def test_without_a_size_pictures_come_as_they_are_and_in_order(folder):
 @pytest.mark.parametrize("fit", reading.FITS)
 def test_with_a_size_they_are_the_pictures_that_training_packs(folder, tmp_path, fit):
     packed = packing.pack(open_source(str(folder), 0, tmp_path / "cache"), [(8, 8, 8)], fit, progress=False)
-    assert np.array_equal(pixels(open_set(str(folder), size=(8, 8), fit=fit)), packed.level(8))
+    assert np.array_equal(pixels(open_set(str(folder), size=(8, 8), fit=fit)), packed.images(8))
 
 
 def test_mixed_sizes_come_each_at_its_own(folder):

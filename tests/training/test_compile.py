@@ -43,7 +43,7 @@ def grown(*flags: object, precision: str = "fp32", graphs: Graphs | None = None,
 def steps(state: TrainState, stage: Stage, count: int = 3) -> TrainState:
     for number in range(count):
         rng = torch.Generator().manual_seed(number)
-        step(state, stage, torch.rand(8, 3, 32, 32, generator=rng) * 2 - 1)
+        step(state, torch.rand(8, 3, 32, 32, generator=rng) * 2 - 1)
         state.nimg += 8
     return state
 
@@ -79,7 +79,7 @@ def test_a_graph_is_made_anew_for_another_shape_and_at_the_end_of_a_fade():
     assert len(graphs.known) == 2
     steps(state, STABLE)
     assert len(graphs.known) == 4
-    state.micro_batches = 2
+    state.stage.micro_batches = 2
     steps(state, STABLE)
     assert len(graphs.known) == 6
 
@@ -87,7 +87,7 @@ def test_a_graph_is_made_anew_for_another_shape_and_at_the_end_of_a_fade():
 def test_parts_of_a_batch_add_up_in_graphs_too():
     plain, graphed = grown(), grown(graphs=Graphs(traced))
     for state in (plain, graphed):
-        state.micro_batches = 2
+        state.stage.micro_batches = 2
         steps(state, FADING)
     assert_same(plain.to_dict(), graphed.to_dict())
 
@@ -125,8 +125,8 @@ def test_a_compiler_without_memory_is_no_broken_compiler():
 
     said = []
     state = grown(graphs=Graphs(starved, say=said.append))
-    step(state, STABLE, torch.zeros(8, 3, 32, 32), said.append)
-    assert state.micro_batches == 2 and state.recompute
+    step(state, torch.zeros(8, 3, 32, 32), said.append)
+    assert state.stage.micro_batches == 2 and state.stage.recompute
     assert said and all("out of memory" in line for line in said)
 
 
