@@ -143,13 +143,13 @@ def samples(generator: Generator, alpha: float, seed: int, count: int, batch: in
 @contextmanager
 def at_rest(G: Generator) -> Iterator[Generator]:
     """G as samples are drawn of it: in full precision, and batch norm by what it has measured, measuring nothing."""
-    training, half = G.training, G.half
-    G.half = None
+    training, half = G.training, G.autocast_dtype
+    G.autocast_dtype = None
     G.eval()
     try:
         yield G
     finally:
-        G.half = half
+        G.autocast_dtype = half
         G.train(training)
 
 
