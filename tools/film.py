@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from pggan.config import cli
-from pggan.data.reading import Unreadable, guarded
+from pggan.data.reading import Unreadable, decode_errors
 from pggan.errors import UserError
 
 LAST_SECONDS = 2  # that the last frame stands still
@@ -53,7 +53,7 @@ class Grid:
     def read(self) -> Image.Image:
         """The whole picture, in RGB. Raises UserError."""
         try:
-            with guarded(str(self.path)), Image.open(self.path) as picture:
+            with decode_errors(str(self.path)), Image.open(self.path) as picture:
                 return picture.convert("RGB")
         except Unreadable as error:
             raise UserError(f"{self.path} cannot be read ({error}): delete it and start this again") from None

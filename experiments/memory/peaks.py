@@ -1,8 +1,8 @@
-"""How much memory a step takes at 1024 px, computed; and that computed is what is counted.
+"""Computes the memory of a step at 1024 px, and checks the method against steps that are really taken.
 
     python experiments/memory/peaks.py --json results/memory/peaks.json
 
-Needs neither a GPU nor the memory. Some minutes on one core, most of them for the steps that are really taken.
+Needs neither a GPU nor the memory. About five minutes on one core, most of them for the real steps.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pggan.training.state import TrainState  # noqa: E402
 from pggan.training.step import step  # noqa: E402
 
 CPU = torch.device("cpu")
-# arch, loss, res, precision, recompute: steps of 4 pictures that a CPU can take in seconds
+# arch, loss, res, precision, recompute: real steps of 4 images, which take seconds on a CPU
 CHECKED = [
     ("paper", "logistic", 64, "fp32", False),
     ("paper", "wgan-gp", 128, "fp32", False),
@@ -50,18 +50,18 @@ GROUP = 4
 
 
 def settings(name: str, arch: str, loss: str, precision: str, **more: object) -> Config:
-    """A preset with another arch and loss, to 1024 px."""
+    """A preset with this arch and loss, up to 1024 px."""
     return with_settings(preset(name, arch=arch, loss=loss), {"max_res": 1024, "precision": precision, **more})
 
 
 def computed(state: TrainState, batch: int, recompute: bool) -> int:
-    """Bytes at the most in a step of `batch` pictures in mid-fade."""
+    """Peak bytes of a step of `batch` images in mid-fade, computed."""
     state.recompute = recompute
     return computed_peak(state, batch)
 
 
 def counted(config: Config, res: int, batch: int, recompute: bool) -> tuple[int, float]:
-    """(bytes at the most in a step that is taken, the second one of its run; its seconds, the watch's own included)."""
+    """(peak bytes, seconds) of a real step, the second of its run. The seconds include the counting."""
     state = state_at(config, res, CPU)
     state.recompute = recompute
     for number in (1, 2):
@@ -73,7 +73,7 @@ def counted(config: Config, res: int, batch: int, recompute: bool) -> tuple[int,
 
 
 def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> dict:
-    """Both ways, by networks an eighth as wide as the default's."""
+    """Peak bytes counted and computed, for networks an eighth as wide as the default."""
     config = settings("paintings", arch, loss, precision, fmap_base=2048, fmap_max=64)
     peak, seconds = counted(config, res, GROUP, recompute)
     kind = {"arch": arch, "loss": loss, "res": res, "precision": precision, "recompute": recompute}
@@ -82,7 +82,7 @@ def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> di
 
 
 def peaks(name: str, arch: str, loss: str) -> dict:
-    """What a step at 1024 px takes: the whole batch of the preset; one group of 4, in float32 too; recomputed."""
+    """Peak bytes of a step at 1024 px: whole batch, group of 4, float32; with activations kept and recomputed."""
     half, full = (state_at(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
     batch = int(settings(name, arch, loss, "bf16").training.batch.at(RES))
     return {
@@ -101,6 +101,7 @@ def peaks(name: str, arch: str, loss: str) -> dict:
 
 
 def about() -> dict:
+    """Command, commit, versions and machine."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -117,7 +118,7 @@ def about() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--json", type=Path, required=True, help="where the figures go; its folder must be there")
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures; its folder must exist")
     where = parser.parse_args().json
     figures = {"about": about(), "checked": [], "peaks": []}
     for kind in CHECKED:

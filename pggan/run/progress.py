@@ -1,13 +1,13 @@
 """How far a run is, for the one who watches it."""
 
 import os
-import resource
 import sys
 import time
 
 import torch
 from tqdm import tqdm
 
+from pggan import system
 from pggan.training.state import TrainState
 
 SECONDS_BETWEEN_LINES = 10  # where the output is no terminal
@@ -75,5 +75,4 @@ def peak_memory(device: torch.device) -> int:
     """Bytes at the most so far: of the GPU where there is one, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return system.peak_memory()

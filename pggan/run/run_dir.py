@@ -5,7 +5,6 @@ one that was not. Those keys are written at a fixed width, so that metrics.jsonl
 can be cut to the length that a checkpoint remembers.
 """
 
-import fcntl
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 import pggan
+from pggan import system
 from pggan.config.schema import Config, from_dict, grid_shape, to_dict
 from pggan.errors import UserError
 from pggan.evaluation.samples import draw, tile
@@ -50,7 +50,7 @@ class RunDir:
 
     def __exit__(self, *_):
         if self.lock:
-            self.lock.close()  # the system does so too, however the process ends
+            self.lock.release()
 
     def make_mine(self) -> None:
         """Makes the folder of a new run, and holds it. Raises UserError when another process was quicker."""
@@ -61,14 +61,8 @@ class RunDir:
                 raise UserError(f"another process has begun a run in {self.path}: start the same command again")
 
     def _hold(self) -> None:
-        self.lock = open(self.path / ".lock", "w")  # noqa: SIM115  (closed in __exit__)
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.lock.close()
-            raise UserError(f"another process is training in {self.path}: wait for it, or name another --out") from None
-        except OSError as error:  # some network drives know no locks
-            print(f"{self.path} cannot be locked ({error.strerror}): start no second process there", flush=True)
+        held = f"another process is training in {self.path}: wait for it, or name another --out"
+        self.lock = system.lock(self.path / ".lock", held)
 
     def config(self) -> Config | None:
         """The configuration of the run that is here, or None."""
@@ -138,8 +132,7 @@ class RunDir:
         """latest.pt, or one that stays: res-RES.pt at the end of a stage, best-RES.pt of the best samples so far."""
         values = state.to_dict()
         if self.metrics.exists():
-            with open(self.metrics, "rb") as file:
-                os.fsync(file.fileno())  # a checkpoint must not remember records that the disk does not
+            system.flush_to_disk(self.metrics)  # a checkpoint must not remember records that the disk does not
         if name == "latest":
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoint.save_latest(values, self.checkpoints)

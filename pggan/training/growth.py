@@ -7,6 +7,8 @@ import torch
 
 from pggan.config.schema import Config
 from pggan.errors import UserError
+from pggan.schedule.fixed import FixedScheduler
+from pggan.schedule.stages import StageStart
 from pggan.training.state import TrainState
 
 PROBES = 4  # latents and pictures that the invariant is checked on
@@ -58,23 +60,23 @@ def _evaluating(state: TrainState):
 def grow_state(state: TrainState, reason: str) -> None:
     """Grows `state` one resolution, as the loop does at the end of a stage.
 
-    Raises UserError when its fade is not over, or the ladder is at its end.
+    The new stage has the fade of --fade-kimg, until the run that goes on with it plans it. Raises UserError when the
+    fade is not over, or at the last resolution that the networks can have.
     """
-    stage = state.stage()
-    if stage.alpha(state.nimg) < 1:
-        left = (stage.fade_end - state.nimg) / 1000
+    plan, network = state.stage.plan, state.config.network
+    if state.alpha < 1:
+        left = (plan.fade_end - state.nimg) / 1000
         raise UserError(f"the fade at {state.res} px is not over: {left:.2f} kimg are left; train on, then grow")
-    network = state.config.network
     level = network.level(state.res) + 1
     if level >= len(network.resolutions()) or network.fmaps(level) < 1:
         raise UserError(f"{state.res} px is as far as these networks go")
-    state.config = with_room_for(state.config, network.resolutions()[level])
+    res = network.resolutions()[level]
+    state.config = with_room_for(state.config, res)
     for part in (state.G, state.D, state.G_ema):
         part.config = state.config.network
-    numbers = {"stage_nimg": state.nimg - state.stage_start}
-    state.log("grow", network.resolutions()[level], reason, numbers)
-    state.grow()
-    numbers["fade_nimg"] = state.stage().fade
+    new = FixedScheduler(state.config.schedule).begin(StageStart(res, state.nimg, state.nimg), state.history)
+    state.log("grow", res, reason, {"stage_nimg": state.nimg - plan.start, "fade_nimg": new.fade})
+    state.grow(new)
 
 
 def with_room_for(config: Config, res: int) -> Config:

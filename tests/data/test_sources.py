@@ -1,4 +1,4 @@
-"""Folders, zips and the built-in pictures: what is listed, how it is labeled, what is refused, what has changed."""
+"""Folders, zips and built-in images: their lists, labels and fingerprints, and what is refused."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def test_classes_are_found_below_a_shared_folder(png, tmp_path):
 
 
 @pytest.mark.parametrize("names", [["1.png", "ink/2.png"], ["ink/1.png", "ink/2.png"], ["1.png"]])
-def test_no_labels_unless_every_picture_is_in_one_of_several_classes(tmp_path, names):
+def test_no_labels_unless_every_image_is_in_one_of_several_classes(tmp_path, names):
     for name in names:
         save(tmp_path / name)
     assert opened(tmp_path).labels is None and opened(tmp_path).label_names == []
@@ -281,7 +281,7 @@ def test_copying_a_folder_keeps_its_fingerprint(folder, tmp_path):
     assert opened(folder).fingerprint == opened(tmp_path / "copy").fingerprint
 
 
-def test_changing_moving_adding_or_removing_a_picture_changes_the_fingerprint(folder):
+def test_changing_moving_adding_or_removing_a_image_changes_the_fingerprint(folder):
     seen = {opened(folder).fingerprint}
     data = bytearray((folder / "a.png").read_bytes())
     data[-1] ^= 1
@@ -316,7 +316,7 @@ def test_a_second_start_reads_no_file_and_sees_a_touched_one(folder, monkeypatch
 
 def test_a_damaged_or_unwritable_memory_only_costs_time(folder, monkeypatch):
     first = opened(folder).fingerprint
-    for path in (folder / sources.CACHE_NAME).glob("contents-*.json"):
+    for path in (folder / sources.CACHE_NAME).glob("fingerprints-*.json"):
         path.write_text("{")
     assert opened(folder).fingerprint == first
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -333,17 +333,17 @@ def test_a_zip_is_known_by_its_contents(tmp_path, png):
     assert one.fingerprint == same.fingerprint != other.fingerprint
 
 
-# ---- the built-in pictures
+# ---- the built-in images
 
 
-def test_builtin_pictures_are_known_by_seed_and_count():
+def test_builtin_images_are_known_by_seed_and_count():
     fingerprints = [sources.open_source(*which).fingerprint for which in [("builtin", 10), ("builtin:1", 10)]]
     fingerprints.append(sources.open_source("builtin", 11).fingerprint)
     assert len(set(fingerprints)) == 3
     assert sources.open_source("builtin:0", 10).fingerprint == fingerprints[0]
 
 
-def test_builtin_pictures_are_labelled_by_what_is_drawn():
+def test_builtin_images_are_labeled_by_what_is_drawn():
     from pggan.data import builtin
 
     source = opened("builtin:3")
@@ -407,7 +407,7 @@ def test_no_writable_folder_at_all_is_one_plain_line(folder, monkeypatch):
         sources.cache_folder(opened(folder).caches)
 
 
-def test_a_pipe_named_like_a_picture_is_not_waited_on(tmp_path):
+def test_a_pipe_named_like_a_image_is_not_waited_on(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "b.png")
     assert sources.open_source(str(tmp_path), 0).names == ["a.png"]

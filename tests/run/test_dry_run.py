@@ -204,7 +204,7 @@ def steps_tried(monkeypatch, seconds_a_picture: float) -> list[int]:
     """Batches of the steps that are taken, on a machine with a clock of its own."""
     tried, now = [], [0.0]
 
-    def step(state, stage, reals, say):
+    def step(state, reals, say):
         tried.append(len(reals))
         assert len(reals) == state.batch() and 0 < stage.alpha(state.nimg) <= 1
         now[0] += seconds_a_picture * len(reals) + 0.1

@@ -25,7 +25,7 @@ from pggan.schedule.stages import Stage
 from pggan.training import compile, phases
 from pggan.training import step as one_step
 from pggan.training.compile import Graphs
-from pggan.training.phases import Inputs, Numbers, Turn
+from pggan.training.phases import StepInputs, StepScalars, Phase
 from pggan.training.state import LATER, TrainState, state_from
 from pggan.training.step import inputs, next_resort, step
 
@@ -48,11 +48,11 @@ def taken(state: TrainState, turn: Turn, alpha: float, weight: float, double: bo
     given = inputs(state, torch.rand(BATCH, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1)
     if double:
         state.G.double(), state.D.double()
-        given = Inputs(*(None if value is None else value.double() for value in vars(given).values()))
+        given = StepInputs(*(None if value is None else value.double() for value in vars(given).values()))
     player, other = (state.G, state.D) if turn is phases.generator else (state.D, state.G)
     player.requires_grad_(True), other.requires_grad_(False)
     number = partial(torch.tensor, dtype=torch.float64 if double else torch.float32)
-    now = Numbers(alpha=number(alpha) if alpha < 1 else 1.0, weight=number(weight) if weight else 0.0)
+    now = StepScalars(alpha=number(alpha) if alpha < 1 else 1.0, weight=number(weight) if weight else 0.0)
     found, stats = compile.gradients(turn, state.config.training, state.G, state.D, given, now)
     measured = {f"{net}.{name}": b.clone() for net in "GD" for name, b in getattr(state, net).named_buffers()}
     return found, stats, measured
@@ -114,7 +114,9 @@ def test_in_half_precision_it_is_computed_again_in_half_precision():
         reals = torch.rand(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(5)) * 2 - 1
         state.G.requires_grad_(False)
         found.append(
-            compile.gradients(phases.discriminator, config.training, state.G, state.D, inputs(state, reals), Numbers())
+            compile.gradients(
+                phases.discriminator, config.training, state.G, state.D, inputs(state, reals), StepScalars()
+            )
         )
     assert all(one is None or torch.equal(one, other) for one, other in zip(found[0][0], found[1][0], strict=True))
 
@@ -179,7 +181,7 @@ def fail_until(monkeypatch, fits) -> list[tuple[int, bool]]:
     tried, real = [], one_step._backward
 
     def backward(state, turn, network, part, now, parts):
-        tried.append((len(part.mix), state.recompute))
+        tried.append((len(part.mix), state.stage.recompute))
         if not fits(*tried[-1]):
             raise FULL
         return real(state, turn, network, part, now, parts)
@@ -201,7 +203,7 @@ def test_parts_come_first_then_less_is_kept_then_the_error_goes_through(monkeypa
     tried = fail_until(monkeypatch, lambda pictures, again: again)
     said = one_more(state)
     assert tried[:3] == [(16, False), (8, False), (4, False)] and set(tried[3:]) == {(4, True)} and len(tried) == 11
-    assert (state.micro_batches, state.recompute) == (4, True) and state.G.recompute and state.D.recompute
+    assert (state.stage.micro_batches, state.stage.recompute) == (4, True) and state.G.recompute and state.D.recompute
     assert [text.partition("from here on ")[2].partition(",")[0] for text in said] == [
         "a batch of 16 is trained as 2 parts of 8",
         "a batch of 16 is trained as 4 parts of 4",
@@ -269,7 +271,7 @@ def test_graphs_are_left_aside(monkeypatch):
         raise AssertionError("nothing is to be compiled")
 
     state = at_16_px()
-    state.graphs, state.recompute = Graphs(compiler), True
+    state.graphs, state.stage.recompute = Graphs(compiler), True
     one_more(state, BATCH)
     assert not state.graphs.known
 
@@ -283,18 +285,18 @@ def test_it_is_kept_in_the_checkpoint_and_tried_anew_at_growth(settings, monkeyp
             train(settings(*flags))
     assert "activations are not kept" in capsys.readouterr().out
     saved = latest(Path(settings().run.out))
-    assert saved["recompute"] is True and saved["micro_batches"] == 1
+    assert saved["stage"]["recompute"] is True and saved["stage"]["micro_batches"] == 1
     assert state_from(saved, CPU).recompute
     was = []
-    watch_steps(monkeypatch, before=lambda state, *_: was.append((state.res, state.recompute)))
+    watch_steps(monkeypatch, before=lambda state, *_: was.append((state.res, state.stage.recompute)))
     train(settings(*flags))
     assert set(was) == {(4, True), (8, False)}
 
 
 def test_checkpoints_from_before_it_have_none_of_it():
     values = at_16_px().to_dict()
-    del values["recompute"]
-    assert LATER["recompute"] is False and state_from(values, CPU).recompute is False
+    del values["stage"]["recompute"]
+    assert LATER["stage"]["recompute"] is False and state_from(values, CPU).recompute is False
 
 
 def test_a_run_that_is_interrupted_goes_on_bit_for_bit_with_it(settings, monkeypatch):
@@ -306,7 +308,7 @@ def test_a_run_that_is_interrupted_goes_on_bit_for_bit_with_it(settings, monkeyp
         with pytest.raises(Interrupted):
             train(settings(*flags))
     run = train(settings(*flags))
-    assert latest(run)["recompute"]
+    assert latest(run)["stage"]["recompute"]
     assert_same_run(whole, run)
 
 
@@ -339,7 +341,7 @@ def test_it_is_so_in_parts_and_with_less_kept(pieces, again):
     config = with_settings(preset("smoke", loss="wgan-gp"), {**SIZE, "batch": "8"})
     states = [state_at(config, 32, CPU) for _ in range(2)]
     for state in states:
-        state.micro_batches, state.recompute = pieces, again
+        state.stage.micro_batches, state.stage.recompute = pieces, again
     reals = torch.zeros(8, 3, 32, 32)
     for number in (1, 2):  # the second one warm: with gradients and moments from the start
         states[0].nimg = 8 * number

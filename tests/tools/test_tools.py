@@ -78,12 +78,12 @@ def test_at_alpha_0_the_grown_discriminator_is_the_old_one_on_the_downsampled_pi
 
 def test_kept_weights_average_and_moments_are_the_old_ones(pair):
     old, new = pair
-    for part in ("G", "D", "G_ema", "moments_G", "moments_D"):
+    for part in ("G", "D", "G_ema", "opt_G", "opt_D"):
         kept = set(old[part]) & set(new[part])
         assert len(kept) >= len(old[part]) - 2, part  # at most an RGB layer of two resolutions down has gone
         for name in kept:
             assert_same(new[part][name], old[part][name], f"{part}/{name}")
-    assert all(f".{2 * old['res']}." not in name for part in ("moments_G", "moments_D") for name in new[part])
+    assert all(f".{2 * old['res']}." not in name for part in ("opt_G", "opt_D") for name in new[part])
     assert any(not torch.equal(old["G"][name], old["G_ema"][name]) for name in old["G"])
 
 
@@ -101,7 +101,7 @@ def test_only_two_rgb_layers_are_left(pair):
 
 def test_the_new_stage_begins_where_the_old_one_ended_and_growth_is_recorded(pair):
     old, new = pair
-    assert (new["res"], new["nimg"], new["stage_start"]) == (2 * old["res"], old["nimg"], old["nimg"])
+    assert (new["res"], new["nimg"], new["stage"]["plan"]["start"]) == (2 * old["res"], old["nimg"], old["nimg"])
     entry = new["growth"][-1]
     assert list(entry) == ["nimg", "action", "from_res", "to_res", "reason", "numbers"]
     assert (entry["nimg"], entry["action"]) == (old["nimg"], "grow")

@@ -1,6 +1,4 @@
-"""The kinds of network. To add one: a file beside these that ends in an `ARCH`, and a row here; then its name
-(ArchName) and default settings (ARCH_TABLE) in config/.
-"""
+"""The kinds of network: each is a file that ends in its `ARCH`, and a row here; its settings are in config/tables.py."""
 
 from pggan.models.archs import dcgan, paper, style
 from pggan.models.archs.arch import Arch

@@ -1,0 +1,68 @@
+"""Calls that differ between operating systems. Linux, macOS and Windows each have a way through every function here.
+
+No other module of the project uses a call that only some systems have.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from pggan.errors import UserError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+# Signals that ask a program to end. SIGHUP: its terminal was closed; Windows has none.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGPIPE = getattr(signal, "SIGPIPE", 13)  # the number in the exit code, also where the signal does not exist
+MAX_PROCESSES = 61  # Windows cannot wait for more
+
+
+def lock(path: Path, held: str) -> FileLock | None:
+    """Locks the file `path` until `release()` is called or this process ends, however it ends.
+
+    None, after a warning on stdout, on a drive without locks (some network drives).
+    Raises UserError with the message `held` when another process holds the lock.
+    """
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(held) from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        print(f"{path.parent} cannot be locked ({reason}): start no second process there", flush=True)
+        return None
+    return lock
+
+
+def peak_memory() -> int:
+    """The most main memory that this process has used so far, in bytes."""
+    if resource is None:
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; macOS does not limit them per process."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
+
+
+def lowest_priority() -> None:
+    """Lets every other process run before this one."""
+    psutil.Process().nice(getattr(psutil, "IDLE_PRIORITY_CLASS", 19))
+
+
+def flush_to_disk(path: Path) -> None:
+    """Waits until the disk holds what was written to the file `path`, so that a power cut does not lose it."""
+    with path.open("r+b") as file:  # Windows flushes only files that are open for writing
+        os.fsync(file.fileno())
