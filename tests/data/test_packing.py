@@ -234,9 +234,9 @@ def test_notes_count_classes_and_other_files(folder):
         (folder / name).write_text("x")
     notes = packed(folder).notes()
     assert notes[0].startswith("12 pictures in 2 classes, packed in ")
-    assert notes[1] == "3 other files are no pictures: b.md, ink/notes .txt, tags.csv"
+    assert notes[1] == "3 other files are not pictures: b.md, ink/notes .txt, tags.csv"
     (folder / "a.csv").write_text("x")
-    assert packed(folder).notes()[1] == "4 other files are no pictures: a.csv, b.md, ink/notes .txt ..."
+    assert packed(folder).notes()[1] == "4 other files are not pictures: a.csv, b.md, ink/notes .txt ..."
     assert json.loads((packed(folder).folder / "index.json").read_text())["label_names"] == ["ink", "oil"]
 
 

@@ -127,7 +127,7 @@ def test_a_damaged_dataset_json_in_a_zip_is_one_plain_line(tmp_path, png, how):
     start = 30 + len("dataset.json") + 9  # past the settings of an lzma stream, some of which change nothing
     for place in range(start, start + 20):
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(.+\): mend or") as caught:
+        with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(.+\): repair or") as caught:
             opened(archive)
         assert "\n" not in str(caught.value)
 
