@@ -103,7 +103,7 @@ def open_source(spec: str, builtin_images: int, cache: Path | str | None = None)
     try:
         return _open_zip(spec, path, _caches(cache, path.parent))
     except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
-        raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): make it again") from None
+        raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): create it again") from None
 
 
 def cache_folder(candidates: tuple[Path, ...]) -> Path:
@@ -174,7 +174,7 @@ def _open_folder(spec: str, root: Path, caches: tuple[Path, ...]) -> Folder:
     try:
         described = path.read_bytes() if path.is_file() else None
     except OSError as error:
-        raise UserError(f"{plain(path)} cannot be read ({error.strerror}): mend or remove it") from None
+        raise UserError(f"{plain(path)} cannot be read ({error.strerror}): repair or remove it") from None
     return Folder(*_listing(spec, _walk(root), described), caches, root)
 
 
@@ -237,7 +237,7 @@ def _description(spec: str, archive: zipfile.ZipFile) -> bytes:
         with reading.decode_errors("dataset.json"):
             return _unpacked(archive, "dataset.json")
     except reading.Unreadable as error:
-        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): mend or remove it") from None
+        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): repair or remove it") from None
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
