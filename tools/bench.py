@@ -51,7 +51,7 @@ class Metrics:
 @dataclass(frozen=True)
 class Train:
     """Measure steps of training, stable and fading: images/s, memory, the share of the machine's own limit, where the
-    time goes, and how long the whole road is. All settings of train.py that a step depends on may be given."""
+    time goes, and how long the whole run takes. All settings of train.py that a step depends on may be given."""
 
     res: str | None = None
     """Resolutions to measure, 64 or 32,64. Left out: all that the settings train at."""
@@ -114,7 +114,7 @@ def train(argv: list[str]) -> None:
     from benchmarks import report
     from benchmarks.training import Effort, measure_all
 
-    from pggan.run.setup import pick_device
+    from pggan.run.devices import pick_device
 
     torch.set_num_threads(config.training.threads or torch.get_num_threads())
     device = pick_device(config.training.device)
@@ -154,7 +154,9 @@ def settings(args: Train, default: Train) -> tuple[Config, list[int]]:
     validate(replace(config, network=whole))
     check_ignored(config, default.config())
     if config.schedule.budget or config.schedule.plan:
-        raise UserError("the road is reckoned by --fade-kimg and --stable-kimg: leave out --budget and --plan")
+        raise UserError(
+            "the time of the whole run is that of --fade-kimg and --stable-kimg: leave out --budget and --plan"
+        )
     if args.seconds <= 0:
         raise UserError("--seconds must be above 0")
     return config, resolutions

@@ -8,15 +8,16 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import bench
 import pytest
 import torch
 import torch.nn.functional as F
 from benchmarks import limits, rates, report, training
-from benchmarks.breakdown import DENSE, dense_share, turns, turns_and_penalty
+from benchmarks.breakdown import DENSE, dense_share, player_seconds, split_seconds
 from benchmarks.flops import Flops
-from benchmarks.road import road, stage_seconds
+from benchmarks.report import run_seconds, stage_seconds
 from benchmarks.timing import Timing, measured, steady
 from benchmarks.training import Effort, Record, measure_all
 from benchmarks.trial import FAR, Trial, few, open_cache, uncompiled
@@ -27,14 +28,15 @@ from pggan.config.presets import preset
 from pggan.config.schema import Config
 from pggan.data.packing import ImageCache
 from pggan.errors import UserError
-from pggan.run import dry_run, preparing
+from pggan.run.profiling import step_cost
 from pggan.schedule.stages import Stage
+from pggan.training import compile
 
 CPU = torch.device("cpu")
 TINY = [
     *("--preset", "smoke", "--data", "builtin:3", "--builtin-images", "40", "--start-res", "4", "--max-res", "8"),
     *("--fmap-base", "32", "--fmap-max", "8", "--latent", "8", "--batch", "8", "--threads", "1", "--device", "cpu"),
-    *("--stable-kimg", "2", "--fade-kimg", "1", "--seconds", "0.02", "--repeat", "2"),
+    *("--stable-kimg", "2", "--fade-kimg", "1", "--seconds", "0.02", "--repeat", "2", "--precision", "fp32"),
 ]
 
 
@@ -78,17 +80,17 @@ def test_there_is_a_record_for_each_resolution_and_for_each_fade(measuring):
         *((4, 1.0, 8), (8, 1.0, 8), (8, 0.5, 8))
     ]
     assert sum("GiB" in line for line in said.splitlines()) == 3
-    assert "the whole road, 5.0 kimg" in said and "where a step goes:" in said
+    assert "the whole run, 5.0 kimg" in said and "where a step goes:" in said
 
 
 def test_a_record_has_every_figure_and_the_facts(measuring):
     for record in measuring[0]:
         assert set(record) >= set(Record.__dataclass_fields__)
-        assert record["peak_bytes"] > 0 and record["pieces"] == 1 and record["precision"] == "fp32"
+        assert record["peak_bytes"] > 0 and record["micro_batches"] == 1 and record["precision"] == "fp32"
         assert record["windows"] == 2 and record["threads"] == 1 and record["torch"] == torch.__version__
         assert record["settings"]["fmap_base"] == 32 and record["loss"] == "logistic"
         assert record["device"].startswith("cpu") and "commit" in record and record["compile"] in ("off", "auto", "on")
-        assert set(record["turns"]) == {"data", "d", "penalty", "g", "average"}
+        assert set(record["players"]) == {"data", "d", "penalty", "g", "average"}
 
 
 def test_speeds_and_shares_follow_from_seconds_and_flops(measuring):
@@ -104,17 +106,17 @@ def test_speeds_and_shares_follow_from_seconds_and_flops(measuring):
         assert record["data_share"] > 0 and record["overhead_share"] < 1
 
 
-def test_the_road_is_that_of_the_schedule_at_these_speeds(measuring):
+def test_the_time_of_the_run_is_that_of_its_schedule_at_these_speeds(measuring):
     first, stable, fading = (record["s_per_kimg"] for record in measuring[0])
     for record in measuring[0]:
-        assert record["road_s"] == pytest.approx(2 * first + fading + 2 * stable)
+        assert record["run_s"] == pytest.approx(2 * first + fading + 2 * stable)
 
 
-def test_without_all_resolutions_there_is_no_road(config):
+def test_without_all_resolutions_there_is_no_time_of_the_run(config):
     records = measure_all(config(), CPU, [8], Effort(0.01, 1, parts=False))
-    assert [(record.res, record.turns, record.overhead_share) for record in records] == [(8, None, None)] * 2
-    assert "leave out --res" in report.road_line(config(), records)
-    assert report.plain(config(), CPU, records)[0]["road_s"] is None
+    assert [(record.res, record.players, record.overhead_share) for record in records] == [(8, None, None)] * 2
+    assert "leave out --res" in report.run_line(config(), records)
+    assert report.plain(config(), CPU, records)[0]["run_s"] is None
     assert "where a step goes:" not in list(report.closing(config(), records))
 
 
@@ -186,7 +188,7 @@ def test_the_counter_agrees_with_torch_s_own_where_that_can_count():
 
 @pytest.mark.parametrize("loss", ["bce", "logistic"])
 def test_the_flops_of_a_step_are_the_sum_of_its_layers_by_hand(config, pictures, loss):
-    """G: forward for D without gradients; forward and both gradients for its own turn, none of its latents.
+    """G: forward for D without gradients; forward and both gradients for its own phase, none of its latents.
 
     D: forward and both gradients of reals and of fakes, none of the pictures; forward and gradient of inputs for G.
     With R1 also the gradients of the pictures: once for the penalty, whose own gradient takes two for each layer but
@@ -218,10 +220,10 @@ def test_a_lazy_penalty_is_counted_as_often_as_it_is_taken(config, pictures):
 
 def test_a_fade_is_measured_in_its_middle_while_alpha_moves_as_in_a_run(config, pictures):
     trial = Trial(config(), 8, 0.5, pictures, CPU)
-    assert trial.alpha == pytest.approx(0.5, abs=1e-3)
-    before = trial.alpha
+    assert trial.state.alpha == pytest.approx(0.5, abs=1e-3)
+    before = trial.state.alpha
     trial.step()
-    assert before < trial.alpha < 0.501
+    assert before < trial.state.alpha < 0.501
     assert trial.state.nimg >= FAR and len(trial.waits) == 1
 
 
@@ -233,12 +235,12 @@ def test_a_cycle_has_one_penalty(config, pictures):
 
 
 @pytest.mark.parametrize("flags", [(), ("--penalty-interval", "2"), ("--loss", "hinge")])
-def test_turns_are_told_apart_and_leave_no_hook(config, pictures, flags):
+def test_the_players_are_told_apart_and_leave_no_hook(config, pictures, flags):
     trial = Trial(config(*flags), 8, 1.0, pictures, CPU)
     assert trial.penalized == ("hinge" not in flags)
-    found = turns(trial, cycles=1)
+    found = split_seconds(trial, cycles=1)
     assert set(found) == {"data", "d", "g", "average"} and all(value > 0 for value in found.values())
-    taken = turns_and_penalty(trial, cycles=1)
+    taken = player_seconds(trial, cycles=1)
     assert (taken["penalty"] != 0) == ("hinge" not in flags) and not trial.penalized
     for adam in (trial.state.opt_D, trial.state.opt_G):
         assert not adam._optimizer_step_post_hooks
@@ -251,7 +253,7 @@ def test_the_memory_is_that_of_a_whole_batch(config, pictures):
         trial.cycle()
         found.append(training.peak_bytes(trial, config("--batch", n), 1.0, pictures))
     assert found[2] - found[1] == pytest.approx(2 * (found[1] - found[0]), rel=0.01) and found[0] > 0
-    assert found[2] == pytest.approx(dry_run.rehearse(config("--batch", 32), 8, CPU).memory, rel=0.25)
+    assert found[2] == pytest.approx(step_cost(config("--batch", 32), 8, CPU).memory, rel=0.25)
 
 
 # ---- the machine's limits
@@ -314,23 +316,24 @@ def test_the_profiler_finds_them(config, pictures):
     assert 0 < dense_share(trial, 1.0) < 1
 
 
-# ---- the road
+# ---- the time of a run
 
 
 def test_a_fade_is_at_its_own_speed():
     assert stage_seconds(Stage(8, 0, fade=100, stable=300), fading=10.0, stable=20.0) == 10 + 15
 
 
-def test_a_clock_ends_a_stage_but_not_before_its_floor():
+def test_a_time_limit_ends_a_stage_but_not_before_its_floor():
     stage = Stage(8, 0, fade=100, stable=300, floor=40, seconds=20.0)
     assert stage_seconds(stage, 10.0, 20.0) == 20
     assert stage_seconds(replace(stage, seconds=5.0), 10.0, 20.0) == 10 + 2
     assert stage_seconds(replace(stage, seconds=90.0), 10.0, 20.0) == 25
 
 
-def test_the_road_has_all_stages_and_the_first_has_no_fade(config):
-    speeds = {(4, False): 100.0, (8, False): 10.0, (8, True): 5.0, (16, False): 1.0, (16, True): 0.5}
-    stages = road(config("--max-res", 16), speeds)
+def test_a_run_has_all_stages_and_the_first_has_no_fade(config):
+    speeds = [(4, 1.0, 100.0), (8, 1.0, 10.0), (8, 0.5, 5.0), (16, 1.0, 1.0), (16, 0.5, 0.5)]
+    records = [SimpleNamespace(res=res, alpha=alpha, images_per_s=speed) for res, alpha, speed in speeds]
+    stages = run_seconds(config("--max-res", 16), records)
     assert [(stage.res, stage.start, seconds) for stage, seconds in stages] == [
         *((4, 0, 20.0), (8, 2000, 200 + 200), (16, 5000, 2000 + 2000))
     ]
@@ -407,9 +410,9 @@ def test_the_shares_of_a_run_are_weighted_by_time(tmp_path):
     assert data == pytest.approx(100 * 2 / 26) and other == pytest.approx(100 * 4 / 30)
 
 
-@pytest.mark.parametrize(("flag", "known"), [("on", 2), ("off", 0), ("auto", 0)])  # too short to be worth it
+@pytest.mark.parametrize(("flag", "known"), [("on", 2), ("off", 0), ("auto", 0)])  # auto: on CUDA only
 def test_a_trial_is_compiled_where_the_run_would_be(config, pictures, monkeypatch, flag, known):
-    monkeypatch.setattr(preparing, "inductor", lambda graph, like: graph)
+    monkeypatch.setattr(compile, "inductor", lambda graph, like: graph)
     trial = Trial(config("--compile", flag), 8, 1.0, pictures, CPU)
     trial.step()
     assert len(trial.state.graphs.known) == known

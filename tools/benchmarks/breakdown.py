@@ -1,4 +1,4 @@
-"""Where the time of a step goes: to each player's turn, and to convolutions and matrix products or all else."""
+"""Where the time of a step goes: to which player, and to convolutions and matrix products or to all else."""
 
 import os
 import re
@@ -10,18 +10,17 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.timing import finish, measured, window
 from benchmarks.trial import Trial
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # its profiler says on stderr that it begins, and that there is no GPU
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or its profiler writes notes to stderr
 
 # torch's operators that are convolutions and matrix products, forward and backward, whatever library does the work
 DENSE = re.compile(r"\w+::(\w*conv(?!ert)\w*|(add|b|addb|baddb)?mm|\w*_linear\w*)")
 
 
-def turns(trial: Trial, cycles: int) -> dict[str, float]:
-    """Seconds of a step by what they are for, in the mean of `cycles`.
+def split_seconds(trial: Trial, cycles: int) -> dict[str, float]:
+    """Mean seconds of a step over `cycles`: data (the batch of images), d, g, and average (G_ema, and the rest).
 
-    data: the next batch of pictures; d: until D's weights are changed, its latents, fakes and penalty included; g:
-    until those of G are; average: the moving average, and the rest. The moments are those of Adam's own hooks, with a
-    wait for the device at each, so that the sum may be above the time of a step without them.
+    d lasts until D's weights are changed, latents, fakes and penalty included; g until G's weights are. Adam's hooks
+    mark the ends and wait for the device, so the sum may be above the time of a step without them.
     """
     state, spent = trial.state, Counter()
     last = time.perf_counter()
@@ -49,22 +48,25 @@ def turns(trial: Trial, cycles: int) -> dict[str, float]:
     return {name: spent[name] / steps for name in ("data", "d", "g", "average")}
 
 
-def turns_and_penalty(trial: Trial, cycles: int) -> dict[str, float]:
-    """`turns`, with the penalty apart: what D's turn takes longer than without one. The trial has none afterwards."""
-    taken = {**turns(trial, cycles), "penalty": 0.0}
+def player_seconds(trial: Trial, cycles: int) -> dict[str, float]:
+    """`split_seconds` with the penalty apart: the seconds that D takes longer than without it.
+
+    The trial has no penalty afterwards.
+    """
+    taken = {**split_seconds(trial, cycles), "penalty": 0.0}
     if trial.penalized:
         trial.without_penalty()
         measured(trial.cycle, trial.device, 0, 1)  # to warm up: without a penalty D may have to be compiled anew
-        bare = turns(trial, cycles)["d"]
+        bare = split_seconds(trial, cycles)["d"]
         taken["penalty"], taken["d"] = taken["d"] - bare, bare
     return taken
 
 
 def dense_share(trial: Trial, step_s: float) -> float | None:
-    """The part of a step spent inside convolutions and matrix products, by torch's profiler; None where it cannot tell.
+    """The share of a step spent in convolutions and matrix products, by torch's profiler; None if it cannot tell.
 
-    step_s: seconds of a step as it is without the profiler, which on a GPU the kernels' own seconds are held against.
-    On a CPU they are those of the operators, held against the profiled step itself.
+    step_s: seconds of a step without the profiler. On a GPU, the share is the seconds of kernels over step_s; on a CPU,
+    the seconds of operators over those of the profiled step.
     """
     kinds = {"cpu": [ProfilerActivity.CPU], "cuda": [ProfilerActivity.CPU, ProfilerActivity.CUDA]}
     if trial.device.type not in kinds:

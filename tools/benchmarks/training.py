@@ -1,6 +1,6 @@
 """What a step of training costs at each resolution, and how far that is from what the machine can do.
 
-A step is all that one is in a run: its pictures, D with its penalty, G, the average.
+A step is that of a run: the batch of images, D with its penalty, G, and G_ema.
 """
 
 import gc
@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.breakdown import dense_share, turns_and_penalty
+from benchmarks.breakdown import dense_share, player_seconds
 from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import finish, measured
@@ -19,18 +19,18 @@ from pggan.config.schema import Config
 from pggan.data.packing import ImageCache
 from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import FULL_PRECISION_RES
-from pggan.run import profiling
-from pggan.run.setup import pick_precision
+from pggan.run.devices import pick_precision
+from pggan.run.profiling import MemoryWatch, lasting
 from pggan.training.state import HALVES
 
 MID_FADE = 0.5
-MOST_CYCLES = 20  # that a step is broken down by
+MOST_CYCLES = 20  # for the breakdown of a step
 
 
 @dataclass(frozen=True)
 class Effort:
-    """seconds, repeat: about how long each speed is measured, in how many windows; parts: whether a step is broken
-    down as well, by some steps more."""
+    """How thoroughly to measure. seconds, repeat: about how long each speed is measured, in how many windows. parts:
+    whether a step is broken down too, which takes some more steps."""
 
     seconds: float = 5.0
     repeat: int = 5
@@ -49,15 +49,14 @@ class Limits:
 class Record:
     """One resolution at one alpha. Shares are parts of 1.
 
-    step_s: seconds of a step, [least, median, most] of `windows`; images_per_s and s_per_kimg are by the median.
-    warm_up_s: seconds lost until the speed was steady, compiling included; pieces: that a batch is trained in;
-    compiled: whether the steps were.
-    peak_bytes: at the most; on a GPU all that torch holds there, pictures too, elsewhere tensors, uncompiled.
-    flops_per_image: of convolutions and matrix products, as torch counts them; conv_flops_per_image: of the former.
-    conv_limit: FLOP/s, the best of conv_rates, which are those of this resolution's own 3x3 layers.
+    step_s: seconds of a step, [least, median, most] of `windows`; images_per_s and s_per_kimg are from the median.
+    warm_up_s: seconds lost until the speed was steady, compiling included. micro_batches: parts of a batch.
+    peak_bytes: on a GPU, of all that torch holds there; elsewhere, of tensors, in uncompiled steps.
+    flops_per_image: of convolutions and matrix products, as torch counts them; conv_flops_per_image: of convolutions.
+    conv_rates: FLOP/s of this resolution's own 3x3 layers; conv_limit: the best of them.
     limit_share, matmul_share: the FLOP/s of training over conv_limit, and over matmul_limit.
-    data_share: of a step, waiting for pictures; overhead_share: not inside convolutions and matrix products.
-    turns: seconds of a step by what they are for (breakdown.turns_and_penalty). None: not measured.
+    data_share: of a step, waiting for images. overhead_share: of a step, outside convolutions and matrix products.
+    players: seconds of a step by what they are for (breakdown.player_seconds). None: not measured.
     """
 
     res: int
@@ -69,7 +68,7 @@ class Record:
     windows: int
     warm_up_s: float
     peak_bytes: int
-    pieces: int
+    micro_batches: int
     precision: str
     compiled: bool
     flops_per_image: float
@@ -82,7 +81,7 @@ class Record:
     matmul_share: float
     data_share: float
     overhead_share: float | None = None
-    turns: dict[str, float] | None = None
+    players: dict[str, float] | None = None
 
 
 def measure_all(
@@ -92,9 +91,9 @@ def measure_all(
     effort: Effort = Effort(),
     tell: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
-    """A record for each resolution (None: all that `config` trains at), and one for its fade if it has one.
+    """Returns a record for each resolution (None: all that `config` trains at), and one for its fade if it has one.
 
-    tell: is shown each record as it is made. Raises UserError, for too few pictures or too little memory.
+    tell: is given each record as it is made. Raises UserError for too few images or too little memory.
     """
     resolutions = resolutions or config.network.stages()
     packed = open_cache(config, resolutions)
@@ -119,7 +118,7 @@ def measure_all(
 
 
 def dtype_at(config: Config, res: int, device: torch.device) -> torch.dtype:
-    """That of the largest layers at `res`."""
+    """The dtype of the largest layers at `res`."""
     half = HALVES[pick_precision(config.training.precision, device)]
     return half if half and res > FULL_PRECISION_RES else torch.float32
 
@@ -127,16 +126,16 @@ def dtype_at(config: Config, res: int, device: torch.device) -> torch.dtype:
 def measure(
     config: Config, res: int, alpha: float, packed: ImageCache, device: torch.device, limits: Limits, effort: Effort
 ) -> Record:
-    """The record of one resolution at about one alpha."""
+    """Measures one resolution at about one alpha."""
     every_flop, of_convolutions = flops_per_image(config, res, alpha, packed, device)
     trial = Trial(config, res, alpha, packed, device)
     timing = measured(trial.cycle, device, effort.seconds, effort.repeat)
     step_s = [pick(timing.windows) / trial.steps_a_cycle for pick in (min, median, max)]
     images_per_s = trial.state.batch() / step_s[1]
-    waited, peak, dense, turns = trial.waited, peak_bytes(trial, config, alpha, packed), None, None
+    waited, peak, dense, players = trial.waited, peak_bytes(trial, config, alpha, packed), None, None
     if effort.parts:
         dense = dense_share(trial, step_s[1])
-        turns = turns_and_penalty(trial, cycles=max(1, min(MOST_CYCLES, round(1 / timing.median))))
+        players = player_seconds(trial, cycles=max(1, min(MOST_CYCLES, round(1 / timing.median))))
     flops_per_s, conv_limit = every_flop * images_per_s, max(limits.convolutions.values())
     return Record(
         res=res,
@@ -148,7 +147,7 @@ def measure(
         windows=len(timing.windows),
         warm_up_s=timing.warm_up,
         peak_bytes=peak,
-        pieces=trial.state.micro_batches,
+        micro_batches=trial.state.stage.micro_batches,
         precision=trial.state.precision,
         compiled=bool(trial.state.graphs.compiler),
         flops_per_image=every_flop,
@@ -161,14 +160,14 @@ def measure(
         matmul_share=flops_per_s / limits.matmul,
         data_share=waited / step_s[1],
         overhead_share=None if dense is None else 1 - dense,
-        turns=turns,
+        players=players,
     )
 
 
 def flops_per_image(
     config: Config, res: int, alpha: float, packed: ImageCache, device: torch.device
 ) -> tuple[float, float]:
-    """(all, those of convolutions), counted with few pictures: an image's share does not depend on the batch."""
+    """(all FLOPs, FLOPs of convolutions), counted with few images: they do not depend on the batch."""
     trial = Trial(few(uncompiled(config), res), res, alpha, packed, device)
     with Flops() as flops:
         trial.cycle()
@@ -176,12 +175,12 @@ def flops_per_image(
 
 
 def peak_bytes(trial: Trial, config: Config, alpha: float, packed: ImageCache) -> int:
-    """The most bytes in a step, the one with the penalty among them, warm as the trial is."""
+    """Peak bytes of a cycle of steps, with the moments of Adam already there."""
     if trial.device.type != "cuda":
-        if trial.state.compiled:
+        if trial.state.graphs.compiler:
             trial = Trial(uncompiled(config), trial.state.res, alpha, packed, trial.device)
             trial.cycle()
-        with profiling.MemoryWatch(profiling.lasting(trial.state)) as watch:
+        with MemoryWatch(lasting(trial.state)) as watch:
             trial.cycle()
         return watch.peak
     finish(trial.device)
