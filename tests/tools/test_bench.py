@@ -37,10 +37,11 @@ TINY = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_matrices():
-    """The machine's limits are not what these tests are about."""
+def little_work():
+    """No test depends on how fast the machine is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rates, "SIDE_CPU", 64)
+        patch.setattr(training, "MOST_CYCLES", 2)
         yield
 
 
@@ -117,8 +118,8 @@ def test_the_run_is_that_of_the_schedule_at_these_speeds(measuring):
 
 
 def test_without_all_resolutions_there_is_no_run(config):
-    records = measure_all(config(), CPU, [8], Effort(0.01, 1, breakdown=False))
-    assert [(record.res, record.seconds, record.overhead_share) for record in records] == [(8, None, None)] * 2
+    records = measure_all(config(), CPU, [4], Effort(0.01, 1, breakdown=False))
+    assert [(record.res, record.seconds, record.overhead_share) for record in records] == [(4, None, None)]
     *_, last = lines = list(report.closing(config(), records))
     assert "leave out --res" in last and not any("where the time" in line for line in lines)
     assert report.as_json(config(), CPU, records)[0]["run_s"] is None
@@ -207,7 +208,7 @@ def test_the_flops_of_a_step_are_the_sum_of_its_layers_by_hand(config, images, l
     assert counted(trial.cycle) == 8 * expected
 
 
-@pytest.mark.parametrize("arch", ["paper", "dcgan", "style"])
+@pytest.mark.parametrize("arch", ["dcgan", "style"])
 def test_the_flops_of_an_image_do_not_depend_on_the_batch(config, images, arch):
     four, eight = (cycle(config("--arch", arch, "--batch", n), images, alpha=0.5) for n in (4, 8))
     assert four == eight > cycle(config("--arch", arch), images)
