@@ -1,4 +1,4 @@
-"""Where the time of a step goes: to which player, and to convolutions and matrix products or to all else."""
+"""Where the time of a step goes: to which player, and to convolutions and matrix products or to everything else."""
 
 import os
 import re
@@ -10,17 +10,18 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.timing import finish, measured, window
 from benchmarks.trial import Trial
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or its profiler writes notes to stderr
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # keeps torch's profiler from writing to stderr
 
-# torch's operators that are convolutions and matrix products, forward and backward, whatever library does the work
+# torch's operators that are convolutions or matrix products, forward or backward, in any library
 DENSE = re.compile(r"\w+::(\w*conv(?!ert)\w*|(add|b|addb|baddb)?mm|\w*_linear\w*)")
 
 
-def split_seconds(trial: Trial, cycles: int) -> dict[str, float]:
-    """Mean seconds of a step over `cycles`: data (the batch of images), d, g, and average (G_ema, and the rest).
+def shares(trial: Trial, cycles: int) -> dict[str, float]:
+    """Mean seconds a step, over `cycles`, by purpose.
 
-    d lasts until D's weights are changed, latents, fakes and penalty included; g until G's weights are. Adam's hooks
-    mark the ends and wait for the device, so the sum may be above the time of a step without them.
+    data: the next batch. d: until D's optimizer step, with its latents, fakes and penalty. g: until G's. average: the
+    moving average, and the rest. Measured by hooks of the optimizers, with a wait for the device at each, so the sum
+    may exceed the time of a step.
     """
     state, spent = trial.state, Counter()
     last = time.perf_counter()
@@ -34,8 +35,9 @@ def split_seconds(trial: Trial, cycles: int) -> dict[str, float]:
 
     players = {"d": state.opt_D, "g": state.opt_G}
     hooks = [adam.register_step_post_hook(lambda *_, name=name: mark(name)) for name, adam in players.items()]
+    steps = cycles * trial.steps_a_cycle
     try:
-        for _ in range(cycles * trial.steps_a_cycle):
+        for _ in range(steps):
             mark("between")
             reals = trial.reals()
             mark("data")
@@ -44,29 +46,25 @@ def split_seconds(trial: Trial, cycles: int) -> dict[str, float]:
     finally:
         for hook in hooks:
             hook.remove()
-    steps = cycles * trial.steps_a_cycle
     return {name: spent[name] / steps for name in ("data", "d", "g", "average")}
 
 
-def player_seconds(trial: Trial, cycles: int) -> dict[str, float]:
-    """`split_seconds` with the penalty apart: the seconds that D takes longer than without it.
-
-    The trial has no penalty afterwards.
-    """
-    taken = {**split_seconds(trial, cycles), "penalty": 0.0}
+def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:
+    """`shares`, with the penalty apart from D: the time that D takes less without it. Removes the trial's penalty."""
+    whole = {**shares(trial, cycles), "penalty": 0.0}
     if trial.penalized:
-        trial.without_penalty()
-        measured(trial.cycle, trial.device, 0, 1)  # to warm up: without a penalty D may have to be compiled anew
-        bare = split_seconds(trial, cycles)["d"]
-        taken["penalty"], taken["d"] = taken["d"] - bare, bare
-    return taken
+        trial.remove_penalty()
+        measured(trial.cycle, trial.device, 0, 1)  # warm-up: D without a penalty may have to be compiled
+        bare = shares(trial, cycles)["d"]
+        whole["penalty"], whole["d"] = whole["d"] - bare, bare
+    return whole
 
 
 def dense_share(trial: Trial, step_s: float) -> float | None:
-    """The share of a step spent in convolutions and matrix products, by torch's profiler; None if it cannot tell.
+    """The share of a step in convolutions and matrix products, from torch's profiler; None where it cannot tell.
 
-    step_s: seconds of a step without the profiler. On a GPU, the share is the seconds of kernels over step_s; on a CPU,
-    the seconds of operators over those of the profiled step.
+    step_s: seconds of a step without the profiler. On a GPU the kernels' seconds are divided by it; on a CPU those of
+    the operators are divided by the time of the profiled step.
     """
     kinds = {"cpu": [ProfilerActivity.CPU], "cuda": [ProfilerActivity.CPU, ProfilerActivity.CUDA]}
     if trial.device.type not in kinds:
