@@ -61,9 +61,9 @@ class NetworkConfig(Settings):
     arch: ArchName = "paper"
     """paper: Karras et al. 2018. style: mapping network, modulated convolutions, noise. dcgan: Radford et al. 2016."""
     start_res: int | None = None
-    """First resolution, in px of the shorter side. None: 32, or the next smaller one that --base and --max-res allow."""
+    """First resolution, in px of the shorter side. None: 32, or the nearest below that --base and --max-res allow."""
     max_res: int | None = may_change(None)
-    """Last resolution, in px of the shorter side. None: 256, or the next smaller one that --base allows."""
+    """Last resolution, in px of the shorter side. None: 256, or the nearest below that --base allows."""
     base: str = "4x4"
     """Smallest size, WIDTHxHEIGHT. All others are this one doubled: 3x3 gives 96 and 192, 4x5 gives 256x320."""
     fmap_base: int = 4096
