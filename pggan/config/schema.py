@@ -45,11 +45,11 @@ class DataConfig(Settings):
     builtin_images: int = 2000
     """Number of pictures that builtin draws."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How pictures of other shapes are made to fit. crop: cut out the center. pad: white borders. stretch."""
+    """How to fit pictures of another shape. crop: cut out the center. pad: add white borders. stretch: distort."""
     random_crop: bool = False
-    """Cut out a random part of each picture instead of the center; it is stored 1.25 times as large for this."""
+    """Cut out a random part of each picture, not the center (pictures are stored 1.25 times as large)."""
     mirror: bool = True
-    """Flip images left to right, half of the time. Use --no-mirror for text and whatever must not be mirrored."""
+    """Flip images left to right, half of the time. Use --no-mirror for pictures with text."""
     cache: str | None = may_change(None)
     """Folder for the packed images. None: beside the data, or your user cache folder if that place is read-only."""
 
@@ -61,9 +61,9 @@ class NetworkConfig(Settings):
     arch: ArchName = "paper"
     """paper: Karras et al. 2018. style: mapping network, modulated convolutions, noise. dcgan: Radford et al. 2016."""
     start_res: int | None = None
-    """First resolution, in px of the shorter side. None: 32, or the nearest below that --base and --max-res allow."""
+    """First resolution, in px of the shorter side. None: the highest one up to 32 (and up to --max-res)."""
     max_res: int | None = may_change(None)
-    """Last resolution, in px of the shorter side. None: 256, or the nearest below that --base allows."""
+    """Last resolution, in px of the shorter side. None: the highest one up to 256."""
     base: str = "4x4"
     """Smallest size, WIDTHxHEIGHT. All others are this one doubled: 3x3 gives 96 and 192, 4x5 gives 256x320."""
     fmap_base: int = 4096
@@ -147,7 +147,7 @@ class TrainingConfig(Settings):
     """Weight of the drift term, which keeps the output of D near 0 (only for --loss wgan-gp: its default is 0.001)."""
     augment: str = "none"
     """Change the images that D sees, real and fake, at random, so that D cannot memorize a small data set.
-    NAME:PROBABILITY,..., such as translation:0.8,cutout:0.8,color:0.3. At most 0.5 for flip, vflip and turns."""
+    Give NAME:PROBABILITY,..., such as translation:0.8,cutout:0.8,color:0.3; flip, vflip and turns allow up to 0.5."""
     ada: bool = False
     """Adapt --augment while training (ADA): all probabilities are multiplied by p, which rises from 0 as D overfits."""
     ada_target: float | None = None
@@ -170,7 +170,7 @@ class TrainingConfig(Settings):
     warmup_kimg: float = 5.0
     """Time in which new weights reach the full learning rate, in kimg (only with --adam-at-growth carry)."""
     ema_kimg: PerResolution = PerResolution.parse("10")
-    """Half-life of G_ema, the moving average of G that samples are drawn from, in kimg. 0: no average."""
+    """Half-life of G_ema, the moving average of the weights of G, in kimg. Samples are drawn from it. 0: no average."""
     ema_rampup: float = 0.05
     """Limit the half-life to this share of the images shown so far, to forget early weights. 0: no limit."""
     seed: int = 0
@@ -197,15 +197,15 @@ class ScheduleConfig(Settings):
     budget_share: PerResolution = may_change(PerResolution.parse("32:2,64:3,128:4,256:5"))
     """Share of --budget that each resolution gets, relative to the others."""
     plan: str | None = may_change(None)
-    """The growth.json of another run: this run fades, grows and stops at the same images."""
+    """The growth.json of another run, to fade, grow and stop after the same numbers of images."""
     fade_kimg: PerResolution = may_change(PerResolution.parse("40"))
     """Time in which a new block fades in, in kimg. The first resolution has no fade."""
     stable_kimg: PerResolution = may_change(PerResolution.parse("32:150,64:160,128:210"))
-    """Training after the fade, in kimg."""
+    """Time of training after the fade, in kimg."""
     stage_minutes: PerResolution = may_change(PerResolution.parse("0"))
     """Time limit of a resolution, in minutes. 0: no limit."""
     floor_kimg: float = may_change(1.0)
-    """Least training after the fade, in kimg, even if --stage-minutes are over."""
+    """Time after the fade that each resolution gets in any case, in kimg (only with --stage-minutes)."""
 
 
 @dataclass(frozen=True)
