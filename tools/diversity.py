@@ -153,14 +153,14 @@ def open_sets(args: Args) -> "tuple[ImageSet, ImageSet, ImageSet | None]":
     if is_checkpoint(args.real) or is_checkpoint(args.fake):
         real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, fit=args.fit, **how)
     else:
-        size = common_size(open_set(args.fake, **how).part(reference.MOST_HELD, args.seed))
+        size = common_size(open_set(args.fake, **how).part(reference.MOST_HELD_OUT, args.seed))
         real, fake = (open_set(spec, size=size, fit=args.fit or "crop", **how) for spec in (args.real, args.fake))
     needed = f"every figure needs {reference.LEAST} real pictures and {scores.LEAST} samples"
     for name, pictures, least in (("REAL", real, reference.LEAST), ("FAKE", fake, scores.LEAST)):
         if len(pictures) < least:
             raise UserError(f"{name} has only {len(pictures)} of them: {needed}")
     held_out = open_set(args.held_out, size=real.size, fit=real.fit, **how) if args.held_out else None
-    most = min(reference.MOST_HELD, len(real) // 2)
+    most = min(reference.MOST_HELD_OUT, len(real) // 2)
     return real.part(MOST_REALS, 0), fake.part(min(args.num or most, most), args.seed), held_out
 
 
@@ -264,12 +264,12 @@ def judged_by(reference: "Reference", held_out: "ImageSet") -> "Reference":
     """The reference with the likeness of held-out pictures to the training pictures in place of the reals' own."""
     from pggan.metrics import spaces
     from pggan.metrics.copies import find_copies, thumbnails
-    from pggan.metrics.reference import MOST_HELD
+    from pggan.metrics.reference import MOST_HELD_OUT
 
-    pixels = read(held_out.part(MOST_HELD, 0), spaces.read_one)
-    z = [reference.space(spaces.features(each, spaces.form)) for each in (pixels, pixels[:, :, ::-1])]
+    pixels = read(held_out.part(MOST_HELD_OUT, 0), spaces.read_one)
+    z = [reference.projection(spaces.features(each, spaces.handcrafted)) for each in (pixels, pixels[:, :, ::-1])]
     thumbs = np.concatenate([thumbnails(images) for images in spaces.batches(pixels)])
-    return replace(reference, likeness=find_copies(thumbs, z, reference.thumbs, reference.z).likeness)
+    return replace(reference, similarity=find_copies(thumbs, z, reference.thumbs, reference.z).similarity)
 
 
 def kinds_of(real: "ImageSet", args: Args) -> "list[Labels]":
@@ -313,7 +313,7 @@ def figures(scores: "Scores", reference: "Reference") -> dict:
         "d_unclipped": d.ratio,
         "score_low": d.low,
         "score_high": d.high,
-        "alike": d.alike,
+        "alike": d.effective_samples,
         "fakes": scores.count,
         "reals": len(reference.order),
         "duplicate_share": d.duplicates,
@@ -337,13 +337,13 @@ def copy_figures(scores: "Scores", reference: "Reference", yardstick: str, fakes
     return {
         "copied_share": scores.copied,
         "copied_share_of_yardstick": scores.real_copied,
-        "copied_from_likeness": threshold(reference.likeness),
-        "likeness_median": max(0.0, float(np.median(found.likeness))),  # -1 of flat pictures is nothing to people
-        "likeness_median_of_yardstick": max(0.0, float(np.median(reference.likeness))),
+        "copied_from_likeness": threshold(reference.similarity),
+        "likeness_median": max(0.0, float(np.median(found.similarity))),  # -1 of flat pictures is nothing to people
+        "likeness_median_of_yardstick": max(0.0, float(np.median(reference.similarity))),
         "yardstick": yardstick,
         "closest": [
-            {"fake": plain(fakes[n]), "real": plain(reals[found.original[n]]), "likeness": float(found.likeness[n])}
-            for n in montage.closest(found.likeness, found.original)
+            {"fake": plain(fakes[n]), "real": plain(reals[found.original[n]]), "likeness": float(found.similarity[n])}
+            for n in montage.closest(found.similarity, found.original)
         ],
     }
 
@@ -391,14 +391,14 @@ def draw_montage(
 
     sections = [montage.repeated(scores.groups, views)]
     if scores.copies:
-        places = montage.closest(scores.copies.likeness, scores.copies.original)
+        places = montage.closest(scores.copies.similarity, scores.copies.original)
         pairs = list(zip(views[places], reals(scores.copies.original[places]), strict=True))
         limit, usual = result["copied_from_likeness"], result["copied_share_of_yardstick"]
-        sections.append(montage.copied(scores.copies.likeness[places], limit, usual, pairs))
+        sections.append(montage.copied(scores.copies.similarity[places], limit, usual, pairs))
     deserted = max(scores.desertion.values(), key=lambda share: share.sum())
     if deserted.sum() > DESERTED:
         numbers = reference.order[reference.count :][montage.central(deserted)]
-        sections.append(montage.forgotten(float(deserted.sum()), reals(numbers)))
+        sections.append(montage.dropped(float(deserted.sum()), reals(numbers)))
     reason = result["reason"][0].upper() + result["reason"][1:]
     words = f"{reason}. {result['fakes']} samples, {result['reals']:,} real pictures."
     return montage.sheet(f"{result['verdict'].capitalize()}: D {result['d']:.2f}", words, sections)
