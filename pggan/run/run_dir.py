@@ -19,7 +19,8 @@ import pggan
 from pggan import system
 from pggan.config.schema import Config, from_dict, grid_shape, to_dict
 from pggan.errors import UserError
-from pggan.evaluation.samples import draw, tile
+from pggan.evaluation.grids import save_grid
+from pggan.evaluation.samples import draw
 from pggan.training import checkpoint
 from pggan.training.state import TrainState
 
@@ -146,7 +147,7 @@ class RunDir:
         path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
         self.samples.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".tmp")
-        tile(images, columns).save(beside, format="PNG")
+        save_grid(images, columns, beside)
         os.replace(beside, path)
         return path
 

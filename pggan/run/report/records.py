@@ -1,4 +1,4 @@
-"""The records of a run as columns, kept up to date with a file that grows."""
+"""The records of a run as columns, read on while metrics.jsonl grows; and curves with fewer points."""
 
 import json
 import math
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-TAIL = 512  # bytes before the place read up to, by which a file that was cut and has grown again is known
-MOST_POINTS = 1500  # of a curve on the page
+TAIL = 512  # bytes kept of what was read, to notice a file that was cut and has grown again
+MAX_POINTS = 1500  # of a curve on the page
 
 
 class Records:
-    """The columns of a metrics.jsonl. Lines that are no record are passed over, as is a last one half written."""
+    """The columns of metrics.jsonl. Skips lines that are no record, and a last line that is not complete."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -23,7 +23,7 @@ class Records:
         self.offset, self.tail, self.reached = 0, b"", -math.inf
 
     def read(self) -> None:
-        """Takes in the lines that are new since the last call; all of them when the file is another one."""
+        """Reads the lines added since the last call; all of them if the file has been replaced or cut."""
         try:
             with open(self.path, "rb") as file:
                 if not self._goes_on(file):
@@ -40,7 +40,7 @@ class Records:
             self._add(line)
 
     def _goes_on(self, file) -> bool:
-        """Whether the file still holds what was read of it."""
+        """Whether the file still holds what was read last."""
         file.seek(self.offset - len(self.tail))
         return file.read(len(self.tail)) == self.tail
 
@@ -51,7 +51,7 @@ class Records:
             return
         if not math.isfinite(record.get("nimg", math.nan)):
             return
-        if "growth/res" in record:  # else it is no record of the training itself, and may come in any order
+        if "growth/res" in record:  # a record of training; evaluations may come in any order
             if record["nimg"] <= self.reached:
                 self._take_back(record["nimg"])
             self.reached = record["nimg"]
@@ -62,7 +62,7 @@ class Records:
             column.append(record.get(key, math.nan))
 
     def _take_back(self, nimg: float) -> None:
-        """After a rollback the run is at `nimg` again: what it recorded from there on is superseded."""
+        """Removes the records of training from `nimg` on: after a rollback they are made again."""
         shown = np.array(self.columns["nimg"])
         trained = ~np.isnan(np.array(self.columns["growth/res"]))
         kept = (shown < nimg) | ((shown == nimg) & ~trained)
@@ -70,23 +70,23 @@ class Records:
             self.columns[key] = array("d", np.array(column)[kept].tobytes())
 
     def table(self) -> dict[str, np.ndarray]:
-        """{key: float64 [records]} in the order of nimg, NaN where a record lacks the key; kimg among them."""
+        """{key: float64 [records]} in the order of nimg, kimg included; NaN where a record has no such key."""
         order = np.argsort(np.array(self.columns["nimg"]), kind="stable")
         columns = {key: np.array(column)[order] for key, column in self.columns.items()}
         return {**columns, "kimg": columns["nimg"] / 1000}
 
 
 def last(table: dict[str, np.ndarray], key: str) -> float | None:
-    """The newest number under `key`, None when there is none."""
+    """The last finite value in the column `key`; None if there is none."""
     values = table.get(key, np.empty(0))
     values = values[np.isfinite(values)]
     return float(values[-1]) if len(values) else None
 
 
-def thinned(table: dict[str, np.ndarray], most: int = MOST_POINTS) -> dict[str, np.ndarray]:
-    """At most `most` points a column, and the last one: of every stretch of records the lowest and the highest.
+def thinned(table: dict[str, np.ndarray], most: int = MAX_POINTS) -> dict[str, np.ndarray]:
+    """Columns of at most `most` points and the last one: the minimum and maximum of each stretch of records.
 
-    Both lie in the order they came in, at the kimg of the stretch's first and last record.
+    The two are in the order of the records. Their kimg is that of the first and the last record of the stretch.
     """
     count = len(table["kimg"])
     if count <= most:
@@ -96,8 +96,8 @@ def thinned(table: dict[str, np.ndarray], most: int = MOST_POINTS) -> dict[str, 
     return {**out, "kimg": table["kimg"][places(count, most)]}
 
 
-def places(count: int, most: int = MOST_POINTS) -> np.ndarray:
-    """Which of `count` records the points of a thinned curve stand at."""
+def places(count: int, most: int = MAX_POINTS) -> np.ndarray:
+    """The indices of the records whose kimg the points of `thinned` get."""
     if count <= most:
         return np.arange(count)
     starts = np.arange(0, count, -(-count // (most // 2)))
@@ -106,7 +106,7 @@ def places(count: int, most: int = MOST_POINTS) -> np.ndarray:
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the `width` values around each of those at `places`, of the numbers among them."""
+    """At each of `places`, the mean of the finite values among the `width` around it; NaN if there are none."""
     at = places(len(values))
     around = np.stack([np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(values))], 1).ravel()
     known = np.isfinite(values)
@@ -117,7 +117,7 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _extremes(values: np.ndarray, width: int) -> np.ndarray:
-    """[count] -> [2 * stretches]: the lowest and the highest of every `width` values, NaN where there are none."""
+    """[count] -> [2 * stretches]: minimum and maximum of every `width` values; NaN if none is finite."""
     padded = np.full(-(-len(values) // width) * width, np.nan)
     padded[: len(values)] = values
     stretches = padded.reshape(-1, width)
