@@ -21,7 +21,7 @@ except ImportError:  # Windows
 # Signals that ask a program to end. SIGHUP: its terminal was closed; Windows has none.
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SIGPIPE = getattr(signal, "SIGPIPE", 13)  # the number in the exit code, also where the signal does not exist
-MOST_PROCESSES = 61  # Windows cannot wait for more
+MAX_PROCESSES = 61  # Windows cannot wait for more
 
 
 def lock(path: Path, held: str) -> FileLock | None:

@@ -10,7 +10,7 @@ from runs import TINY
 from pggan.config import cli
 from pggan.config.presets import preset
 from pggan.config.schema import Config
-from pggan.data.batches import Pictures
+from pggan.data.batches import BatchLoader
 from pggan.run import loop
 from pggan.training import checkpoint, phases
 
@@ -66,7 +66,7 @@ def watch_losses(monkeypatch, discriminator=None, generator=None) -> None:
     monkeypatch.setattr(phases, "generator_loss", g)
 
 
-def watch_pictures(monkeypatch) -> list[Pictures]:
+def watch_pictures(monkeypatch) -> list[BatchLoader]:
     """The batches' source of each stage, as the loop opens it."""
     opened, real = [], loop.batches_at
     monkeypatch.setattr(loop, "batches_at", lambda *given: opened.append(real(*given)) or opened[-1])

@@ -15,11 +15,10 @@ from pathlib import Path
 import _root  # noqa: F401  (the project on the path)
 
 from pggan.config import cli
-from pggan.config.presets import ARCH_TABLE, LOSS_TABLE, NAMES, preset, suited
+from pggan.config.presets import before_flags
 from pggan.config.schema import Config, DataConfig, NetworkConfig, PresetName, ScheduleConfig, TrainingConfig
 from pggan.config.validation import check_ignored, validate
 from pggan.errors import UserError
-from train import flag
 
 PICTURES = 500  # of builtin, that training is measured on
 
@@ -132,9 +131,7 @@ COMMANDS = {"limits": limits, "metrics": metrics, "train": train}
 
 def usual(argv: list[str]) -> Train:
     """What the flags are laid over: the preset, with what --arch and --loss bring with them."""
-    asked = {"--preset": NAMES, "--arch": ARCH_TABLE, "--loss": LOSS_TABLE}
-    name, arch, loss = (value if (value := flag(argv, word)) in known else None for word, known in asked.items())
-    config = suited(preset(name or "paintings"), arch, loss)
+    config = before_flags(argv)
     data = replace(config.data, builtin_images=PICTURES)
     return Train(
         preset=config.preset, data=data, network=config.network, training=config.training, schedule=config.schedule

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from pggan.data.reading import Unreadable, guarded
+from pggan.data.reading import Unreadable, decode_errors
 from pggan.errors import UserError
 
 GAP = 2  # pixels between images and around the grid
@@ -63,7 +63,7 @@ def split_grid(path: Path) -> tuple[np.ndarray, int]:
     damaged.
     """
     try:
-        with guarded(str(path)), PngImageFile(path) as file:  # Image.open would refuse the largest grids
+        with decode_errors(str(path)), PngImageFile(path) as file:  # Image.open would refuse the largest grids
             layout = json.loads(file.info.get(LAYOUT, "null"))
             whole = np.asarray(file.convert("RGB"))
             if layout is None:

@@ -1,10 +1,11 @@
 """Evaluations in the middle of training: when there is one, and what becomes of it."""
 
-import math
+from collections.abc import Callable
 
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import UserError
 from pggan.evaluation import evaluator
+from pggan.evaluation.evaluator import Evaluation
 from pggan.metrics.reference import Reference
 from pggan.run.timer import Timer
 from pggan.training.state import TrainState
@@ -16,12 +17,12 @@ class Evaluations:
     reference: the images' side of the comparison; None if nothing is measured at this resolution.
     """
 
-    def __init__(self, timer: Timer, say):
+    def __init__(self, timer: Timer, say: Callable[[str], None]):
         self.timer, self.say = timer, say
         self.reference: Reference | None = None
         self.res = 0
 
-    def begin_stage(self, images: Pack, state: TrainState) -> None:
+    def begin_stage(self, images: ImageCache, state: TrainState) -> None:
         """Measures the images of the stage that begins; after a rollback within it they are known."""
         if self.res == state.res:
             return
@@ -36,43 +37,25 @@ class Evaluations:
             per_image = self.timer.last.get("step", 0.0) / state.batch()
             self.timer.last["evaluate"] = evaluator.seconds(state.config, per_image)
 
-    def evaluate(self, state: TrainState) -> bool:
-        """Adds an evaluation to the state's history, unless it has one of this moment; returns whether it did.
+    def evaluate(self, state: TrainState) -> Evaluation | None:
+        """Adds an evaluation to the state's history and returns it; None if nothing is measured here, or again.
 
-        If the user could mend a problem, it is told, and nothing more is measured in the stage.
+        What the user can mend is told, and nothing more is measured in the stage.
         """
         if not self.reference or (state.history and state.history[-1]["nimg"] == state.nimg):
-            return False
+            return None
         try:
             with self.timer.measure("evaluate"):
                 found = evaluator.evaluate(state, state.alpha, self.reference)
         except UserError as error:
             self.reference = None
             self.say(f"nothing more is measured at {state.res} px: {error}")
-            return False
+            return None
         before = state.history[-1]["verdict"] if state.history else ""
-        state.history.append(
-            {
-                "nimg": state.nimg,
-                "res": state.res,
-                "alpha": state.alpha,
-                "figures": found.figures,
-                "verdict": found.verdict,
-                "reason": found.reason,
-            }
-        )
+        state.history.append(found.record(state.nimg, state.res, state.alpha))
         if found.verdict != before:
             self.say(f"{state.res} px at {state.nimg / 1000:.2f} kimg: {found.verdict}; {found.reason}")
-        return True
-
-    def is_best(self, state: TrainState) -> bool:
-        """Notes in the state whether the last evaluation is the best of its resolution: healthy, and not in a fade."""
-        last = state.history[-1]
-        quality = last["figures"].get(evaluator.QUALITY, math.inf)
-        if last["alpha"] < 1 or last["verdict"] != "healthy" or quality >= state.best.get(state.res, math.inf):
-            return False
-        state.best[state.res] = quality
-        return True
+        return found
 
     @property
     def share(self) -> float:

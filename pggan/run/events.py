@@ -3,7 +3,7 @@
 import math
 from contextlib import suppress
 
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import Interrupted, NonFiniteError
 from pggan.run.evaluations import Evaluations
 from pggan.run.logger import open_loggers
@@ -45,7 +45,7 @@ class Events:
 
     # ---- asked by the loop
 
-    def begin_stage(self, images: Pack, state: TrainState) -> None:
+    def begin_stage(self, images: ImageCache, state: TrainState) -> None:
         self.evaluations.begin_stage(images, state)
         if state.graphs.compiler:
             self.say(f"the steps of {state.res} px are compiled: this may take minutes, less where it was done before")
@@ -132,10 +132,13 @@ class Events:
         """Measures quality and diversity; best-RES.pt if they are the best so far. Raises NonFiniteError."""
         if self.evaluations.reference:
             check_finite(state)
-        if self.evaluations.evaluate(state):
-            self.log(state, {**state.history[-1]["figures"], "speed/eval_share": self.evaluations.share})
-            if self.evaluations.is_best(state):
-                self.save(state, "best")
+        found = self.evaluations.evaluate(state)
+        if found is None:
+            return
+        self.log(state, {**found.figures, "speed/eval_share": self.evaluations.share})
+        if state.alpha == 1 and found.healthy and found.quality < state.best.get(state.res, math.inf):
+            state.best[state.res] = found.quality
+            self.save(state, "best")
 
     def sample(self, state: TrainState) -> None:
         """A grid of samples; the report now and then."""

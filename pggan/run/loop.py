@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pggan.config.schema import Config
 from pggan.config.validation import validate
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import Interrupted, NonFiniteError, UserError, out_of_memory
 from pggan.run.events import Events
 from pggan.run.planning import apply_plan, next_start, over, plan_stage, stage_start, waits
@@ -44,7 +44,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
                 print(what_next(folder, state))
                 return folder.path
             images = load_images(config, state, folder)
-            folder.make_mine()
+            folder.acquire_lock()
             write_config(config, state, images, folder)
             run_all(folder, state, scheduler, images, clock, startup)
             if waits(state, scheduler):
@@ -70,7 +70,7 @@ def run_all(
     folder: RunDir,
     state: TrainState,
     scheduler: Scheduler,
-    images: Pack,
+    images: ImageCache,
     clock: Callable[[], float],
     startup: float = 0.0,
 ) -> None:
@@ -94,7 +94,7 @@ def run_all(
             events.close()
 
 
-def run_stages(events: Events, state: TrainState, images: Pack) -> None:
+def run_stages(events: Events, state: TrainState, images: ImageCache) -> None:
     """Runs all stages that are left, from wherever `state` is."""
     events.save(state)  # something to roll back to; a disk that cannot be written is found out now
     decision = None

@@ -53,8 +53,8 @@ class RunDir:
         if self.lock:
             self.lock.release()
 
-    def make_mine(self) -> None:
-        """Makes the folder of a new run, and holds it. Raises UserError when another process was quicker."""
+    def acquire_lock(self) -> None:
+        """Makes the folder of a new run, and locks it. Raises UserError if another process was quicker."""
         if self.lock is None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._hold()

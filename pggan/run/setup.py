@@ -1,4 +1,4 @@
-"""How a run begins, or goes on: its state, its pictures, its folder, checked before anything is written."""
+"""How a run begins or continues: its state, images and folder, all checked before anything is written."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import torch
 
 from pggan.config.schema import Config, from_dict
 from pggan.config.validation import differences
-from pggan.data.batches import Pictures
-from pggan.data.packing import Pack, pack
+from pggan.data.batches import BatchLoader
+from pggan.data.packing import ImageCache, pack
 from pggan.data.sources import Source, open_source
 from pggan.errors import UserError
 from pggan.run.devices import pick_device, pick_precision
@@ -25,11 +25,11 @@ from pggan.training import checkpoint
 from pggan.training.compile import Graphs, inductor
 from pggan.training.state import TrainState, allow_tf32, new_state, state_from
 
-CROP_MARGIN = 1.25  # how much larger pictures are packed for random crops
+CROP_MARGIN = 1.25  # for random crops, images are packed larger by this factor
 
 
 def complete(config: Config, folder: RunDir) -> Config:
-    """`config` with both ends of its ladder filled in; a run that is here keeps the start it had."""
+    """`config` with its first and last resolution filled in; a run that exists keeps its first."""
     known = folder.config()
     if known and config.network.start_res is None:
         config = replace(config, network=replace(config.network, start_res=known.network.start_res))
@@ -38,7 +38,7 @@ def complete(config: Config, folder: RunDir) -> Config:
 
 
 def begin(config: Config, folder: RunDir) -> TrainState:
-    """The state to start from: the folder's own, else that of --resume, else a new one. Raises UserError."""
+    """The state to start from: of the run in the folder, else of --resume, else a new one. Raises UserError."""
     device = pick_device(config.training.device)
     known = folder.config()
     if known and (changed := differences(known, config)):
@@ -72,7 +72,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
 
 
 def begun_elsewhere(config: Config, device: torch.device) -> dict:
-    """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
+    """The values of --resume's checkpoint as the start of a new run. Raises UserError if the networks differ."""
     path = Path(os.path.expanduser(config.run.resume))
     values = checkpoint.load(path)
     settings = from_dict(values["config"])
@@ -85,7 +85,7 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     plan = {**values["stage"]["plan"], "until": 0.0, "budget": 0.0}  # seconds of another run's budget
     values["stage"] = {"plan": plan}
     if not settings.training.ada:
-        values["augment"] = {}  # --ada does not begin with a fixed p
+        values.pop("augment", None)  # --ada does not begin with a fixed p
     return {**values, "precision": pick_precision(config.training.precision, device)}
 
 
@@ -135,7 +135,7 @@ def _check_stages(path: Path, growth: list[dict], state: TrainState) -> None:
 
 
 def what_next(folder: RunDir, state: TrainState) -> str:
-    """What to say of a run that has nothing left to do, and what to type to take it further."""
+    """What to tell the user of a run that has nothing left to do, and what to type to continue it."""
     latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
     where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
     if waits(state, scheduler_for(state.config.schedule, state.replay)):
@@ -149,7 +149,7 @@ def what_next(folder: RunDir, state: TrainState) -> str:
 
 
 def open_images(config: Config, state: TrainState, folder: RunDir) -> Source:
-    """Where the pictures are, checked to be this run's. Raises UserError."""
+    """The source of the images. Raises UserError if the run was begun with others."""
     source = open_source(config.data.data, config.data.builtin_images, cache=config.data.cache)
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
@@ -161,8 +161,8 @@ def open_images(config: Config, state: TrainState, folder: RunDir) -> Source:
     return source
 
 
-def load_images(config: Config, state: TrainState, folder: RunDir) -> Pack:
-    """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
+def load_images(config: Config, state: TrainState, folder: RunDir) -> ImageCache:
+    """Packs the images for all stages that are left. Raises UserError if they are too few, or not this run's."""
     source = open_images(config, state, folder)
     stages = [res for res in config.network.stages() if res >= state.res]
     largest = max(int(config.training.batch.at(res)) for res in stages)
@@ -178,17 +178,17 @@ def load_images(config: Config, state: TrainState, folder: RunDir) -> Pack:
     return packed
 
 
-def write_config(config: Config, state: TrainState, packed: Pack, folder: RunDir) -> None:
-    """config.json, and in the state which pictures it is trained on."""
+def write_config(config: Config, state: TrainState, packed: ImageCache, folder: RunDir) -> None:
+    """Writes config.json, and notes in the state which images it is trained on."""
     state.data = packed.fingerprint
     facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
     folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
 
 
-def batches_at(packed: Pack, state: TrainState) -> Pictures:
+def batches_at(packed: ImageCache, state: TrainState) -> BatchLoader:
     """The batches of the stage under way, each found by its position."""
     settings, res = state.config.data, state.res
-    return Pictures(
+    return BatchLoader(
         packed,
         res,
         state.config.network.size(res),

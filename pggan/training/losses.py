@@ -1,13 +1,12 @@
-"""The adversarial losses, pure: a critic and tensors in, (loss, stats) out. No random number is drawn here.
+"""The adversarial losses, as pure functions: a critic and tensors in, (loss, stats) out. Nothing random is drawn here.
 
-critic: images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; fakes carry no graph in the discriminator's
-losses. stats: 0-d tensors without a graph, by name. A published loss is a row of LOSSES: what it asks of the logits,
-real and fake, [N] each, and the gradient penalty that came with it.
+critic: images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; the fakes carry no graph in D's losses. stats:
+0-d tensors without a graph, by name. A loss is a row of LOSSES; its default settings are a row of config/tables.py.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +16,10 @@ from pggan.models.conv2d_gradfix import input_gradient
 
 Critic = Callable[[Tensor], Tensor]
 Result = tuple[Tensor, dict[str, Tensor]]
+Scalar = float | Tensor  # a tensor is 0-d
 
 
-# ---- what the two players want of the logits
+# ---- losses: logits of reals and fakes, [N] each -> 0-d. G's losses get no real logits unless they are relativistic
 
 
 def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return (fake - real).mean()
 
 
-def wasserstein_generator(fake: Tensor, real: Tensor | None = None) -> Tensor:
+def wasserstein_generator(real: Tensor | None, fake: Tensor) -> Tensor:
     """-mean D(fake)"""
     return -fake.mean()
 
@@ -37,7 +37,7 @@ def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return (F.softplus(fake) + F.softplus(-real)).mean()
 
 
-def logistic_generator(fake: Tensor, real: Tensor | None = None) -> Tensor:
+def logistic_generator(real: Tensor | None, fake: Tensor) -> Tensor:
     """mean softplus(-D(fake)): the non-saturating form of Goodfellow et al. 2014, section 3."""
     return F.softplus(-fake).mean()
 
@@ -47,7 +47,7 @@ def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return ((real - 1).square() + fake.square()).mean() / 2
 
 
-def least_squares_generator(fake: Tensor, real: Tensor | None = None) -> Tensor:
+def least_squares_generator(real: Tensor | None, fake: Tensor) -> Tensor:
     """1/2 mean (D(fake) - 1)^2"""
     return (fake - 1).square().mean() / 2
 
@@ -58,69 +58,58 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(-(D(real) - D(fake))), in pairs: Huang et al. 2024 (R3GAN), equation 2."""
+    """mean softplus(-(D(real) - D(fake))), image i against image i: Huang et al. 2024 (R3GAN), equation 2."""
     return F.softplus(fake - real).mean()
 
 
-def relativistic_generator(fake: Tensor, real: Tensor) -> Tensor:
-    """mean softplus(-(D(fake) - D(real))): the mirror image; the reals' logits are needed, too."""
+def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """mean softplus(-(D(fake) - D(real)))"""
     return F.softplus(real - fake).mean()
 
 
-# ---- the penalties: means over pictures, not yet multiplied by the weight
+# ---- gradient penalties: means over images, not yet multiplied by their weight. reals and fakes have requires_grad
 
 
-class Shown:
-    """Pictures as D sees them; `watched` ones carry a graph from their logits back to their pixels."""
+def squared_gradient_norm(critic: Critic, images: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """[N]: ||dD/dx||^2 at each image, over C, H and W. Differentiable.
 
-    def __init__(self, critic: Critic, images: Tensor, watched: bool):
-        self.critic, self.images = critic, images.detach().requires_grad_() if watched else images
-
-    @cached_property
-    def logits(self) -> Tensor:
-        """[N]"""
-        return self.critic(self.images)
-
-    def steepness(self, scale: float | Tensor) -> Tensor:
-        """[N]: the squared length of the gradient of each picture's logit. Differentiable.
-
-        scale: a factor on the gradient while it is on its way, for half precision; the result is without it.
-        """
-        gradient = input_gradient(self.logits * scale, self.images)
-        return (gradient / scale).square().sum(dim=(1, 2, 3))
-
-
-def gradient_penalty(reals: Shown, fakes: Shown, mix: Tensor, scale: float = 1.0) -> Tensor:
-    """mean (||gradient of D|| - 1)^2 between reals and fakes, norm over C, H, W: Gulrajani et al. 2017, equation 3.
-
-    mix: [N] in [0, 1], one number a picture: where between real and fake the gradient is looked at.
+    scale: multiplies the gradient during the backward pass, so that float16 does not underflow; divided out at the end.
     """
-    between = Shown(reals.critic, torch.lerp(reals.images, fakes.images, mix.reshape(-1, 1, 1, 1)), watched=True)
-    norm = (between.steepness(scale) + 1e-12).sqrt()  # the root of 0 has no gradient
+    gradient = input_gradient(critic(images) * scale, images)
+    return (gradient / scale).square().sum(dim=(1, 2, 3))
+
+
+def gradient_penalty(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """mean (||dD/dx|| - 1)^2 at points between reals and fakes: Gulrajani et al. 2017, equation 3.
+
+    mix: [N] in [0, 1], one number per image; 0 is the real image, 1 the fake one.
+    """
+    between = torch.lerp(reals, fakes, mix.reshape(-1, 1, 1, 1)).detach().requires_grad_()
+    norm = (squared_gradient_norm(critic, between, scale) + 1e-12).sqrt()  # the root has no gradient at 0
     return (norm - 1).square().mean()
 
 
-def r1(reals: Shown, fakes: Shown, mix: Tensor, scale: float = 1.0) -> Tensor:
-    """1/2 mean ||gradient of D at the reals||^2: Mescheder et al. 2018, equation 9."""
-    return reals.steepness(scale).mean() / 2
+def r1(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """1/2 mean ||dD/dx||^2 at the reals: Mescheder et al. 2018, equation 9."""
+    return squared_gradient_norm(critic, reals, scale).mean() / 2
 
 
-def r1_and_r2(reals: Shown, fakes: Shown, mix: Tensor, scale: float = 1.0) -> Tensor:
-    """R1, and R2, the same at the fakes: Mescheder et al. 2018, equation 10."""
-    return (reals.steepness(scale).mean() + fakes.steepness(scale).mean()) / 2
+def r1_and_r2(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """R1, plus the same at the fakes: Mescheder et al. 2018, equation 10."""
+    at_reals, at_fakes = (squared_gradient_norm(critic, images, scale).mean() for images in (reals, fakes))
+    return (at_reals + at_fakes) / 2
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A published pair of losses.
+    """A published pair of losses and its gradient penalty.
 
-    discriminator: (real, fake logits) -> 0-d; generator: (fake, real logits) -> 0-d; relativistic: the generator's loss
-    looks at the reals, too; zero_threshold: it makes of 0 the border between real and fake.
+    relativistic: G's loss needs the logits of reals. zero_threshold: D is trained to put reals above 0 and fakes below.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor, Tensor], Tensor]
-    penalty: Callable[[Shown, Shown, Tensor, float], Tensor] | None = None
+    generator: Callable[[Tensor | None, Tensor], Tensor]
+    penalty: Callable[[Critic, Tensor, Tensor, Tensor, Scalar], Tensor] | None = None
     relativistic: bool = False
     zero_threshold: bool = False
 
@@ -132,15 +121,18 @@ LOSSES = {
     "bce": Loss(logistic_discriminator, logistic_generator, zero_threshold=True),
     "lsgan": Loss(least_squares_discriminator, least_squares_generator),
     "hinge": Loss(hinge_discriminator, wasserstein_generator, zero_threshold=True),
-    "wgan": Loss(wasserstein_discriminator, wasserstein_generator),  # with clip_ after each of D's steps
+    "wgan": Loss(wasserstein_discriminator, wasserstein_generator),  # with --clip
 }
 
 
-def r_t(real: Tensor, fake: Tensor, zero_threshold: bool) -> Tensor:
-    """How sure D is of the pictures it is trained on, 0-d in [-1, 1], of its logits [N]; 0: not at all.
+# ---- what a step calls
 
-    E[sign D(x)] (Karras et al. 2020b, equation 1). Where the loss does not say where 0 is (relativistic, wgan ...),
-    E[sign(D(x) - D(G(z)))] over all pairs, which a number added to every logit does not change.
+
+def r_t(real: Tensor, fake: Tensor, zero_threshold: bool) -> Tensor:
+    """The overfitting heuristic of ADA, 0-d in [-1, 1], from logits [N]; 0: D cannot tell reals from fakes.
+
+    With a threshold at 0: E[sign D(x)] (Karras et al. 2020b, equation 1). Otherwise E[sign(D(x) - D(G(z)))] over all
+    pairs, which does not change when a constant is added to every logit.
     """
     return torch.sign(real if zero_threshold else real[:, None] - fake[None, :]).mean()
 
@@ -151,44 +143,42 @@ def discriminator_loss(
     reals: Tensor,
     fakes: Tensor,
     mix: Tensor,
-    weight: float | Tensor,
+    weight: Scalar,
     drift: float = 0.0,
-    scale: float | Tensor = 1.0,
+    scale: Scalar = 1.0,
 ) -> Result:
-    """The discriminator's loss, with `weight` times the penalty (0: none) and `drift` times mean D(real)^2.
+    """D's loss + weight * gradient penalty + drift * mean D(real)^2 (Karras et al. 2018, appendix A.1).
 
-    drift: Karras et al. 2018, appendix A.1. scale: see Shown.steepness. Weight and scale may be 0-d tensors.
+    weight: the float 0.0 leaves the penalty out; scale: see squared_gradient_norm.
     """
     penalized = isinstance(weight, Tensor) or weight > 0
-    real, fake = (Shown(critic, images, watched=penalized) for images in (reals, fakes))
-    total = loss.discriminator(real.logits, fake.logits)
-    if drift:
-        total = total + drift * real.logits.square().mean()
-    stats = {"real_logit": real.logits.detach().mean(), "fake_logit": fake.logits.detach().mean()}
-    stats["r_t"] = r_t(real.logits.detach(), fake.logits.detach(), loss.zero_threshold)
+    critic = cache(critic)  # each batch of images is shown once
     if penalized:
-        penalty = loss.penalty(real, fake, mix, scale)
+        reals, fakes = (images.detach().requires_grad_() for images in (reals, fakes))
+    real, fake = critic(reals), critic(fakes)
+    total = loss.discriminator(real, fake)
+    if drift:
+        total = total + drift * real.square().mean()
+    stats = {"real_logit": real.detach().mean(), "fake_logit": fake.detach().mean()}
+    stats["r_t"] = r_t(real.detach(), fake.detach(), loss.zero_threshold)
+    if penalized:
+        penalty = loss.penalty(critic, reals, fakes, mix, scale)
         total, stats["penalty"] = total + weight * penalty, penalty.detach()
     return total, {"d": total.detach(), **stats}
 
 
 def penalty_loss(
-    loss: Loss,
-    critic: Critic,
-    reals: Tensor,
-    fakes: Tensor,
-    mix: Tensor,
-    weight: float | Tensor,
-    scale: float | Tensor = 1.0,
+    loss: Loss, critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, weight: Scalar, scale: Scalar = 1.0
 ) -> Result:
-    """`weight` times the penalty alone, for a step of its own: lazy regularization, Karras et al. 2020, section 3.1."""
-    penalty = loss.penalty(*(Shown(critic, images, watched=True) for images in (reals, fakes)), mix, scale)
+    """weight * gradient penalty, for lazy regularization (Karras et al. 2020, section 3.1)."""
+    reals, fakes = (images.detach().requires_grad_() for images in (reals, fakes))
+    penalty = loss.penalty(critic, reals, fakes, mix, scale)
     return weight * penalty, {"penalty": penalty.detach()}
 
 
 def generator_loss(loss: Loss, critic: Critic, fakes: Tensor, reals: Tensor) -> Result:
-    """The generator's loss; the reals are shown to D only where it compares the two, and give no gradient."""
+    """G's loss. D sees the reals only for a relativistic loss; no gradient flows through them."""
     with torch.no_grad():
         real = critic(reals) if loss.relativistic else None
-    total = loss.generator(critic(fakes), real)
+    total = loss.generator(real, critic(fakes))
     return total, {"g": total.detach()}

@@ -83,7 +83,7 @@ def step_inputs(state: TrainState, reals: Tensor) -> StepInputs:
         *(latents(state.stream, f"latents {player}", *place, width, state.device) for player in "DG"),
         *(noise_maps(state.stream, f"noise {player}", *place, maps, state.device) for player in "DG"),
         torch.from_numpy(mix).to(state.device, non_blocking=True),
-        *(augment_draws(state.stream, f"augment {p}", *place, state.device) if augmented else None for p in "DG"),
+        *(augment_draws(state.stream, player, *place, state.device, augmented) for player in "DG"),
     )
 
 

@@ -166,7 +166,7 @@ def test_killed_in_the_middle_it_says_so_and_executed_again_it_goes_on_to_the_en
 @pytest.mark.slow
 def test_what_train_py_refuses_ends_the_cell_with_its_one_line(kernel):
     notebook, error = executed(parameters(kernel, max_res=17), upto="train")
-    assert error.ename == "RuntimeError" and error.evalue.startswith("error: --max-res 17 is not on the ladder")
+    assert error.ename == "RuntimeError" and error.evalue.startswith("error: --max-res 17 is no resolution of --base")
     assert "Traceback" not in output(notebook, "train")
 
 

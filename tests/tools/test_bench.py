@@ -19,13 +19,13 @@ from benchmarks.flops import Flops
 from benchmarks.road import road, stage_seconds
 from benchmarks.timing import Timing, measured, steady
 from benchmarks.training import Effort, Record, measure_all
-from benchmarks.trial import FAR, Trial, few, open_pack, uncompiled
+from benchmarks.trial import FAR, Trial, few, open_cache, uncompiled
 from runs import ROOT, refused
 from torch.utils.flop_counter import FlopCounterMode
 
 from pggan.config.presets import preset
 from pggan.config.schema import Config
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import UserError
 from pggan.run import dry_run, preparing
 from pggan.schedule.stages import Stage
@@ -56,8 +56,8 @@ def config(cache):
 
 
 @pytest.fixture
-def pictures(config) -> Pack:
-    return open_pack(config(), [4, 8])
+def pictures(config) -> ImageCache:
+    return open_cache(config(), [4, 8])
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def counted(work) -> int:
     return flops.total
 
 
-def cycle(config: Config, packed: Pack, alpha: float = 1.0) -> float:
+def cycle(config: Config, packed: ImageCache, alpha: float = 1.0) -> float:
     """FLOPs an image."""
     trial = Trial(config, 8, alpha, packed, CPU)
     return counted(trial.cycle) / trial.images_a_cycle

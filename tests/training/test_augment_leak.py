@@ -52,7 +52,7 @@ def learned(of_reals: Augmentation, of_fakes: Augmentation, seed: int = 0) -> Te
         return G(latents(STREAM, purpose, index, count, LATENT, CPU)).unflatten(1, (3, SIDE, SIDE))
 
     def logits(images: Tensor, pieces: Augmentation, purpose: str, index: int) -> Tensor:
-        draws = augment_draws(STREAM, purpose, index, BATCH, CPU)
+        draws = augment_draws(STREAM, purpose, index, BATCH, CPU, pieces)
         return D(augment(images, draws, 1.0, pieces).flatten(1))
 
     for index in range(0, STEPS * BATCH, BATCH):

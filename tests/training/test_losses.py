@@ -1,6 +1,5 @@
 """The losses against slow versions: one picture at a time, gradients by finite differences."""
 
-from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -8,10 +7,17 @@ import pytest
 import reference
 import torch
 
-from pggan.config.presets import LOSS_TABLE
-from pggan.config.schema import PENALIZED, Config, LossName, TrainingConfig
-from pggan.training.losses import LOSSES, Shown, discriminator_loss, generator_loss, gradient_penalty, penalty_loss
-from pggan.training.step import penalty_weights
+from pggan.config.schema import LossName, TrainingConfig
+from pggan.config.tables import LOSS_TABLE, PENALIZED
+from pggan.training.losses import (
+    LOSSES,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    penalty_loss,
+    squared_gradient_norm,
+)
+from pggan.training.phases import phases
 
 N, SIDE, HIDDEN = 4, 2, 3
 PIXELS = 3 * SIDE * SIDE
@@ -177,17 +183,15 @@ def test_the_penalty_in_a_step_of_its_own_is_the_part_that_it_has_in_the_loss(na
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 16])
-def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_step(every):
-    config = Config(training=TrainingConfig(penalty_weight="3", penalty_interval=every))
-    stage = SimpleNamespace(alpha=lambda nimg: 1.0, start=1000)
-    state = SimpleNamespace(config=config, res=32, batch=lambda: 8)
-    taken = []
-    for number in range(3 * every):
-        state.nimg = stage.start + 8 * number
-        taken.append(penalty_weights(state, stage))
-    in_turn, own = map(list, zip(*taken, strict=True))
-    assert sum(in_turn) + sum(own) == pytest.approx(3.0 * len(taken))
-    assert own == ([0.0] * 3 if every == 1 else [3.0 * every, *[0.0] * (every - 1)] * 3)
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_step(every, weight):
+    settings = TrainingConfig(penalty_interval=every)
+    steps = [phases(settings, number, weight) for number in range(3 * every)]
+    assert sum(phase.penalty_weight for step in steps for phase in step) == pytest.approx(weight * len(steps))
+    lazy = ["D", "D penalty", "G"]
+    due = [lazy if every > 1 and weight and number % every == 0 else ["D", "G"] for number in range(3 * every)]
+    assert [[phase.name for phase in step] for step in steps] == due
+    assert all(phase.player == phase.name[0] for step in steps for phase in step)
 
 
 @pytest.mark.parametrize("scale", [0.25, 2.0**16])
@@ -214,11 +218,11 @@ def test_a_scale_keeps_small_gradients_from_vanishing_in_half_precision():
         def backward(_, gradient):
             return (1e-9 * gradient).half().to(gradient.dtype)
 
-    shown = [Shown(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), GIVEN[0], watched=True) for _ in range(2)]
-    assert (shown[0].steepness(1.0) == 0).all()
-    torch.testing.assert_close(
-        shown[1].steepness(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0
-    )
+    def norm(scale: float) -> torch.Tensor:
+        return squared_gradient_norm(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), variable(REALS), scale)
+
+    assert (norm(1.0) == 0).all()
+    torch.testing.assert_close(norm(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0)
 
 
 @EACH
@@ -269,10 +273,12 @@ def test_reals_and_fakes_are_shown_apart_and_once(name, times):
 
 
 def test_the_length_of_the_gradient_is_taken_over_channels_and_pixels():
-    reals, fakes = (Shown(lambda images: 2 * images.sum(dim=(1, 2, 3)), images, watched=True) for images in GIVEN[:2])
-    penalty = gradient_penalty(reals, fakes, GIVEN[2])
-    assert penalty.item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
-    torch.testing.assert_close(reals.steepness(1.0), torch.full((N,), 4.0 * PIXELS).double())
+    def critic(images: torch.Tensor) -> torch.Tensor:
+        return 2 * images.sum(dim=(1, 2, 3))
+
+    assert gradient_penalty(critic, *GIVEN).item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
+    norms = squared_gradient_norm(critic, variable(REALS))
+    torch.testing.assert_close(norms, torch.full((N,), 4.0 * PIXELS).double())
 
 
 STEEP = {"reals": lambda images: mean(images.clamp(max=0)), "fakes": lambda images: mean(images.clamp(min=0))}
@@ -351,7 +357,7 @@ def test_a_critic_that_is_very_sure_gives_no_nan(name, dtype, size):
     fake = torch.full((N,), -size, dtype=dtype, requires_grad=True)
     logit = iter([real, fake])
     total, _ = discriminator_loss(LOSSES[name], lambda _: next(logit), *tensors(*3 * [REALS], dtype=dtype), 0.0)
-    total = total + LOSSES[name].generator(fake, real)
+    total = total + LOSSES[name].generator(real, fake)
     total.backward()
     assert torch.isfinite(total) or squares
     assert torch.isfinite(real.grad).all() and torch.isfinite(fake.grad).all()

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.road import road
 from benchmarks.training import Record
-from pggan.config.schema import Config, flat
+from pggan.config.schema import Config, flat, to_dict
 from pggan.run import run_dir
 from pggan.run.progress import duration
 
@@ -82,7 +82,7 @@ def facts(config: Config, device: torch.device) -> dict[str, object]:
         "arch": config.network.arch,
         "loss": config.training.loss,
         "compile": flat(config).get("compile", "off"),
-        "settings": {"preset": config.preset, **asdict(config.network), **asdict(config.training)},
+        "settings": {"preset": config.preset, **to_dict(config.network), **to_dict(config.training)},
     }
 
 

@@ -14,9 +14,9 @@ from benchmarks.breakdown import dense_share, turns_and_penalty
 from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import finish, measured
-from benchmarks.trial import Trial, few, open_pack, uncompiled
+from benchmarks.trial import Trial, few, open_cache, uncompiled
 from pggan.config.schema import Config
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import FULL_PRECISION_RES
 from pggan.run import profiling
@@ -97,7 +97,7 @@ def measure_all(
     tell: is shown each record as it is made. Raises UserError, for too few pictures or too little memory.
     """
     resolutions = resolutions or config.network.stages()
-    packed = open_pack(config, resolutions)
+    packed = open_cache(config, resolutions)
     records, products = [], {}
     for res in resolutions:
         dtype, batch = dtype_at(config, res, device), int(config.training.batch.at(res))
@@ -125,7 +125,7 @@ def dtype_at(config: Config, res: int, device: torch.device) -> torch.dtype:
 
 
 def measure(
-    config: Config, res: int, alpha: float, packed: Pack, device: torch.device, limits: Limits, effort: Effort
+    config: Config, res: int, alpha: float, packed: ImageCache, device: torch.device, limits: Limits, effort: Effort
 ) -> Record:
     """The record of one resolution at about one alpha."""
     every_flop, of_convolutions = flops_per_image(config, res, alpha, packed, device)
@@ -165,7 +165,9 @@ def measure(
     )
 
 
-def flops_per_image(config: Config, res: int, alpha: float, packed: Pack, device: torch.device) -> tuple[float, float]:
+def flops_per_image(
+    config: Config, res: int, alpha: float, packed: ImageCache, device: torch.device
+) -> tuple[float, float]:
     """(all, those of convolutions), counted with few pictures: an image's share does not depend on the batch."""
     trial = Trial(few(uncompiled(config), res), res, alpha, packed, device)
     with Flops() as flops:
@@ -173,7 +175,7 @@ def flops_per_image(config: Config, res: int, alpha: float, packed: Pack, device
     return flops.total / trial.images_a_cycle, flops.convolutions / trial.images_a_cycle
 
 
-def peak_bytes(trial: Trial, config: Config, alpha: float, packed: Pack) -> int:
+def peak_bytes(trial: Trial, config: Config, alpha: float, packed: ImageCache) -> int:
     """The most bytes in a step, the one with the penalty among them, warm as the trial is."""
     if trial.device.type != "cuda":
         if trial.state.compiled:

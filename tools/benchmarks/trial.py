@@ -8,7 +8,7 @@ import torch
 
 from pggan.config.presets import with_settings
 from pggan.config.schema import Config
-from pggan.data.packing import Pack, pack
+from pggan.data.packing import ImageCache, pack
 from pggan.data.sources import open_source
 from pggan.run import dry_run
 from pggan.run.loop import pictures_at
@@ -28,7 +28,7 @@ class Trial:
     A cycle is as many steps as lie from one penalty to the next, one unless it is lazy.
     """
 
-    def __init__(self, config: Config, res: int, alpha: float, packed: Pack, device: torch.device):
+    def __init__(self, config: Config, res: int, alpha: float, packed: ImageCache, device: torch.device):
         self.state = dry_run.state_at(config, res, device)
         planned = stage_of(config.schedule, res, 0, first=not self.state.G.grown)
         open_graphs(self.state, planned, 0.0, say=_tell)  # compiled where a run would be
@@ -88,7 +88,7 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def open_pack(config: Config, resolutions: list[int]) -> Pack:
+def open_cache(config: Config, resolutions: list[int]) -> ImageCache:
     """The pictures of --data, packed for these resolutions where they are not yet. Raises UserError."""
     source = open_source(config.data.data, config.data.builtin_images, cache=config.data.cache)
     margin = CROP_MARGIN if config.data.random_crop else 1.0
