@@ -113,38 +113,24 @@ def marks(growth: list[dict]) -> list[dict]:
     ]
 
 
-def fades(table: dict[str, np.ndarray], growth: list[dict]) -> list[list[float]]:
-    """[start, end] of each fade, in kimg: from growth.json and the records with alpha below 1."""
+def fades(table: dict[str, np.ndarray]) -> list[list[float]]:
+    """[start, end] of each fade in kimg: from the last record before it to the first one after it."""
     alpha = table.get("growth/alpha", np.empty(0))
     known = np.isfinite(alpha)
-    kimg, alpha = table["kimg"][known], alpha[known]
-    starts = np.array([entry["nimg"] / 1000 for entry in growth if entry["action"] == "grow"])
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], alpha < 1, [False]])))
-    out = []
-    for first, end in edges.reshape(-1, 2):
-        before = kimg[first - 1] if first else -math.inf
-        begun = starts[(starts >= before) & (starts <= kimg[first])]
-        start = begun.max() if len(begun) else kimg[first]
-        out.append([float(start), float(_fade_end(start, kimg[end - 1], alpha[end - 1], kimg[end:]))])
-    return out
-
-
-def _fade_end(start: float, kimg: float, alpha: float, later: np.ndarray) -> float:
-    """Where a fade that has reached `alpha` at `kimg` ends; not after the first of the later records."""
-    if not len(later) or alpha <= 0:
-        return later[0] if len(later) else kimg
-    return min(start + (kimg - start) / alpha, later[0])
+    kimg, fading = table["kimg"][: len(known)][known], alpha[known] < 1
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], fading, [False]])))
+    return [
+        [float(kimg[max(first - 1, 0)]), float(kimg[min(end, len(kimg) - 1)])] for first, end in edges.reshape(-1, 2)
+    ]
 
 
 def alpha_of(res: int, nimg: int, table: dict[str, np.ndarray], growth: list[dict]) -> float:
-    """alpha of a grid, interpolated between the records of its resolution."""
-    starts = [entry["nimg"] for entry in growth if entry["action"] == "grow" and entry.get("to_res") == res]
-    alpha, at_res = table.get("growth/alpha", np.empty(0)), table.get("growth/res", np.empty(0)) == res
-    here = at_res & np.isfinite(alpha) if len(alpha) == len(at_res) else np.zeros(0, bool)
-    shown, alphas = table["nimg"][: len(here)][here], alpha[: len(here)][here]
-    if starts:
-        shown, alphas = np.insert(shown, 0, starts[-1]), np.insert(alphas, 0, 0.0)
-    return float(np.interp(nimg, shown, alphas)) if len(shown) else 1.0
+    """alpha of a grid, interpolated between the records of its resolution; it starts at 0 where the run grew."""
+    known = {entry["nimg"]: 0.0 for entry in growth if entry["action"] == "grow" and entry.get("to_res") == res}
+    if "growth/alpha" in table:
+        here = (table["growth/res"] == res) & np.isfinite(table["growth/alpha"])
+        known |= dict(zip(table["nimg"][here], table["growth/alpha"][here], strict=True))
+    return float(np.interp(nimg, *zip(*sorted(known.items()), strict=True))) if known else 1.0
 
 
 def curves(table: dict[str, np.ndarray], growth: list[dict]) -> str:
@@ -152,7 +138,7 @@ def curves(table: dict[str, np.ndarray], growth: list[dict]) -> str:
     count = len(table["kimg"])
     smoothed = [key for key in table if key.startswith(SMOOTHED)] if count >= MIN_SMOOTHED else []
     points = thinned(table) | {key + MEAN: running_mean(table[key], count // 40) for key in smoothed}
-    about = {"charts": charts(points), "marks": marks(growth), "fades": fades(table, growth)}
+    about = {"charts": charts(points), "marks": marks(growth), "fades": fades(table)}
     columns = [
         f"{json.dumps(key)}:[{_numbers(values, 9 if key == 'kimg' else 5)}]"
         for key, values in points.items()

@@ -17,19 +17,18 @@ from pggan.run.report.charts import alpha_of, curves
 from pggan.run.report.commands import commands
 from pggan.run.report.grids import Grid, Grids
 from pggan.run.report.parts import command_blocks, config_tables, escaped, growth_table
-from pggan.run.report.records import Records, last
+from pggan.run.report.records import last, read_records
 
 MAX_NEW = 4  # grids that one update beside training encodes
 HERE = Path(__file__).resolve().parent
 
 
 class Report:
-    """The page of the run in `folder`. Keep the object: after the first write, only what is new is read and encoded."""
+    """The page of the run in `folder`. Keep the object: it encodes each grid once."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.path = folder / "report.html"
-        self.records = Records(folder / "metrics.jsonl")
         self.grids = Grids(folder / "samples")
         self.failed = False
 
@@ -59,8 +58,7 @@ class Report:
 
     def page(self, max_new: float = math.inf) -> str:
         """The page as HTML."""
-        self.records.read()
-        table, facts = self.records.table(), run_facts.read(self.folder)
+        table, facts = read_records(self.folder / "metrics.jsonl"), run_facts.read(self.folder)
         end = facts.end(last(table, "nimg") or 0)
         name, now = self.folder.resolve().name, datetime.now().astimezone()
         grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read(max_new)]

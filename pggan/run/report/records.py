@@ -1,79 +1,43 @@
-"""The records of a run as columns, read on while metrics.jsonl grows; and curves with fewer points."""
+"""The records of a run as columns, and curves with fewer points."""
 
 import json
 import math
-from array import array
 from pathlib import Path
 
 import numpy as np
 
-TAIL = 512  # bytes kept of what was read, to notice a file that was cut and has grown again
 MAX_POINTS = 1500  # of a curve on the page
 
 
-class Records:
-    """The columns of metrics.jsonl. Skips lines that are no record, and a last line that is not complete."""
+def read_records(path: Path) -> dict[str, np.ndarray]:
+    """The columns of metrics.jsonl: {key: float64 [records]} in the order of nimg, kimg included.
 
-    def __init__(self, path: Path):
-        self.path = path
-        self._forget()
-
-    def _forget(self) -> None:
-        self.columns: dict[str, array] = {"nimg": array("d")}
-        self.offset, self.tail, self.reached = 0, b"", -math.inf
-
-    def read(self) -> None:
-        """Reads the lines added since the last call; all of them if the file has been replaced or cut."""
-        try:
-            with open(self.path, "rb") as file:
-                if not self._goes_on(file):
-                    self._forget()
-                file.seek(self.offset)
-                data = file.read()
-        except OSError:  # none yet
-            self._forget()
-            return
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        self.tail = (self.tail + whole)[-TAIL:]
-        for line in whole.split(b"\n"):
-            self._add(line)
-
-    def _goes_on(self, file) -> bool:
-        """Whether the file still holds what was read last."""
-        file.seek(self.offset - len(self.tail))
-        return file.read(len(self.tail)) == self.tail
-
-    def _add(self, line: bytes) -> None:
-        try:
-            record = {key: float(value) for key, value in json.loads(line).items() if _is_number(value)}
-        except (ValueError, AttributeError, RecursionError, OverflowError):
-            return
-        if not math.isfinite(record.get("nimg", math.nan)):
-            return
+    NaN where a record has no such key. Skips lines that are no record, and a last line that is not complete.
+    """
+    records, reached = [], -math.inf
+    for record in map(_parsed, path.read_bytes().split(b"\n")[:-1] if path.is_file() else []):
+        nimg = record.get("nimg", math.nan)
+        if not math.isfinite(nimg):
+            continue
         if "growth/res" in record:  # a record of training; evaluations may come in any order
-            if record["nimg"] <= self.reached:
-                self._take_back(record["nimg"])
-            self.reached = record["nimg"]
-        count = len(self.columns["nimg"])
-        for key in [key for key in record if key not in self.columns]:
-            self.columns[key] = array("d", [math.nan]) * count
-        for key, column in self.columns.items():
-            column.append(record.get(key, math.nan))
+            if nimg <= reached:  # after a rollback the records from here on are made again
+                records = [
+                    old for old in records if old["nimg"] < nimg or ("growth/res" not in old and old["nimg"] == nimg)
+                ]
+            reached = nimg
+        records.append(record)
+    records.sort(key=lambda record: record["nimg"])
+    keys = dict.fromkeys(key for record in records for key in record) or ["nimg"]
+    table = {key: np.array([record.get(key, math.nan) for record in records]) for key in keys}
+    return {**table, "kimg": table["nimg"] / 1000}
 
-    def _take_back(self, nimg: float) -> None:
-        """Removes the records of training from `nimg` on: after a rollback they are made again."""
-        shown = np.array(self.columns["nimg"])
-        trained = ~np.isnan(np.array(self.columns["growth/res"]))
-        kept = (shown < nimg) | ((shown == nimg) & ~trained)
-        for key, column in self.columns.items():
-            self.columns[key] = array("d", np.array(column)[kept].tobytes())
 
-    def table(self) -> dict[str, np.ndarray]:
-        """{key: float64 [records]} in the order of nimg, kimg included; NaN where a record has no such key."""
-        order = np.argsort(np.array(self.columns["nimg"]), kind="stable")
-        columns = {key: np.array(column)[order] for key, column in self.columns.items()}
-        return {**columns, "kimg": columns["nimg"] / 1000}
+def _parsed(line: bytes) -> dict[str, float]:
+    """The numbers in a line of metrics.jsonl; {} if it is damaged."""
+    try:
+        return {key: float(value) for key, value in json.loads(line).items() if type(value) in (int, float)}
+    except (ValueError, AttributeError, RecursionError, OverflowError):
+        return {}
 
 
 def last(table: dict[str, np.ndarray], key: str) -> float | None:
@@ -125,7 +89,3 @@ def _extremes(values: np.ndarray, width: int) -> np.ndarray:
     lowest, highest = np.where(gone, np.inf, stretches).argmin(1), np.where(gone, -np.inf, stretches).argmax(1)
     places = np.sort(np.stack([lowest, highest], 1), axis=1)
     return np.take_along_axis(stretches, places, 1).ravel()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
