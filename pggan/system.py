@@ -1,11 +1,14 @@
-"""Calls that differ between operating systems. Linux, macOS and Windows each have a way through every function here.
+"""Locks, signals, memory, priorities and file replacement, in a way that works on Linux, macOS and Windows.
 
-No other module of the project uses a call that only some systems have.
+No other module of the project uses a call that only some of these systems have.
 """
 
 import os
 import signal
 import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -60,6 +63,20 @@ def usable_cores() -> int:
 def lowest_priority() -> None:
     """Lets every other process run before this one."""
     psutil.Process().nice(getattr(psutil, "IDLE_PRIORITY_CLASS", 19))
+
+
+@contextmanager
+def replacing(path: Path, unique: bool = False) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, whose file replaces `path` at the end; after an error it is removed.
+
+    So `path` is always a complete file. unique: for files that several processes may write at the same time.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp" if unique else f"{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:

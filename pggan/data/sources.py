@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pggan.data import classes, reading
+from pggan.data import builtin, classes, reading
 from pggan.data.fingerprints import digest, file_digests
 from pggan.data.reading import plain
 from pggan.errors import UserError
@@ -268,14 +268,10 @@ class Builtin(Source):
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
         """The image drawn at each (width, height): the same image, never cropped or enlarged."""
-        from pggan.data import builtin
-
         return [(builtin.draw(self.seed, index, width, height)[0], False) for width, height in sizes]
 
 
 def _open_builtin(spec: str, count: int, caches: tuple[Path, ...]) -> Builtin:
-    from pggan.data import builtin
-
     seed = spec.partition(":")[2] if ":" in spec else "0"
     if not seed.isascii() or not seed.isdigit():
         raise UserError(f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")

@@ -1,7 +1,6 @@
 """Makes a film of a run's sample grids: the same latents, from the first grid to the last."""
 
 import json
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from pggan import system
 from pggan.errors import UserError
 from pggan.evaluation.grids import GridFile, fit_grid, grid_files, split_grid
 
@@ -28,12 +28,8 @@ def make_film(run: Path, out: Path, fps: int, width: int, max_frames: int) -> tu
     grids = evenly_chosen(without_failed(run, grids_of(run)), max_frames)
     frames = Frames(grids, width)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    try:
+    with system.replacing(out) as temporary:
         (write_webp if out.suffix.lower() == ".webp" else write_mp4)(frames, temporary, fps)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(grids), frames.size
 
 

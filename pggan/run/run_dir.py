@@ -6,7 +6,6 @@ can be cut to the length that a checkpoint remembers.
 """
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -146,9 +145,8 @@ class RunDir:
         images = draw(state.G_ema, alpha, state.config.training.seed, columns * rows, batch=state.batch())
         path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
         self.samples.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".tmp")
-        save_grid(images, columns, beside)
-        os.replace(beside, path)
+        with system.replacing(path) as temporary:
+            save_grid(images, columns, temporary)
         return path
 
     def newest_grid(self) -> Path | None:
@@ -157,9 +155,8 @@ class RunDir:
 
     def _replace(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_text(text)
-        os.replace(beside, path)
+        with system.replacing(path) as temporary:
+            temporary.write_text(text)
 
 
 def _number(key: str, value: float) -> str:

@@ -22,7 +22,7 @@ from pggan.schedule.forecast import forecast
 from pggan.schedule.replay import ReplayScheduler, check_growth
 from pggan.schedule.stages import StageStart
 from pggan.training import checkpoint
-from pggan.training.compile import Graphs, inductor
+from pggan.training.compile import graphs_for
 from pggan.training.state import TrainState, allow_tf32, new_state, state_from
 
 CROP_MARGIN = 1.25  # for random crops, images are packed larger by this factor
@@ -60,8 +60,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
     state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
     state.threads = threads
     state.replay = growth_to_replay(config, state, known is not None and bool(values))
-    if config.training.compile == "on" or (config.training.compile == "auto" and device.type == "cuda"):
-        state.graphs = Graphs(inductor, must=config.training.compile == "on")
+    state.graphs = graphs_for(config.training.compile, device)
     if not known and over(state, scheduler_for(config.schedule, state.replay)):
         raise UserError(f"{config.run.resume} is the end of its run: raise --max-res or --stable-kimg to go on from it")
     if state.res > config.network.ends()[1]:

@@ -1,4 +1,4 @@
-"""The kinds of network: each is a file that ends in its `ARCH`, and a row here; its settings are in config/tables.py."""
+"""The kinds of network: each is a file that ends in its `ARCH`, and a row here. Settings: config/tables.py."""
 
 from pggan.models.archs import dcgan, paper, style
 from pggan.models.archs.arch import Arch

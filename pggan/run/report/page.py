@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from pggan import system
 from pggan.run.report import facts as run_facts
 from pggan.run.report.charts import alpha_of, curves
 from pggan.run.report.commands import commands
@@ -38,9 +38,8 @@ class Report:
         max_new: encode at most so many new grids, about 0.2 s each; the others come with the next call.
         """
         text = self.page(max_new)
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_bytes(text.encode("utf-8", "replace"))
-        os.replace(temporary, self.path)
+        with system.replacing(self.path) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "replace"))
         return self.path
 
     def update(self, print_line: Callable[[str], None] = print, max_new: float = MAX_NEW) -> None:
