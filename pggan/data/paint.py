@@ -46,7 +46,7 @@ class Canvas:
         self.scale = short * self.oversample
         self.image = Image.new("RGB", (width * self.oversample, height * self.oversample))
         self.pen = ImageDraw.Draw(self.image)
-        self.glaze = ImageDraw.Draw(self.image, "RGBA")
+        self.glaze = ImageDraw.Draw(self.image, "RGBA")  # slower, but it can draw transparent polygons
 
     def ground(self, colors: np.ndarray) -> None:
         """Fills the canvas with a smooth blend of colors [rows, columns, 3] in 0..255."""
@@ -56,10 +56,9 @@ class Canvas:
     def polygon(self, points: np.ndarray, color: np.ndarray, opacity: float = 1.0) -> None:
         """A filled polygon with corners [n, 2]."""
         corners = (points * self.scale - 0.5).ravel().tolist()
-        if opacity < 1:
-            self.glaze.polygon(corners, fill=(*_ink(color), int(255 * opacity)))
-        else:
-            self.pen.polygon(corners, fill=_ink(color))
+        ink = np.clip(color, 0, 255).astype(int).tolist()
+        pen = self.glaze if opacity < 1 else self.pen
+        pen.polygon(corners, fill=(*ink, int(255 * opacity)))
 
     def disc(self, x: float, y: float, radius: float, color: np.ndarray, opacity: float = 1.0) -> None:
         turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
@@ -126,8 +125,3 @@ def blend(ramp: np.ndarray, place: float) -> np.ndarray:
     at = float(np.clip(place, 0, 1)) * (len(ramp) - 1)
     low = min(int(at), len(ramp) - 2)
     return ramp[low] + (ramp[low + 1] - ramp[low]) * (at - low)
-
-
-def _ink(color: np.ndarray) -> tuple[int, int, int]:
-    red, green, blue = np.clip(color, 0, 255).astype(int).tolist()
-    return red, green, blue

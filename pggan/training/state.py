@@ -88,7 +88,7 @@ class TrainState:
             p, r_t = ada.begin(self.config.training, self.device)
             self.augment = {"p": p, "r_t": r_t}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.G.half = self.D.half = HALVES[self.precision]  # G_ema draws samples in full precision
+        self.G.autocast_dtype = self.D.autocast_dtype = HALVES[self.precision]  # G_ema draws samples in full precision
 
     @property
     def res(self) -> int:

@@ -514,7 +514,7 @@ def test_the_scale_of_float16_survives_a_checkpoint():
     again = state_from(half.to_dict(), CPU)
     assert again.scaler.get_scale() == 96.0 and again.precision == "fp16"
     assert_same(again.to_dict(), half.to_dict())
-    assert again.G.half == again.D.half == torch.float16 and again.G_ema.half is None
+    assert again.G.autocast_dtype == again.D.autocast_dtype == torch.float16 and again.G_ema.autocast_dtype is None
 
 
 # ---- every kind of run
