@@ -145,16 +145,16 @@ def test_the_generator_learns_to_raise_the_logit_of_its_fakes(name):
 @EACH
 def test_the_discriminator_learns_to_raise_the_logit_of_reals_and_lower_that_of_fakes(name):
     real, fake = torch.zeros(N, requires_grad=True), torch.zeros(N, requires_grad=True)
-    LOSSES[name].discriminator(real, fake).backward()
+    LOSSES[name].discriminator(real, fake).sum().backward()
     assert (real.grad < 0).all() and (fake.grad >= 0).all()
     assert (fake.grad > 0).all() or name == "lsgan"  # a fake at 0 is where least squares wants it
 
 
 def test_hinge_asks_nothing_of_logits_beyond_1_and_relativistic_compares_in_pairs():
     hinge, relativistic = LOSSES["hinge"].discriminator, LOSSES["relativistic"].discriminator
-    assert hinge(torch.tensor([1.0, 5.0]), torch.tensor([-1.0, -9.0])) == 0
+    assert (hinge(torch.tensor([1.0, 5.0]), torch.tensor([-1.0, -9.0])) == 0).all()
     real, fake = torch.tensor([0.0, 8.0]), torch.tensor([-8.0, 0.0])
-    assert relativistic(real, fake) < 1e-3 < relativistic(real.flip(0), fake)
+    assert relativistic(real, fake).mean() < 1e-3 < relativistic(real.flip(0), fake).mean()
 
 
 # --- the penalties -----------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_a_critic_that_is_very_sure_gives_no_nan(name, dtype, size):
     fake = torch.full((N,), -size, dtype=dtype, requires_grad=True)
     logit = iter([real, fake])
     total, _ = discriminator_loss(LOSSES[name], lambda _: next(logit), *tensors(*3 * [REALS], dtype=dtype), 0.0)
-    total = total + LOSSES[name].generator(real, fake)
+    total = total + LOSSES[name].generator(real, fake).mean()
     total.backward()
     assert torch.isfinite(total) or squares
     assert torch.isfinite(real.grad).all() and torch.isfinite(fake.grad).all()
