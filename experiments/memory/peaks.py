@@ -21,8 +21,7 @@ import torch  # noqa: E402
 
 from pggan.config.presets import preset, with_settings  # noqa: E402
 from pggan.config.schema import Config  # noqa: E402
-from pggan.run.dry_run import state_at  # noqa: E402
-from pggan.run.profiling import MemoryWatch, computed_peak, lasting, step_of  # noqa: E402
+from pggan.run.profiling import MemoryWatch, computed_peak, lasting, trial_state, trial_step  # noqa: E402
 from pggan.training.state import TrainState  # noqa: E402
 from pggan.training.step import step  # noqa: E402
 
@@ -56,19 +55,19 @@ def settings(name: str, arch: str, loss: str, precision: str, **more: object) ->
 
 def computed(state: TrainState, batch: int, recompute: bool) -> int:
     """Peak bytes of a step of `batch` images in mid-fade, computed."""
-    state.recompute = recompute
+    state.stage.recompute = recompute
     return computed_peak(state, batch)
 
 
 def counted(config: Config, res: int, batch: int, recompute: bool) -> tuple[int, float]:
     """(peak bytes, seconds) of a real step, the second of its run. The seconds include the counting."""
-    state = state_at(config, res, CPU)
-    state.recompute = recompute
+    state = trial_state(config, res, CPU)
+    state.stage.recompute = recompute
     for number in (1, 2):
-        stage, reals = step_of(state, batch, number)
+        reals = trial_step(state, batch, number)
         start = time.perf_counter()
         with MemoryWatch([*lasting(state), reals]) as watch:
-            step(state, stage, reals)
+            step(state, reals)
     return watch.peak, time.perf_counter() - start
 
 
@@ -77,13 +76,13 @@ def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> di
     config = settings("paintings", arch, loss, precision, fmap_base=2048, fmap_max=64)
     peak, seconds = counted(config, res, GROUP, recompute)
     kind = {"arch": arch, "loss": loss, "res": res, "precision": precision, "recompute": recompute}
-    again = computed(state_at(config, res, CPU), GROUP, recompute)
+    again = computed(trial_state(config, res, CPU), GROUP, recompute)
     return {**kind, "counted": peak, "computed": again, "seconds": round(seconds, 2)}
 
 
 def peaks(name: str, arch: str, loss: str) -> dict:
     """Peak bytes of a step at 1024 px: whole batch, group of 4, float32; with activations kept and recomputed."""
-    half, full = (state_at(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
+    half, full = (trial_state(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
     batch = int(settings(name, arch, loss, "bf16").training.batch.at(RES))
     return {
         "preset": name,

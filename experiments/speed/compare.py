@@ -24,7 +24,7 @@ from ratios import KINDS, Match, Speed, work_lines
 from sides import work
 from worker import SideFailed, Worker
 
-from pggan.run.setup import pick_precision
+from pggan.run.devices import pick_precision
 
 Open = Callable[[Case], Worker]
 MOST_BF16 = 1.5  # bf16 is left out where it takes longer, over float32; a CPU without bf16 has about 5

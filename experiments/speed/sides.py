@@ -12,9 +12,9 @@ from peers import PEERS
 from torch import Tensor, nn
 
 from pggan.config.presets import preset, with_settings
+from pggan.run.profiling import trial_state
 from pggan.schedule.stages import Stage
 from pggan.training.compile import Graphs, inductor
-from pggan.training.state import allow_tf32, new_state
 from pggan.training.step import step
 
 FADE = 10**9  # images: so long that alpha hardly moves while it is measured
@@ -56,16 +56,16 @@ class Ours:
             "latent": case.latent,
             "batch": str(case.batch),
             "penalty_interval": case.penalty_interval,
+            "precision": case.precision,
         }
         config = with_settings(preset("paintings", loss=case.loss), settings)
         self.case, self.cycle = case, case.penalty_interval
-        allow_tf32(case.precision)
-        self.state = new_state(config, torch.device(case.device), precision=case.precision)
-        self.state.grow()
+        self.state = trial_state(config, case.res, torch.device(case.device))
         if case.compile == "on":
             self.state.graphs = Graphs(inductor)
-        self.stage = Stage(case.res, 0, fade=FADE if case.alpha < 1 else 0, stable=FADE)
-        self.state.nimg = round(case.alpha * FADE / case.batch) * case.batch if case.alpha < 1 else 0
+        if case.alpha < 1:
+            self.state.stage.plan = Stage(case.res, fade=FADE)
+            self.state.nimg = round(case.alpha * FADE / case.batch) * case.batch
         self.reals = noise_reals(case)
 
     @property
@@ -77,7 +77,7 @@ class Ours:
         return self.state.D
 
     def step(self) -> None:
-        step(self.state, self.stage, self.reals, say=_refuse)
+        step(self.state, self.reals, say=_refuse)
         self.state.nimg += self.case.batch
 
     def sample(self) -> Tensor:

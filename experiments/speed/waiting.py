@@ -18,9 +18,9 @@ def waiting(case: Case, rounds: int, seconds: float) -> dict:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (IMAGES, case.res, case.res, 3), dtype=np.uint8)
     side = open_side(case)
-    pack = type("Random", (), {"images": lambda self, res: pixels})()
+    cache = type("Noise", (), {"images": lambda self, res: pixels})()
     size = (case.res, case.res)
-    pictures = BatchLoader(pack, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
+    batches = BatchLoader(cache, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
 
     def run(steps: int, fetched: bool) -> tuple[float, float]:
         """(total seconds, seconds of fetching)"""
@@ -29,7 +29,7 @@ def waiting(case: Case, rounds: int, seconds: float) -> dict:
         for _ in range(steps):
             if fetched:
                 began = time.perf_counter()
-                side.reals = pictures.batch(side.state.nimg, case.batch)
+                side.reals = batches.batch(side.state.nimg, case.batch)
                 fetching += time.perf_counter() - began
             side.step()
         finish(case.device)

@@ -36,4 +36,4 @@ def _described_classes(spec: str, names: list[str], described: bytes) -> list | 
     except KeyError as error:
         raise UserError(f"dataset.json in {plain(spec)} has no label for {plain(error.args[0])}") from None
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: mend or remove it") from None
+        raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: repair or remove it") from None

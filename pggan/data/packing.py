@@ -67,7 +67,7 @@ class ImageCache:
         lines = [f"{len(self):,} pictures{classes}, packed in {self.folder}"]
         if self.ignored:
             names = _first([plain(name) for name in self.ignored_names], self.ignored)
-            lines.append(f"{self.ignored:,} other files are no pictures: {names}")
+            lines.append(f"{self.ignored:,} other files are not pictures: {names}")
         if self.unreadable:
             names = _with_reasons(self.unreadable)
             lines.append(f"{len(self.unreadable):,} cannot be read and are left out: {names}; config.json lists all")

@@ -33,7 +33,7 @@ def ahead(work: Callable, items: Iterable) -> Iterator:
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Ignores Pillow's warnings in all threads: they share one list of filters, which `reading.decode_errors` restores."""
+    """Ignores Pillow's warnings in all threads, which share one list of filters and restore it as they find it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield

@@ -1,58 +1,21 @@
 """Packing: once, in parallel, each resolution independent of the others, and never incomplete."""
 
 import errno
-import io
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 import zipfile
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import SIZES, packed, save, spoil
 from PIL import Image
 
-from pggan.data import cache_files, packing, reading, sources, workers
-from pggan.data.packing import pack
+from pggan.data import reading, sources, workers
 from pggan.errors import UserError
 
-SIZES = [(8, 8, 8), (16, 16, 16)]
 REAL = Path(os.environ.get("PGGAN_TEST_DATA", "nowhere"))  # a folder with paintings/CLASS/IMAGE
-
-
-def save(path: Path, seed: int, size=(40, 30)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """Twelve images in two classes."""
-    for number in range(12):
-        save(tmp_path / "data" / ("ink" if number % 3 else "oil") / f"{number:02d}.png", number)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def decodes(monkeypatch) -> list[str]:
-    """The names of the images decoded in this process."""
-    names, pyramid = [], reading.pyramid
-    monkeypatch.setattr(reading, "pyramid", lambda data, name, *rest: names.append(name) or pyramid(data, name, *rest))
-    return names
-
-
-def packed(place, sizes=SIZES, cache=None, **options) -> packing.ImageCache:
-    return pack(sources.open_source(str(place), 12, cache), sizes, **{"progress": False, **options})
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # ---- what is packed
@@ -139,22 +102,11 @@ def test_resolutions_packed_later_equal_those_packed_together(folder, tmp_path, 
         assert np.array_equal(together.images(res), later.images(res))
 
 
-def test_read_only_data_is_packed_in_the_users_cache_folder(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: folder not in Path(path).parents and access(path, mode))
-    assert packed(folder).folder.parent == tmp_path / "home" / "pggan"
-
-
 def test_git_is_told_to_leave_the_cache_alone(folder):
     assert (packed(folder).folder.parent / ".gitignore").read_text() == "*\n"
 
 
 # ---- unreadable images
-
-
-def spoil(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:200])
 
 
 def test_an_unreadable_image_is_named_counted_and_left_out(folder):
@@ -223,22 +175,6 @@ def test_a_decompression_bomb_is_refused_by_name(folder, monkeypatch):
 # ---- disks and interruptions
 
 
-def test_a_disk_too_small_is_told_before_anything_is_written(folder, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 5))
-    with pytest.raises(UserError, match=r"need 11,520 bytes and .* has 5 free"):
-        packed(folder)
-
-
-def test_a_disk_that_fills_up_is_one_plain_line_and_leaves_nothing(folder, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(workers, "_do", full)
-    with pytest.raises(UserError, match="make room or choose another"):
-        packed(folder)
-    assert files(next(path for path in (folder / sources.CACHE_NAME).iterdir() if path.is_dir())) == []
-
-
 def test_an_interrupted_packing_leaves_nothing_that_is_taken_for_whole(folder, monkeypatch, decodes):
     do, calls = workers._do, []
 
@@ -253,21 +189,6 @@ def test_an_interrupted_packing_leaves_nothing_that_is_taken_for_whole(folder, m
         packed(folder)
     decodes.clear()
     assert len(packed(folder)) == 12 and len(decodes) == 12
-
-
-@pytest.mark.parametrize("damage", ["cut", "gone", "other shape", "no index"])
-def test_a_damaged_resolution_is_packed_again(folder, damage):
-    first = packed(folder)
-    expected, path = np.array(first.images(16)), first.folder / "0016.npy"
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:5000])
-    elif damage == "gone":
-        path.unlink()
-    elif damage == "other shape":
-        np.save(path, expected[:5])
-    else:
-        (first.folder / "index.json").write_text("{")
-    assert np.array_equal(packed(folder).images(16), expected)
 
 
 def test_a_cache_emptied_during_the_run_is_one_plain_line(folder):
@@ -294,15 +215,6 @@ def test_a_resolution_larger_than_memory_can_be_mapped(folder):
     assert mapped.split()[1] == "r--s" and not images.flags.writeable  # shared pages need no memory of their own
 
 
-def test_what_a_killed_packing_left_is_removed_and_what_another_is_writing_is_not(folder):
-    where = packed(folder, SIZES[:1]).folder
-    for name, age in [("old.tmp", 2 * cache_files.STALE_SECONDS), ("new.tmp", 60)]:
-        (where / name).write_bytes(b"x")
-        os.utime(where / name, (time.time() - age,) * 2)
-    packed(folder)
-    assert "old.tmp" not in files(where) and "new.tmp" in files(where)
-
-
 def test_two_packings_at_once_do_no_harm(folder, monkeypatch):
     run, inner = workers.run, []
 
@@ -314,87 +226,7 @@ def test_two_packings_at_once_do_no_harm(folder, monkeypatch):
 
     monkeypatch.setattr(workers, "run", both)
     outer = packed(folder)
-    assert outer == inner[1] and not [name for name in files(outer.folder) if name.endswith(".tmp")]
-
-
-# ---- processes and progress
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory) -> Path:
-    """More images than are read without other processes; one is damaged."""
-    folder = tmp_path_factory.mktemp("many")
-    for number in range(workers.FEW + 10):
-        save(folder / f"{number:03d}.png", number)
-    spoil(folder / "033.png")
-    return folder
-
-
-def test_processes_pack_what_one_process_packs(many, tmp_path, decodes):
-    parallel = packed(many, cache=tmp_path / "a", num_workers=2)
-    assert decodes == []  # all of it was done elsewhere
-    alone = packed(many, cache=tmp_path / "b", num_workers=1)
-    assert parallel.names == alone.names and parallel.unreadable == alone.unreadable and len(alone) == workers.FEW + 9
-    for res, _, _ in SIZES:
-        assert np.array_equal(parallel.images(res), alone.images(res))
-
-
-def test_processes_import_neither_torch_nor_the_program(many, tmp_path):
-    script = tmp_path / "program.py"
-    script.write_text(
-        "assert __name__ == '__main__', 'imported by a worker'\n"
-        "from pggan.data import packing, sources\n"
-        f"packing.pack(sources.open_source({str(many)!r}, 0, {str(tmp_path)!r}), [(8, 8, 8)], num_workers=2)\n"
-    )
-    root = Path(packing.__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}
-    )
-    assert done.returncode == 0 and done.stderr.startswith("packed 73 pictures at 8 px in ")
-    imports = [sys.executable, "-c", "import pggan.data.workers, sys; sys.exit('torch' in sys.modules)"]
-    assert subprocess.run(imports, cwd=root).returncode == 0
-
-
-def test_a_bomb_met_by_another_process_is_one_plain_line(many, tmp_path):
-    shutil.copytree(many, tmp_path / "data")
-    Image.new("1", (14_000, 13_000)).save(tmp_path / "data" / "bomb.png")
-    with pytest.raises(UserError, match=r"bomb\.png would unpack"):
-        packed(tmp_path / "data", num_workers=2)
-
-
-def test_a_process_that_dies_is_one_plain_line(many, tmp_path, monkeypatch):
-    class Dying:
-        def __init__(self, *_, **__):
-            pass
-
-        def submit(self, *_):
-            future = Future()
-            future.set_exception(BrokenProcessPool())
-            return future
-
-        def shutdown(self, **_):
-            pass
-
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", Dying)
-    with pytest.raises(UserError, match="a process that reads pictures died"):
-        packed(many, cache=tmp_path, num_workers=2)
-
-
-def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(workers, "LINE_SECONDS", -1)
-    packed(folder, cache=tmp_path / "a", progress=True)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "packing: 8 of 12 pictures" and lines[-1].startswith("packed 12 pictures at 8, 16 px in ")
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    packed(folder, cache=tmp_path / "b", progress=True)
-    assert "12/12" in sys.stderr.getvalue()
-    packed(folder, cache=tmp_path / "c", progress=False)
-    assert capsys.readouterr().err == ""
+    assert outer == inner[1] and not list(outer.folder.glob("*.tmp"))
 
 
 def test_notes_count_classes_and_other_files(folder):
@@ -402,9 +234,9 @@ def test_notes_count_classes_and_other_files(folder):
         (folder / name).write_text("x")
     notes = packed(folder).notes()
     assert notes[0].startswith("12 pictures in 2 classes, packed in ")
-    assert notes[1] == "3 other files are no pictures: b.md, ink/notes .txt, tags.csv"
+    assert notes[1] == "3 other files are not pictures: b.md, ink/notes .txt, tags.csv"
     (folder / "a.csv").write_text("x")
-    assert packed(folder).notes()[1] == "4 other files are no pictures: a.csv, b.md, ink/notes .txt ..."
+    assert packed(folder).notes()[1] == "4 other files are not pictures: a.csv, b.md, ink/notes .txt ..."
     assert json.loads((packed(folder).folder / "index.json").read_text())["label_names"] == ["ink", "oil"]
 
 

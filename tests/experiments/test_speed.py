@@ -83,7 +83,7 @@ def test_a_step_of_lightweight_gan_trains_all_of_it_with_a_penalty_in_the_first_
 def test_ours_is_where_it_should_be_in_its_fade(alpha):
     opened = open_side(case_of("pggan", alpha=alpha))
     assert opened.G.grown
-    assert opened.stage.alpha(opened.state.nimg) == pytest.approx(alpha)
+    assert opened.state.alpha == pytest.approx(alpha)
 
 
 def test_pro_gan_pth_has_our_feature_maps():

@@ -9,13 +9,11 @@ from short import latest, make_settings
 
 from pggan.errors import UserError
 from pggan.models import networks
-from pggan.run import setup
 from pggan.run.events import Events
 from pggan.run.loop import train
-from pggan.run.run_dir import RunDir
 from pggan.schedule.stages import Stage
 from pggan.training import compile
-from pggan.training.compile import Graphs, inductor
+from pggan.training.compile import Graphs, graphs_for, inductor
 from pggan.training.phases import StepInputs
 from pggan.training.state import TrainState, new_state
 from pggan.training.step import step
@@ -122,22 +120,15 @@ def test_a_compiler_that_runs_out_of_memory_is_not_taken_for_a_broken_one():
 
 
 @pytest.mark.parametrize(
-    ("flag", "device", "compiled", "must"),
+    ("flag", "device", "compiler", "must"),
     [
-        ("off", "cuda", False, None),
-        ("auto", "cpu", False, None),
-        ("auto", "cuda", True, False),
-        ("on", "cpu", True, True),
+        *(("off", "cuda", None, False), ("auto", "cpu", None, False)),
+        *(("auto", "cuda", inductor, False), ("on", "cpu", inductor, True)),
     ],
 )
-def test_auto_compiles_on_cuda_only_and_a_failure_of_it_is_no_error(
-    settings, monkeypatch, flag, device, compiled, must
-):
-    monkeypatch.setattr(setup, "pick_device", lambda name: torch.device(device))
-    monkeypatch.setattr(setup, "new_state", lambda config, _, **kind: new_state(config, CPU, **kind))
-    config = settings("--compile", flag, "--precision", "fp32")
-    graphs = setup.begin(config, RunDir(Path(config.run.out))).graphs
-    assert (graphs.compiler is inductor) is compiled and (not compiled or graphs.must is must)
+def test_auto_compiles_on_cuda_only_and_is_no_error_where_it_fails(flag, device, compiler, must):
+    graphs = graphs_for(flag, torch.device(device))
+    assert graphs.compiler is compiler and graphs.must is must
 
 
 def test_a_run_by_graphs_is_the_run_without_them(settings, monkeypatch, capsys):
@@ -147,7 +138,7 @@ def test_a_run_by_graphs_is_the_run_without_them(settings, monkeypatch, capsys):
         saved.append(state.nimg)
         real(self, state, name)
 
-    monkeypatch.setattr(setup, "inductor", traced)
+    monkeypatch.setattr(compile, "inductor", traced)
     plain = train(settings("--compile", "off", out="plain", loss="hinge"))
     assert "compiled" not in capsys.readouterr().out
     monkeypatch.setattr(Events, "save", save)
