@@ -61,7 +61,7 @@ def turns(images: Tensor, on: Tensor, quarters: Tensor) -> Tensor:
 
 def translation(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Shifts by whole pixels, at most SHIFT of each side; uncovered pixels are 0."""
-    for axis, draw, position in ((2, down, _rows(images)), (3, right, _columns(images))):
+    for axis, draw, position in zip((2, 3), (down, right), _positions(images), strict=True):
         side = images.shape[axis]
         most = int(SHIFT * side + 0.5)
         shift = torch.where(on, (draw * (2 * most + 1)).long() - most, 0)
@@ -73,19 +73,17 @@ def translation(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tens
 
 def cutout(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Sets a rectangle of CUT of each side to 0; its center is any pixel, so part of it may lie outside."""
-    for draw, position in ((down, _rows(images)), (right, _columns(images))):
+    for draw, position in zip((down, right), _positions(images), strict=True):
         cut = int(CUT * position.numel() + 0.5)
         first = (draw * (position.numel() + 1 - cut % 2)).long() - cut // 2
         on = on & (position >= first) & (position < first + cut)
     return torch.where(on, 0.0, images)
 
 
-def _rows(images: Tensor) -> Tensor:
-    return torch.arange(images.shape[2], device=images.device)[:, None]  # (H, 1)
-
-
-def _columns(images: Tensor) -> Tensor:
-    return torch.arange(images.shape[3], device=images.device)  # (W,)
+def _positions(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers of the rows [H, 1] and of the columns [W]."""
+    height, width = images.shape[2:]
+    return torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
 
 
 class Row(NamedTuple):
