@@ -1,6 +1,6 @@
-"""Calls that differ between operating systems. Linux, macOS and Windows each have a way through every function here.
+"""Locks, signals, memory, priorities and file replacement, in a way that works on Linux, macOS and Windows.
 
-No other module of the project uses a call that only some systems have.
+No other module of the project uses a call that only some of these systems have.
 """
 
 import os
@@ -55,11 +55,6 @@ def usable_cores() -> int:
     """How many cores this process may use; macOS does not limit them per process."""
     process = psutil.Process()
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
-
-
-def lowest_priority() -> None:
-    """Lets every other process run before this one."""
-    psutil.Process().nice(getattr(psutil, "IDLE_PRIORITY_CLASS", 19))
 
 
 def flush_to_disk(path: Path) -> None:

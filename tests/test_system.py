@@ -1,9 +1,11 @@
 """The project starts on systems without POSIX; a lock keeps a second process out; peak memory is in bytes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,14 +38,24 @@ def run(code: str, *argv: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+def sources() -> list[Path]:
+    return [ROOT / "train.py", *(ROOT / "pggan").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
+
+
 def test_every_module_imports_without_posix():
-    paths = [ROOT / "train.py", *(ROOT / "pggan").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in sources()]
     names = [name.removeprefix("tools.") for name in names]
     code = f"{HIDE_POSIX}\nimport importlib\nfor name in {sorted(names)}: importlib.import_module(name)"
     code += "\nfrom pggan import system\nassert system.resource is None and system.peak_memory() > 2**20"
     done = run(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_only_one_module_makes_calls_of_posix():
+    calls = r"import (fcntl|resource|pwd|grp|termios)|\bsignal\.(SIGHUP|SIGKILL|SIGPIPE|SIGALRM|SIGUSR|alarm|setitimer)"
+    calls += r"|\bos\.(nice|fork|sched_|kill|setsid|getuid|geteuid|sysconf|getloadavg|sync\b|mkfifo|uname)|/proc/"
+    users = {path.name for path in sources() if re.search(calls, path.read_text())}
+    assert users == {"system.py"}
 
 
 def test_help_works_without_posix():
@@ -91,11 +103,6 @@ def test_peak_memory_is_in_bytes():
 def test_usable_cores_follows_the_affinity_of_the_process():
     assert 1 <= system.usable_cores() <= os.cpu_count()
     assert system.usable_cores() == len(psutil.Process().cpu_affinity())
-
-
-def test_lowest_priority():
-    code = "import psutil; from pggan import system; system.lowest_priority(); print(psutil.Process().nice())"
-    assert run(code).stdout == "19\n"
 
 
 def test_flushing_changes_nothing_in_a_file(tmp_path):

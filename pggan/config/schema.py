@@ -9,7 +9,7 @@ from typing import Literal
 
 from pggan.config.fields import Settings, flag, may_change
 from pggan.config.per_resolution import PerResolution
-from pggan.config.tables import ARCH_TABLE, LOSS_TABLE, PRESETS
+from pggan.config.tables import ARCH_TABLE, LOSS_TABLE, PRESETS, SCHEDULES
 from pggan.errors import UserError
 
 PresetName = Literal[*PRESETS]
@@ -45,11 +45,11 @@ class DataConfig(Settings):
     builtin_images: int = 2000
     """Number of pictures that builtin draws."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How other shapes are fitted. crop: cut out the center. pad: add white borders. stretch: distort."""
+    """How to fit pictures of another shape. crop: cut out the center. pad: add white borders. stretch: distort."""
     random_crop: bool = False
-    """Crop each image at a random place, from images stored 1.25 times as large."""
+    """Cut out a random part of each picture, not the center (pictures are stored 1.25 times as large)."""
     mirror: bool = True
-    """Flip images left to right, half of the time. Use --no-mirror for text and other one-sided images."""
+    """Flip images left to right, half of the time. Use --no-mirror for pictures with text."""
     cache: str | None = may_change(None)
     """Folder for the packed images. None: beside the data, or your user cache folder if that place is read-only."""
 
@@ -61,11 +61,11 @@ class NetworkConfig(Settings):
     arch: ArchName = "paper"
     """paper: Karras et al. 2018. style: mapping network, modulated convolutions, noise. dcgan: Radford et al. 2016."""
     start_res: int | None = None
-    """First resolution, in px of the shorter side. None: the largest one up to 32 (and up to --max-res)."""
+    """First resolution, in px of the shorter side. None: the highest one up to 32 (and up to --max-res)."""
     max_res: int | None = may_change(None)
-    """Last resolution, in px of the shorter side. None: the largest one up to 256."""
+    """Last resolution, in px of the shorter side. None: the highest one up to 256."""
     base: str = "4x4"
-    """Smallest image size, WIDTHxHEIGHT, which is doubled again and again: 3x3 gives 96 and 192, 4x5 gives 256x320."""
+    """Smallest size, WIDTHxHEIGHT. All others are this one doubled: 3x3 gives 96 and 192, 4x5 gives 256x320."""
     fmap_base: int = 4096
     """Feature maps after k doublings of --base: fmap_base / 2^(k+1), but at most --fmap-max."""
     fmap_max: int = 512
@@ -135,24 +135,24 @@ class TrainingConfig(Settings):
     """Loss, augmentation, optimizer, average of G, and the machine."""
 
     loss: LossName = "logistic"
-    """With a gradient penalty: logistic (non-saturating, R1), wgan-gp, relativistic (R3GAN: pairs, R1 and R2).
+    """With a gradient penalty: logistic (non-saturating, R1), wgan-gp, relativistic (R3GAN, R1 and R2).
     Without one: bce, lsgan, hinge, wgan (weights of D are clipped)."""
     penalty_weight: PerResolution = PerResolution.parse("32:0.3,64:1,128:3,256:10")
     """Weight of the gradient penalty: gamma of R1 and R2, lambda of wgan-gp. Each loss has its own default."""
     penalty_interval: int = 1
     """Apply the penalty only in every N-th step, N times as strong (lazy regularization)."""
     clip: float = 0.0
-    """Limit each weight of D to -clip ... clip (only for --loss wgan; its default is 0.01 for dcgan, else 1)."""
+    """Keep each weight of D between -CLIP and CLIP (only for --loss wgan: its default is 1, with dcgan 0.01)."""
     drift: float = 0.0
-    """Weight of the drift term, which keeps the output of D near 0 (only for --loss wgan-gp; its default is 0.001)."""
+    """Weight of the drift term, which keeps the output of D near 0 (only for --loss wgan-gp: its default is 0.001)."""
     augment: str = "none"
-    """Change the images that D sees, real and fake, so that D cannot memorize a small data set. An example with the
-    share of images that are changed: translation:0.8,color:0.3. Others: cutout and, up to 0.5, flip, vflip, turns."""
+    """Change the images that D sees, real and fake, at random, so that D cannot memorize a small data set.
+    Give NAME:PROBABILITY,..., such as translation:0.8,cutout:0.8,color:0.3; flip, vflip and turns allow up to 0.5."""
     ada: bool = False
     """Adapt --augment while training (ADA): all probabilities are multiplied by p, which rises from 0 as D overfits."""
     ada_target: float | None = None
-    """p rises while r_t, the mean sign of D(real), is above this, and falls below it. None: 0.6.
-    relativistic and wgan: r_t is the mean sign of D(real) - D(fake). None: 0.77."""
+    """Target of r_t, the mean sign of D(real) (with relativistic and wgan: of D(real) - D(fake)).
+    p rises while r_t is above it, and falls while r_t is below. None: 0.6 (with relativistic and wgan: 0.77)."""
     ada_kimg: float = 100.0
     """Time in which p can rise from 0 to 1, in kimg."""
     ada_max: float = 0.8
@@ -166,11 +166,11 @@ class TrainingConfig(Settings):
     beta2: float = 0.99
     """Adam's decay rate for the mean of their squares."""
     adam_at_growth: Literal["carry", "reset"] = "carry"
-    """Adam's moments at growth. carry: kept, new weights warm up. reset: all forgotten at both ends of each fade."""
+    """Adam's moments when the networks grow. carry: keep them. reset: set them to 0 at both ends of each fade."""
     warmup_kimg: float = 5.0
     """Time in which new weights reach the full learning rate, in kimg (only with --adam-at-growth carry)."""
     ema_kimg: PerResolution = PerResolution.parse("10")
-    """Half-life of G_ema, the moving average of G that samples are drawn from, in kimg. 0: no average."""
+    """Half-life of G_ema, the moving average of the weights of G, in kimg. Samples are drawn from it. 0: no average."""
     ema_rampup: float = 0.05
     """Limit the half-life to this share of the images shown so far, to forget early weights. 0: no limit."""
     seed: int = 0
@@ -180,7 +180,7 @@ class TrainingConfig(Settings):
     threads: int = may_change(0)
     """Number of CPU threads. 0: torch's choice. It is stored with the run, as exact resuming depends on it."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format above 16 px. auto: bf16 where the device computes with it, else fp16 on a GPU and fp32 on a CPU."""
+    """Number format of layers above 16 px. auto: bf16 if the device has it, else fp16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = may_change("auto")
     """Compile the training step (needs a C++ compiler). auto: on for CUDA, off elsewhere."""
 
@@ -189,7 +189,7 @@ class TrainingConfig(Settings):
 class ScheduleConfig(Settings):
     """When to grow."""
 
-    schedule: Literal["fixed", "manual"] = "fixed"
+    schedule: Literal[*SCHEDULES] = "fixed"
     """fixed: grow after a planned number of images. manual: stop after each resolution; tools/grow.py grows the run."""
     budget: str | None = may_change(None)
     """Time for the whole run, all restarts included, such as 25m or 1h30m. None: no limit.
@@ -197,15 +197,15 @@ class ScheduleConfig(Settings):
     budget_share: PerResolution = may_change(PerResolution.parse("32:2,64:3,128:4,256:5"))
     """Share of --budget that each resolution gets, relative to the others."""
     plan: str | None = may_change(None)
-    """The growth.json of another run, whose fades and ends of resolutions are repeated."""
+    """The growth.json of another run, to fade, grow and stop after the same numbers of images."""
     fade_kimg: PerResolution = may_change(PerResolution.parse("40"))
     """Time in which a new block fades in, in kimg. The first resolution has no fade."""
     stable_kimg: PerResolution = may_change(PerResolution.parse("32:150,64:160,128:210"))
-    """Training after the fade, in kimg."""
+    """Time of training after the fade, in kimg."""
     stage_minutes: PerResolution = may_change(PerResolution.parse("0"))
     """Time limit of a resolution, in minutes. 0: no limit."""
     floor_kimg: float = may_change(1.0)
-    """Training after the fade that --stage-minutes never cuts off, in kimg."""
+    """Time after the fade that each resolution gets in any case, in kimg (only with --stage-minutes)."""
 
 
 @dataclass(frozen=True)
@@ -226,12 +226,12 @@ class RunConfig(Settings):
     """Size of a sample grid, COLUMNSxROWS."""
     eval_kimg: PerResolution = may_change(PerResolution.parse("32:100,64:50,128:25,256:10"))
     """kimg between evaluations of quality and diversity; the end of a resolution has one, too. 0: none.
-    There are none below 16 px or with fewer than 200 pictures."""
+    Skipped below 16 px and with fewer than 200 pictures."""
     eval_samples: int = 500
-    """Samples per evaluation, from 100; capped at 500 and at half of the data set.
+    """Samples per evaluation, at least 100; capped at 500 and at half of the data set.
     Scores of different sample counts do not compare."""
     wandb: Literal["auto", "off", "offline", "online"] = may_change("auto")
-    """Logging to Weights & Biases. auto: online if you are logged in, else offline: then nothing is sent."""
+    """Logging to Weights & Biases. auto: online if you are logged in, else offline, and nothing is sent."""
     tensorboard: bool = may_change(False)
     """Write TensorBoard events to RUN/tensorboard, too (needs `pip install tensorboard`)."""
     dry_run: bool = may_change(False)
@@ -242,12 +242,13 @@ class RunConfig(Settings):
 class Config:
     """Train a GAN on a folder of pictures: it starts with small images and grows, one resolution at a time.
 
-    kimg is thousands of images shown in training. RES:VALUE,... is one value (16), or one per resolution
-    (32:64,128:16: 64 from 32 px, 16 from 128 px). Every flag goes over the preset.
+    kimg means thousands of images shown in training.
+
+    RES:VALUE,... is one value, such as 16, or several: 32:64,128:16 is 64 from 32 px and 16 from 128 px.
     """
 
     preset: PresetName = "paintings"
-    """The settings to start from: for one GPU, the paper's, for a CPU, for `make demo`, for a quick check."""
+    """The settings to start from. paintings: one GPU. paper: as published. cpu: no GPU. demo, smoke: minutes."""
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -34,6 +34,11 @@ PRESET_TABLE = {
     "eval_kimg":       (None,                 "32:10,64:5,128:3",    "64",             "0"),
 }  # fmt: skip
 
+SCHEDULES = (
+    "fixed",
+    "manual",
+)
+
 # dcgan: Radford et al. 2016, section 4. Its "loss" is used when no --loss is given.
 ARCH_TABLE = {
     "paper": {"residual": False, "critic_norm": "none"},

@@ -51,15 +51,6 @@ class PartialFile:
             path.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder of an ImageCache, and tells git to ignore the caches beside it. Raises UserError."""
-    try:
-        folder.mkdir(exist_ok=True)
-        (folder.parent / ".gitignore").write_text("*\n")
-    except OSError as error:
-        raise UserError(f"packed pictures cannot be written to {folder}: {error.strerror}") from None
-
-
 def sweep(folder: Path) -> None:
     """Removes temporary files that killed processes left; each may be as large as a whole resolution."""
     for path in folder.glob("*.tmp"):
@@ -69,18 +60,23 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def disk_errors(folder: Path, needed: int) -> Iterator[None]:
-    """Raises UserError when the disk has fewer than `needed` bytes free, and when it fills up or fails later."""
+def writing(folder: Path, needed: int) -> Iterator[None]:
+    """Makes the folder of an ImageCache and tells git to ignore it.
+
+    Raises UserError when the disk has fewer than `needed` bytes free, and when it fills up or fails within.
+    """
     try:
+        folder.mkdir(exist_ok=True)
+        (folder.parent / ".gitignore").write_text("*\n")
         if shutil.disk_usage(folder).free < needed:
             raise OSError(errno.ENOSPC, "No space left on device")
         yield
     except OSError as error:
+        reason = f"packed pictures cannot be written to {folder}: {error.strerror}"
         if disk_full(error):
-            has = f"{folder} has {shutil.disk_usage(folder).free:,} free"
-            text = f"packed pictures need {needed:,} bytes and {has}: make room or choose another --cache"
-            raise UserError(text) from None
-        raise UserError(f"packed pictures cannot be written to {folder}: {error.strerror}") from None
+            free = f"{folder} has {shutil.disk_usage(folder.parent).free:,} free"
+            reason = f"packed pictures need {needed:,} bytes and {free}: make room or choose another --cache"
+        raise UserError(reason) from None
 
 
 def resolution_file(folder: Path, res: int, ending: str = "npy") -> Path:
@@ -106,9 +102,5 @@ def read_json(path: Path) -> dict | None:
 
 def write_json(path: Path, content: dict) -> None:
     """Replaces a JSON file by a complete new one. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with system.replacing(path, unique=True) as temporary:
         temporary.write_text(json.dumps(content))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

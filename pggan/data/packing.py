@@ -67,7 +67,7 @@ class ImageCache:
         lines = [f"{len(self):,} pictures{classes}, packed in {self.folder}"]
         if self.ignored:
             names = _first([plain(name) for name in self.ignored_names], self.ignored)
-            lines.append(f"{self.ignored:,} other files are no pictures: {names}")
+            lines.append(f"{self.ignored:,} other files are not pictures: {names}")
         if self.unreadable:
             names = _with_reasons(self.unreadable)
             lines.append(f"{len(self.unreadable):,} cannot be read and are left out: {names}; config.json lists all")
@@ -134,8 +134,7 @@ def _pack_missing(
     kept = set(source.names if index is None else index["names"])
     numbers = [number for number, name in enumerate(source.names) if name in kept]
     files = [cache_files.PartialFile(folder, *size) for size in sizes]
-    cache_files.make_folder(folder)
-    with cache_files.disk_errors(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
+    with cache_files.writing(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
         try:
             for file in files:
                 file.begin(len(numbers))

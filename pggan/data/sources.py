@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pggan.data import classes, reading
+from pggan.data import builtin, classes, reading
 from pggan.data.fingerprints import digest, file_digests
 from pggan.data.reading import plain
 from pggan.errors import UserError
@@ -103,7 +103,7 @@ def open_source(spec: str, builtin_images: int, cache: Path | str | None = None)
     try:
         return _open_zip(spec, path, _caches(cache, path.parent))
     except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
-        raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): make it again") from None
+        raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): create it again") from None
 
 
 def cache_folder(candidates: tuple[Path, ...]) -> Path:
@@ -174,7 +174,7 @@ def _open_folder(spec: str, root: Path, caches: tuple[Path, ...]) -> Folder:
     try:
         described = path.read_bytes() if path.is_file() else None
     except OSError as error:
-        raise UserError(f"{plain(path)} cannot be read ({error.strerror}): mend or remove it") from None
+        raise UserError(f"{plain(path)} cannot be read ({error.strerror}): repair or remove it") from None
     return Folder(*_listing(spec, _walk(root), described), caches, root)
 
 
@@ -237,7 +237,7 @@ def _description(spec: str, archive: zipfile.ZipFile) -> bytes:
         with reading.decode_errors("dataset.json"):
             return _unpacked(archive, "dataset.json")
     except reading.Unreadable as error:
-        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): mend or remove it") from None
+        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): repair or remove it") from None
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -268,14 +268,10 @@ class Builtin(Source):
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
         """The image drawn at each (width, height): the same image, never cropped or enlarged."""
-        from pggan.data import builtin
-
         return [(builtin.draw(self.seed, index, width, height)[0], False) for width, height in sizes]
 
 
 def _open_builtin(spec: str, count: int, caches: tuple[Path, ...]) -> Builtin:
-    from pggan.data import builtin
-
     seed = spec.partition(":")[2] if ":" in spec else "0"
     if not seed.isascii() or not seed.isdigit():
         raise UserError(f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")

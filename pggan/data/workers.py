@@ -91,7 +91,7 @@ def _in_processes(job: Job, chunks: list, count: int) -> Iterator[list[ReadResul
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
-        raise UserError("a process that reads pictures died, perhaps for want of memory: free some and retry") from None
+        raise UserError("a process that reads pictures died, perhaps for lack of memory: free some and retry") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -135,13 +135,13 @@ def samples(generator: Generator, alpha: float, seed: int, count: int, batch: in
 @contextmanager
 def at_rest(G: Generator) -> Iterator[Generator]:
     """G in evaluation mode (batch norm by its running statistics) and in full precision; restored afterwards."""
-    training, half = G.training, G.half
-    G.half = None
+    training, dtype = G.training, G.autocast_dtype
+    G.autocast_dtype = None
     G.eval()
     try:
         yield G
     finally:
-        G.half = half
+        G.autocast_dtype = dtype
         G.train(training)
 
 

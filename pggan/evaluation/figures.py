@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from pggan.metrics.verdict import VERDICTS
 
@@ -40,9 +41,10 @@ class Figure:
     raw: bool = False
     """Whether it is measured for G itself, too, not just for the moving average of its weights."""
     names: tuple[str, ...] = ()
-    """What the values 0, 1, 2 ... stand for, if it is one of a few; drawn as steps."""
-    of: Callable[[Scores], float | tuple[float, float, float] | None]
-    """Its value in the scores of a set of samples; with `band`, (value, low, high); None where it was not measured."""
+    """What the values 0, 1, 2 ... stand for, if it has only these; drawn as steps."""
+    of: Callable[[Scores], Any]
+    """Gets its value from the scores of a set of samples: a float, or None if it was not measured. With `band`: an
+    object with the attributes value, low and high."""
 
     @property
     def raw_key(self) -> str:
@@ -50,93 +52,38 @@ class Figure:
         return self.key.replace("/", "/raw_")
 
     def record(self, scores: Scores, raw: bool = False) -> dict[str, float]:
-        """Its entries in metrics.jsonl, rounded to six digits; {} where it was not measured. raw: under `raw_key`."""
-        values = self.of(scores)
-        values = (values,) if not self.band else values
-        keys = [(self.raw_key if raw else self.key) + end for end in ("", "_low", "_high")[: len(values)]]
-        known = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
-        return {key: float(f"{value:.6g}") for key, value in known.items() if math.isfinite(value)}
+        """Its entries in metrics.jsonl, to six digits; without values that are not finite. raw: under `raw_key`."""
+        found, key = self.of(scores), self.raw_key if raw else self.key
+        values = {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high} if self.band else {key: found}
+        known = {key: value for key, value in values.items() if value is not None and math.isfinite(value)}
+        return {key: float(f"{value:.6g}") for key, value in known.items()}
 
+
+share = partial(Figure, unit="share", better="lower", low=0)
+score = partial(Figure, unit="", better="higher", low=0)
 
 FIGURES = (
-    Figure(
-        "diversity/score",
-        "diversity score (1: as varied as the real images)",
-        "",
-        "higher",
-        low=0,
-        high=1,
-        band=True,
-        raw=True,
-        of=lambda scores: (scores.diversity.value, scores.diversity.low, scores.diversity.high),
+    score(
+        "diversity/score", "diversity score (1: as real images)", high=1, band=True, raw=True, of=lambda s: s.diversity
     ),
-    Figure(
-        "diversity/effective_samples",
-        "effective samples (so many different images would be as varied)",
-        "samples",
-        "higher",
-        low=0,
-        of=lambda scores: scores.diversity.alike,
+    score(
+        "diversity/effective_samples", "effective samples", unit="samples", of=lambda s: s.diversity.effective_samples
     ),
-    Figure(
-        "diversity/duplicate_share",
-        "near-duplicates among the samples",
-        "share",
-        "lower",
-        low=0,
-        of=lambda scores: scores.diversity.duplicates,
-    ),
-    Figure(
-        "diversity/dropped_share",
-        "real images that hardly any sample is like (dropped modes)",
-        "share",
-        "lower",
-        low=0,
-        of=lambda scores: scores.evidence.dropped,
-    ),
-    Figure(
-        "diversity/coverage",
-        "coverage of the real images (1: as by unseen real ones)",
-        "",
-        "higher",
-        low=0,
-        of=lambda scores: scores.coverage,
-    ),
-    Figure(
-        "diversity/copied_share",
-        "samples that are copies of training images",
-        "share",
-        "lower",
-        low=0,
-        of=lambda scores: scores.copied if scores.copies else None,
-    ),
-    Figure(
-        "quality/rfd",
-        "RFD, Frechet distance of random features (not an FID)",
-        "",
-        "lower",
-        log=True,
-        raw=True,
-        of=lambda scores: scores.rfd,
-    ),
-    Figure(
-        "quality/kid_rand",
-        "kernel distance of random features (0: no difference; not a KID)",
-        "",
-        "lower",
-        band=True,
-        raw=True,
-        of=lambda scores: (scores.kid.value, scores.kid.low, scores.kid.high),
-    ),
+    share("diversity/duplicate_share", "near-duplicates among the samples", of=lambda s: s.diversity.duplicates),
+    share("diversity/dropped_share", "real images that no sample resembles", of=lambda s: s.evidence.dropped),
+    score("diversity/coverage", "coverage (1: as by real images)", of=lambda s: s.coverage),
+    share("diversity/copied_share", "copies of training images", of=lambda s: s.copied if s.copies else None),
+    Figure("quality/rfd", "RFD (not an FID)", "", "lower", log=True, raw=True, of=lambda s: s.rfd),
+    Figure("quality/kid_rand", "kernel distance", "", "lower", band=True, raw=True, of=lambda s: s.kid),
     Figure(
         "diversity/verdict",
         "verdict",
         "",
         "none",
         low=0,
-        high=len(VERDICTS) - 1,
+        high=3,
         names=VERDICTS,
-        of=lambda scores: VERDICTS.index(scores.verdict),
+        of=lambda s: VERDICTS.index(s.verdict),
     ),
 )
 

@@ -44,7 +44,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
                 print(what_next(folder, state))
                 return folder.path
             images = load_images(config, state, folder)
-            folder.make_mine()
+            folder.acquire_lock()
             write_config(config, state, images, folder)
             run_all(folder, state, scheduler, images, clock, startup)
             if waits(state, scheduler):

@@ -6,7 +6,6 @@ can be cut to the length that a checkpoint remembers.
 """
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -52,8 +51,8 @@ class RunDir:
         if self.lock:
             self.lock.release()
 
-    def make_mine(self) -> None:
-        """Makes the folder of a new run, and holds it. Raises UserError when another process was quicker."""
+    def acquire_lock(self) -> None:
+        """Makes the folder of a new run, and locks it. Raises UserError if another process was quicker."""
         if self.lock is None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._hold()
@@ -145,9 +144,8 @@ class RunDir:
         images = draw(state.G_ema, alpha, state.config.training.seed, columns * rows, batch=state.batch())
         path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
         self.samples.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".tmp")
-        tile(images, columns).save(beside, format="PNG")
-        os.replace(beside, path)
+        with system.replacing(path) as temporary:
+            tile(images, columns).save(temporary, format="PNG")
         return path
 
     def newest_grid(self) -> Path | None:
@@ -156,9 +154,8 @@ class RunDir:
 
     def _replace(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_text(text)
-        os.replace(beside, path)
+        with system.replacing(path) as temporary:
+            temporary.write_text(text)
 
 
 def _number(key: str, value: float) -> str:

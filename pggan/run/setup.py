@@ -1,4 +1,4 @@
-"""How a run begins, or goes on: its state, its pictures, its folder, checked before anything is written."""
+"""How a run begins or continues: its state, images and folder, all checked before anything is written."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from pggan.schedule.forecast import forecast
 from pggan.schedule.replay import ReplayScheduler, check_growth
 from pggan.schedule.stages import StageStart
 from pggan.training import checkpoint
-from pggan.training.compile import Graphs, inductor
+from pggan.training.compile import graphs_for
 from pggan.training.state import TrainState, allow_tf32, new_state, state_from
 
-CROP_MARGIN = 1.25  # how much larger pictures are packed for random crops
+CROP_MARGIN = 1.25  # for random crops, images are packed larger by this factor
 
 
 def complete(config: Config, folder: RunDir) -> Config:
-    """`config` with both ends of its ladder filled in; a run that is here keeps the start it had."""
+    """`config` with its first and last resolution filled in; a run that exists keeps its first."""
     known = folder.config()
     if known and config.network.start_res is None:
         config = replace(config, network=replace(config.network, start_res=known.network.start_res))
@@ -38,7 +38,7 @@ def complete(config: Config, folder: RunDir) -> Config:
 
 
 def begin(config: Config, folder: RunDir) -> TrainState:
-    """The state to start from: the folder's own, else that of --resume, else a new one. Raises UserError."""
+    """The state to start from: of the run in the folder, else of --resume, else a new one. Raises UserError."""
     device = pick_device(config.training.device)
     known = folder.config()
     if known and (changed := differences(known, config)):
@@ -60,8 +60,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
     state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
     state.threads = threads
     state.replay = growth_to_replay(config, state, known is not None and bool(values))
-    if config.training.compile == "on" or (config.training.compile == "auto" and device.type == "cuda"):
-        state.graphs = Graphs(inductor, must=config.training.compile == "on")
+    state.graphs = graphs_for(config.training.compile, device)
     if not known and over(state, scheduler_for(config.schedule, state.replay)):
         raise UserError(f"{config.run.resume} is the end of its run: raise --max-res or --stable-kimg to go on from it")
     if state.res > config.network.ends()[1]:
@@ -72,7 +71,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
 
 
 def begun_elsewhere(config: Config, device: torch.device) -> dict:
-    """The values of --resume's checkpoint, as the start of a new run. Raises UserError when its networks differ."""
+    """The values of --resume's checkpoint as the start of a new run. Raises UserError if the networks differ."""
     path = Path(os.path.expanduser(config.run.resume))
     values = checkpoint.load(path)
     settings = from_dict(values["config"])
@@ -135,7 +134,7 @@ def _check_stages(path: Path, growth: list[dict], state: TrainState) -> None:
 
 
 def what_next(folder: RunDir, state: TrainState) -> str:
-    """What to say of a run that has nothing left to do, and what to type to take it further."""
+    """What to tell the user of a run that has nothing left to do, and what to type to continue it."""
     latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
     where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
     if waits(state, scheduler_for(state.config.schedule, state.replay)):
@@ -149,7 +148,7 @@ def what_next(folder: RunDir, state: TrainState) -> str:
 
 
 def open_images(config: Config, state: TrainState, folder: RunDir) -> Source:
-    """Where the pictures are, checked to be this run's. Raises UserError."""
+    """The source of the images. Raises UserError if the run was begun with others."""
     source = open_source(config.data.data, config.data.builtin_images, cache=config.data.cache)
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
@@ -162,7 +161,7 @@ def open_images(config: Config, state: TrainState, folder: RunDir) -> Source:
 
 
 def load_images(config: Config, state: TrainState, folder: RunDir) -> ImageCache:
-    """The packed pictures of all stages left, checked to be this run's. Raises UserError."""
+    """Packs the images for all stages that are left. Raises UserError if they are too few, or not this run's."""
     source = open_images(config, state, folder)
     stages = [res for res in config.network.stages() if res >= state.res]
     largest = max(int(config.training.batch.at(res)) for res in stages)
@@ -179,7 +178,7 @@ def load_images(config: Config, state: TrainState, folder: RunDir) -> ImageCache
 
 
 def write_config(config: Config, state: TrainState, packed: ImageCache, folder: RunDir) -> None:
-    """config.json, and in the state which pictures it is trained on."""
+    """Writes config.json, and notes in the state which images it is trained on."""
     state.data = packed.fingerprint
     facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
     folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})

@@ -27,7 +27,10 @@ class Scheduler(Protocol):
         """Returns how the stage ends, or None while it goes on. Called before every step."""
 
 
-SCHEDULERS = {"fixed": FixedScheduler, "manual": ManualScheduler}  # by --schedule
+SCHEDULERS = {  # by --schedule
+    "fixed": FixedScheduler,
+    "manual": ManualScheduler,
+}
 
 
 def scheduler_for(config: ScheduleConfig, replay: list[dict] | None = None) -> Scheduler:

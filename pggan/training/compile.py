@@ -42,6 +42,12 @@ def gradients(
     return [*torch.autograd.grad(loss * scalars.scale, weights, allow_unused=True)], stats
 
 
+def graphs_for(setting: str, device: torch.device, say: Callable[[str], None] = print) -> "Graphs":
+    """Returns the graphs that --compile asks for. `auto` compiles on CUDA only, and does without if that fails."""
+    wanted = setting == "on" or (setting == "auto" and device.type == "cuda")
+    return Graphs(inductor if wanted else None, must=setting == "on", say=say)
+
+
 class Graphs:
     """`gradients` by compiled graphs, one for each phase and shape of inputs.
 

@@ -1,7 +1,7 @@
 """The adversarial losses, as pure functions: a critic and tensors in, (loss, stats) out. Nothing random is drawn here.
 
 critic: images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; the fakes carry no graph in D's losses. stats:
-0-d tensors without a graph, by name. To add a loss, add a row to LOSSES and its default settings to config/presets.py.
+0-d tensors without a graph, by name. A loss is a row of LOSSES; its default settings are a row of config/tables.py.
 """
 
 from collections.abc import Callable

@@ -88,12 +88,17 @@ def phases(settings: TrainingConfig, number: int, penalty_weight: float) -> list
     With `--penalty-interval` k, D has a phase for its penalty every k steps, k times as heavy (lazy regularization,
     Karras et al. 2020, section 3.1).
     """
-    interval, generator_phase = settings.penalty_interval, Phase("G", "G", generator)
-    if interval == 1:
-        return [Phase("D", "D", discriminator, penalty_weight), generator_phase]
-    due = penalty_weight and number % interval == 0
-    lazy = [Phase("D penalty", "D", penalty, interval * penalty_weight)] if due else []
-    return [Phase("D", "D", discriminator), *lazy, generator_phase]
+    interval = settings.penalty_interval
+    lazy = interval > 1
+    listed = [
+        (True, Phase("D", "D", discriminator, 0.0 if lazy else penalty_weight)),
+        (
+            lazy and penalty_weight and number % interval == 0,
+            Phase("D penalty", "D", penalty, interval * penalty_weight),
+        ),
+        (True, Phase("G", "G", generator)),
+    ]
+    return [phase for due, phase in listed if due]
 
 
 def discriminator(

@@ -88,7 +88,7 @@ class TrainState:
             p, r_t = ada.begin(self.config.training, self.device)
             self.augment = {"p": p, "r_t": r_t}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.G.half = self.D.half = HALVES[self.precision]  # G_ema draws samples in full precision
+        self.G.autocast_dtype = self.D.autocast_dtype = HALVES[self.precision]  # G_ema draws samples in full precision
 
     @property
     def res(self) -> int:
@@ -217,12 +217,14 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
     """
     try:
         config = config or from_dict(values["config"])
-        state = new_state(config, device, values["attempt"], values["precision"])
+        known = {name: values[name] for name in ("attempt", "precision") if name in values}
+        state = new_state(config, device, **known)
         special = {"config", "G", "D", "G_ema", "opt_G", "opt_D"}
         for network, name in ((state.G, "G"), (state.D, "D"), (state.G_ema, "G_ema")):
             _grow_to(network, values["res"])
             _place(network, device).load_state_dict(values[name])
         state.G_ema.requires_grad_(False)
+        state.stage = StageState(Stage(state.res))
         state.opt_G = adam(state.G, config.training, values["opt_G"])
         state.opt_D = adam(state.D, config.training, values["opt_D"], lazy_ratio(config.training))
         if values["scaler"]:  # empty unless the precision is fp16

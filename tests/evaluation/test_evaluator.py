@@ -248,10 +248,10 @@ def test_g_is_drawn_from_in_full_precision_and_at_rest_and_left_as_it_was(settin
     state = new_state(settings(*MEASURED, arch="dcgan"), torch.device("cpu"), precision="bf16")
     before = {name: tensor.clone() for name, tensor in state.G.state_dict().items()}
     with pytest.raises(KeyError), evaluator.at_rest(state.G) as raw:
-        assert raw.half is None and not any(module.training for module in raw.modules())
+        assert raw.autocast_dtype is None and not any(module.training for module in raw.modules())
         draw(raw, 1.0, 0, 4)
         raise KeyError
-    assert state.G.half is torch.bfloat16 and all(module.training for module in state.G.modules())
+    assert state.G.autocast_dtype is torch.bfloat16 and all(module.training for module in state.G.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.G.state_dict().items())
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pggan.config.schema import NetworkConfig, TrainingConfig
 from pggan.evaluation.samples import draw
 from pggan.models.archs import ARCHS
-from pggan.models.archs.style import MAPPING_RATE
+from pggan.models.archs.style import MAPPING_LR_MULTIPLIER
 from pggan.models.layers import EqualizedConv2d, EqualizedLinear
 from pggan.models.networks import CLAMP, Discriminator, Generator, Growing, fade_reals
 from pggan.training import ema
@@ -465,7 +465,7 @@ def test_one_step_of_adam_moves_the_mapping_a_hundredth_as_far():
         """What a layer multiplies by, times the root of its fan in."""
         weights = {name: part.weight * part.scale * part.weight[0].numel() ** 0.5 for name, part in layers.items()}
         biases = {
-            name + ".bias": part.bias * getattr(part, "rate", 1)
+            name + ".bias": part.bias * getattr(part, "lr_multiplier", 1)
             for name, part in layers.items()
             if part.bias is not None
         }
@@ -478,8 +478,8 @@ def test_one_step_of_adam_moves_the_mapping_a_hundredth_as_far():
     for name, value in effective().items():
         gain = 2**0.5 if name in ("input.dense0", "input.dense1") else 1.0
         step = (value - before[name]).abs().median().item() / gain
-        assert step == pytest.approx(1e-3 * (MAPPING_RATE if "dense" in name else 1), rel=1e-2), name
-    assert MAPPING_RATE == 0.01 and "input.dense1.bias" in before
+        assert step == pytest.approx(1e-3 * (MAPPING_LR_MULTIPLIER if "dense" in name else 1), rel=1e-2), name
+    assert MAPPING_LR_MULTIPLIER == 0.01 and "input.dense1.bias" in before
 
 
 @torch.no_grad()
@@ -501,7 +501,7 @@ EACH_HALF = pytest.mark.parametrize("half", HALVES)
 
 
 def in_half(network: Growing, half: str) -> Growing:
-    network.half = HALVES[half]
+    network.autocast_dtype = HALVES[half]
     return network
 
 

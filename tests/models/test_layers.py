@@ -150,7 +150,10 @@ def test_upsample_repeats_pixels_and_downsample_averages_squares():
 @pytest.mark.parametrize("rate", [0.01, 1.0, 4.0])
 def test_a_rate_scales_the_steps_of_a_dense_layer_and_not_its_beginning(rate):
     """The bias too: what the optimizer moves by 1, the layer moves by the rate."""
-    plain, rated = EqualizedLinear(5, 7, rng=seeded()).double(), EqualizedLinear(5, 7, rng=seeded(), rate=rate).double()
+    plain, rated = (
+        EqualizedLinear(5, 7, rng=seeded()).double(),
+        EqualizedLinear(5, 7, rng=seeded(), lr_multiplier=rate).double(),
+    )
     x = noise(3, 5)
     torch.testing.assert_close(rated(x), plain(x), rtol=1e-6, atol=1e-6)
     before = rated(x)
@@ -162,7 +165,7 @@ def test_a_rate_scales_the_steps_of_a_dense_layer_and_not_its_beginning(rate):
 
 
 def test_layers_without_a_bias_have_none():
-    conv, dense = EqualizedConv2d(3, 4, 3, bias=False), EqualizedLinear(3, 4, bias=False, rate=0.5)
+    conv, dense = EqualizedConv2d(3, 4, 3, bias=False), EqualizedLinear(3, 4, bias=False, lr_multiplier=0.5)
     assert [*conv.state_dict()] == [*dense.state_dict()] == ["weight"]
     assert not conv(torch.zeros(1, 3, 2, 2)).any() and not dense(torch.zeros(1, 3)).any()
 

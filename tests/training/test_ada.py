@@ -9,7 +9,7 @@ import torch
 from scipy.stats import norm
 
 from pggan.config.schema import LossName, TrainingConfig
-from pggan.training.ada import AVERAGED, TARGET, TARGET_OF_PAIRS, adjust, begin, target
+from pggan.training.ada import HALF_LIFE, TARGET, TARGET_OF_PAIRS, adjust, begin, target
 from pggan.training.losses import LOSSES
 from pggan.training.losses import r_t as of_logits
 
@@ -96,7 +96,7 @@ def test_p_goes_up_while_d_is_too_sure_and_down_again_when_it_is_not():
 def test_speed_is_by_images_whatever_the_batch(images, steps):
     p, average = after([1.0] * steps, images)
     assert p == pytest.approx(1200 / 10_000, rel=1e-4)
-    assert average == pytest.approx(1 - 0.4 * 0.5 ** (1200 / AVERAGED), rel=1e-4)
+    assert average == pytest.approx(1 - 0.4 * 0.5 ** (1200 / HALF_LIFE), rel=1e-4)
 
 
 def test_p_stays_between_nothing_and_the_most():

@@ -1,6 +1,5 @@
 """The losses against slow versions: one picture at a time, gradients by finite differences."""
 
-from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import reference
 import torch
 
-from pggan.config.schema import Config, LossName, TrainingConfig
+from pggan.config.schema import LossName, TrainingConfig
 from pggan.config.tables import LOSS_TABLE, PENALIZED
 from pggan.training.losses import (
     LOSSES,
@@ -18,7 +17,7 @@ from pggan.training.losses import (
     penalty_loss,
     squared_gradient_norm,
 )
-from pggan.training.step import penalty_weights
+from pggan.training.phases import phases
 
 N, SIDE, HIDDEN = 4, 2, 3
 PIXELS = 3 * SIDE * SIDE
@@ -184,17 +183,15 @@ def test_the_penalty_in_a_step_of_its_own_is_the_part_that_it_has_in_the_loss(na
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 16])
-def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_step(every):
-    config = Config(training=TrainingConfig(penalty_weight="3", penalty_interval=every))
-    stage = SimpleNamespace(alpha=lambda nimg: 1.0, start=1000)
-    state = SimpleNamespace(config=config, res=32, batch=lambda: 8)
-    taken = []
-    for number in range(3 * every):
-        state.nimg = stage.start + 8 * number
-        taken.append(penalty_weights(state, stage))
-    in_turn, own = map(list, zip(*taken, strict=True))
-    assert sum(in_turn) + sum(own) == pytest.approx(3.0 * len(taken))
-    assert own == ([0.0] * 3 if every == 1 else [3.0 * every, *[0.0] * (every - 1)] * 3)
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_step(every, weight):
+    settings = TrainingConfig(penalty_interval=every)
+    steps = [phases(settings, number, weight) for number in range(3 * every)]
+    assert sum(phase.penalty_weight for step in steps for phase in step) == pytest.approx(weight * len(steps))
+    lazy = ["D", "D penalty", "G"]
+    due = [lazy if every > 1 and weight and number % every == 0 else ["D", "G"] for number in range(3 * every)]
+    assert [[phase.name for phase in step] for step in steps] == due
+    assert all(phase.player == phase.name[0] for step in steps for phase in step)
 
 
 @pytest.mark.parametrize("scale", [0.25, 2.0**16])
