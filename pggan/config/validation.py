@@ -97,14 +97,14 @@ def _check_training(config: Config) -> None:
 
 
 def _check_augment(config: Config) -> None:
-    training, pieces = config.training, augmentation(config.training.augment)
-    if pieces.flip and config.data.mirror:
+    training, asked = config.training, augmentation(config.training.augment)
+    if asked.flip and config.data.mirror:
         raise UserError("--augment flip is done already, when images are read: leave it out, or give --no-mirror")
-    if pieces.turns and len(set(config.network.grid())) > 1:
+    if asked.turns and len(set(config.network.grid())) > 1:
         raise UserError(f"--augment turns needs square images: --base {config.network.base} makes none")
     if not 0 < training.ada_max < 1:
         raise UserError("--ada-max must be above 0 and below 1")
-    for name, strength in pieces.strengths().items():
+    for name, strength in asked.strengths().items():
         share = strength * (training.ada_max if training.ada else 1)
         if share > MOST_TURNED and name in ORIENTING:
             percent = f"{100 * share:.3g} %"
@@ -113,7 +113,7 @@ def _check_augment(config: Config) -> None:
             raise UserError(f"--augment {name} on all images leaks into the samples: give less, such as {name}:0.8")
     if not training.ada:
         return
-    if not pieces:
+    if not asked:
         raise UserError("--ada needs something to control: give --augment")
     if training.ada_target is not None and not 0 < training.ada_target < 1:
         raise UserError("--ada-target must be above 0 and below 1")
