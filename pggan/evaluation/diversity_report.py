@@ -65,7 +65,7 @@ def draw_montage(result: dict, found: Comparison) -> Image.Image:
     dropped = max(scores.dropped.values(), key=lambda shares: shares.sum())
     if dropped.sum() > DROPPED:
         fitted = found.reference.order[found.reference.count :]
-        sections.append(montage.forgotten(float(dropped.sum()), reals(fitted[montage.central(dropped)])))
+        sections.append(montage.dropped(float(dropped.sum()), reals(fitted[montage.central(dropped)])))
     reason = result["reason"][0].upper() + result["reason"][1:]
     words = f"{reason}. {result['fakes']} samples, {result['reals']:,} real images."
     return montage.sheet(f"{result['verdict'].capitalize()}: diversity score {result['score']:.2f}", words, sections)
