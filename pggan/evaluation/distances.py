@@ -14,7 +14,7 @@ from pggan.metrics.frechet import frechet_distance
 from pggan.metrics.kernel_distance import kernel_distance
 from pggan.metrics.neighbors import prdc
 from pggan.metrics.random_features import balance, random_kernel_distance
-from pggan.metrics.swd import sliced_distances
+from pggan.metrics.swd import PATCHES, sliced_distances
 
 LEAST = 2  # images per set for any measurement; a floor needs twice as many real images
 K, K_BALLS = 3, 5  # neighbors of precision and recall, and of density and coverage, as published
@@ -117,7 +117,7 @@ def sliced(real: ImageSet, fake: ImageSet, count: int, seed: int) -> tuple[list[
     count = min(len(real), len(fake), count)
     parts = (images.part(count, seed).mapped(lambda image: image, BATCH) for images in (real, fake))
     try:
-        found = sliced_distances(*parts, pictures=count, seed=seed)
+        found = sliced_distances(*parts, PATCHES, count, seed=seed)
     except ValueError as error:
         reason = str(error) if real.size else "images of one size are needed, of 16 px at least: say --res"
         return [], [f"SWD is left out: {reason}"]
