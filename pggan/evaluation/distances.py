@@ -83,7 +83,11 @@ def measure(
     the features of the real images. Raises UserError for too few images.
     """
     for name, images in (("REAL", real), ("FAKE", fake)):
-        check_enough(name, len(images))
+        if len(images) < LEAST:
+            most = f"precision, recall, density and coverage {MIN_REALS} reals and {MIN_FAKES} fakes"
+            raise UserError(
+                f"{name} has only {len(images)} image: FID, RFD and KID need {LEAST} or more a side, {most}"
+            )
     reals = gather(real, extractor, BATCH, seed, cache)
     fakes = gather(fake, extractor, BATCH, seed, None)
     found, needs = compare(reals, fakes, extractor.space)
@@ -142,13 +146,6 @@ def bias_note(reals: Gathered, fakes: Gathered, space: str) -> list[str]:
     frechet, kernel = (title.partition(",")[0] for title in titles(space))
     counts = f"{reals.count:,} reals and {fakes.count:,} fakes"
     return [f"{counts} make the {frechet} too high: use the {kernel}, or compare at equal numbers, beside the floor"]
-
-
-def check_enough(name: str, count: int) -> None:
-    """Raises UserError when a set has too few images for any measurement."""
-    if count < LEAST:
-        most = f"precision, recall, density and coverage {MIN_REALS} reals and {MIN_FAKES} fakes"
-        raise UserError(f"{name} has only {count} picture: FID, RFD and KID need at least {LEAST} a side, {most}")
 
 
 def titles(space: str) -> tuple[str, str]:
