@@ -15,7 +15,7 @@ import pytest
 import report as report_tool
 import sample
 from PIL import Image
-from runs import ROOT, TINY, refused
+from runs import ROOT, refused_here
 
 import pggan.run.loop
 import train
@@ -29,6 +29,7 @@ from pggan.run.report.commands import commands
 from pggan.run.report.facts import read
 from pggan.run.report.records import MAX_POINTS, places, read_records, running_mean, thinned
 
+pytest_plugins = ["short_runs"]
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 STOP = {"nimg": 2000, "action": "stop", "numbers": {"planned_nimg": 2000}}
 
@@ -357,7 +358,7 @@ def test_the_tool_makes_the_page_and_says_where(run, capsys):
 
 
 def test_the_tool_refuses_what_is_no_run_in_one_line(tmp_path):
-    said = refused(tmp_path, script="tools/report.py")
+    said = refused_here(tmp_path, script="tools/report.py")
     assert "config.json" in said and list(tmp_path.iterdir()) == []
 
 
@@ -592,13 +593,11 @@ def test_the_page_of_a_run_with_nothing_yet_has_no_complaints(chromium, tmp_path
 # ---- a run really trained
 
 
-@pytest.mark.slow
-def test_the_page_of_a_trained_run_and_its_commands(chromium, tmp_path, monkeypatch):
-    folder = tmp_path / "run"
-    train.main([*TINY, "--max-res", "8", "--cache", str(tmp_path / "cache"), "--out", str(folder)])
+def test_the_page_of_a_trained_run_and_its_commands(chromium, tiny_run, tmp_path, monkeypatch):
+    folder = tiny_run
     browser = Browser(chromium, Report(folder).write())
-    assert browser.text(".state").startswith("Finished at 8 px after")
-    assert browser.texts(".stages span") == ["4 px", "8 px"]
+    assert browser.text(".state").startswith("Finished at 16 px after")
+    assert browser.texts(".stages span") == ["4 px", "8 px", "16 px"]
     assert min(browser.js(INK)) > 1000 and browser.complaints() == []
     known = from_dict(json.loads((folder / "config.json").read_text())["config"])
     facts = read(folder)

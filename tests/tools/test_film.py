@@ -11,7 +11,7 @@ import film
 import numpy as np
 import pytest
 from PIL import Image
-from runs import refused
+from runs import refused_here
 
 from pggan.errors import UserError
 from pggan.evaluation.grids import GridFile, save_grid
@@ -294,6 +294,5 @@ def test_without_pyav_an_mp4_is_refused_before_anything_is_read_and_a_webp_is_ma
     assert len(pages(run / "film.webp")[0]) == 5
 
 
-@pytest.mark.slow
-def test_as_a_process_it_refuses_with_exit_2_and_one_line(tmp_path):
-    assert "holds no run" in refused(tmp_path, script="tools/film.py", cwd=tmp_path)
+def test_as_a_script_it_refuses_with_exit_2_and_one_line(tmp_path):
+    assert "holds no run" in refused_here(tmp_path, script="tools/film.py")

@@ -8,9 +8,8 @@ import pytest
 import sample
 import torch
 from PIL import Image
-from runs import TINY, assert_same, refused
+from runs import assert_same, refused_here
 
-import train
 from pggan.config.schema import NetworkConfig, from_dict
 from pggan.errors import UserError
 from pggan.evaluation import samples
@@ -20,13 +19,13 @@ from pggan.randomness import Stream
 from pggan.training import checkpoint, growth
 from pggan.training.state import load_generator
 
+pytest_plugins = ["short_runs"]
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
+def run(tiny_run) -> Path:
     """The checkpoints of a whole run, 4 -> 16 px."""
-    place = tmp_path_factory.mktemp("tools")
-    train.main([*TINY, "--cache", str(place / "cache"), "--out", str(place / "run")])
-    return place / "run" / "checkpoints"
+    return tiny_run / "checkpoints"
 
 
 def network(kind: type, values: dict, name: str, first: int) -> torch.nn.Module:
@@ -299,11 +298,10 @@ def test_what_is_no_checkpoint_is_refused(run, tmp_path, main):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_as_processes_they_refuse_with_exit_2_and_one_line(run, tmp_path):
+def test_as_scripts_they_refuse_with_exit_2_and_one_line(run, tmp_path):
     grow.main([str(run / "res-0004.pt"), "--out", str(tmp_path / "a.pt")])
-    assert "0.12 kimg are left" in refused(tmp_path / "a.pt", script="tools/grow.py", cwd=tmp_path)
-    assert "no checkpoint" in refused(tmp_path / "none.pt", script="tools/sample.py", cwd=tmp_path)
+    assert "0.12 kimg are left" in refused_here(tmp_path / "a.pt", script="tools/grow.py")
+    assert "no checkpoint" in refused_here(tmp_path / "none.pt", script="tools/sample.py")
 
 
 def test_a_generator_of_the_public_api_draws_what_its_docstring_says():

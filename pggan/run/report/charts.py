@@ -5,7 +5,7 @@ To add a chart, add an entry to CHARTS. Figures of an evaluation come from `pgga
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -95,8 +95,7 @@ def drawn(chart: Chart, table: dict[str, np.ndarray]) -> dict:
             others = {"low": f"{key}_low", "high": f"{key}_high", "mean": key + MEAN}
             lines.append({"key": key, "name": label} | {kind: at for kind, at in others.items() if at in table})
     positive = all(not (table[key] <= 0).any() for key in chart.keys if key in table)
-    about = {name: getattr(chart, name) for name in ("group", "title", "unit", "step", "low", "high", "names")}
-    return {**about, "log": chart.log and positive, "series": lines}
+    return {**asdict(chart), "group": chart.group, "log": chart.log and positive, "series": lines}
 
 
 def _name(key: str) -> str:
@@ -105,11 +104,14 @@ def _name(key: str) -> str:
 
 def marks(growth: list[dict]) -> list[dict]:
     """The vertical lines in the charts: the start of each stage, and each rollback."""
-    labels = {"grow": lambda entry: f"{entry.get('to_res')} px", "rollback": lambda _: "rollback"}
     return [
-        {"kimg": entry["nimg"] / 1000, "action": entry["action"], "label": labels[entry["action"]](entry)}
+        {
+            "kimg": entry["nimg"] / 1000,
+            "action": action,
+            "label": action if action == "rollback" else f"{entry.get('to_res')} px",
+        }
         for entry in growth
-        if entry["action"] in labels
+        if (action := entry["action"]) in ("grow", "rollback")
     ]
 
 
