@@ -6,6 +6,9 @@ No other module of the project uses a call that only some of these systems have.
 import os
 import signal
 import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -55,6 +58,20 @@ def usable_cores() -> int:
     """How many cores this process may use; macOS does not limit them per process."""
     process = psutil.Process()
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def replacing(path: Path, unique: bool = False) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, whose file replaces `path` at the end; after an error it is removed.
+
+    So `path` is always a complete file. unique: for files that several processes may write at the same time.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp" if unique else f"{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:

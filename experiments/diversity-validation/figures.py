@@ -12,7 +12,8 @@ from collapse import RUNS
 from pictures import builtin_images, split
 from PIL import Image, ImageDraw, ImageFont
 
-from pggan.evaluation.samples import draw, tile
+from pggan.evaluation.grids import make_grid
+from pggan.evaluation.samples import draw
 from pggan.training.state import load_generator
 
 matplotlib.use("Agg")
@@ -191,7 +192,7 @@ def sheet() -> Image.Image:
     for case in [*cases("development", parts, n), *cases("frozen", parts, n)]:
         if not (case.name.startswith("no ") and "fields" not in case.name):
             made = case.make(parts, n, np.random.default_rng(0))[:SHOWN, ::2, ::2]
-            rows.append((f"{case.group}: {case.name}", tile(made, SHOWN)))
+            rows.append((f"{case.group}: {case.name}", make_grid(made, SHOWN, gap=0)))
     return labeled(rows, 32)
 
 
@@ -202,7 +203,7 @@ def generators(runs: Path) -> Image.Image:
         path = runs / run / "checkpoints" / "latest.pt"
         if path.exists():
             made = draw(*load_generator(path), 0, SHOWN)
-            rows.append((run, tile(made, SHOWN).resize((48 * SHOWN, 48), Image.Resampling.BOX)))
+            rows.append((run, make_grid(made, SHOWN, gap=0).resize((48 * SHOWN, 48), Image.Resampling.BOX)))
     return labeled(rows, 48)
 
 

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pggan.data.packing import pack
 from pggan.data.sources import open_source
-from pggan.evaluation.samples import draw, tile
+from pggan.evaluation.grids import make_grid
+from pggan.evaluation.samples import draw
 from pggan.metrics.kinds import count_kinds
 from pggan.training.state import load_generator
 
@@ -101,7 +102,7 @@ def montage(runs: Path, name: str) -> Image.Image:
     for number, run in enumerate(done):
         generator, alpha = load_generator(run / "checkpoints" / "res-0064.pt")
         images = draw(generator, alpha, 0, SHOWN)
-        sheet.paste(tile(images, SHOWN), (170, 66 * number + 1))
+        sheet.paste(make_grid(images, SHOWN, gap=0), (170, 66 * number + 1))
         case = run.name.removeprefix(f"{name}-").removesuffix("-0").replace("-", " ", 1)
         pen.text((8, 66 * number + 24), case, fill="black", font=font)
     return sheet

@@ -3,19 +3,17 @@
 import math
 from contextlib import suppress
 
-from pggan.config.schema import to_dict
 from pggan.data.packing import ImageCache
 from pggan.errors import Interrupted, NonFiniteError
 from pggan.run.evaluations import Evaluations
+from pggan.run.logger import open_loggers
 from pggan.run.planning import stage_start
 from pggan.run.progress import Progress as ProgressBar
 from pggan.run.progress import peak_memory
 from pggan.run.report import Report
 from pggan.run.run_dir import RunDir
 from pggan.run.signals import Signals
-from pggan.run.tensorboard import TensorBoard
 from pggan.run.timer import Timer
-from pggan.run.wandb import Tracker
 from pggan.schedule import Scheduler
 from pggan.schedule.budget import expected_speed
 from pggan.schedule.forecast import forecast
@@ -39,10 +37,8 @@ class Events:
         self.budget = state.stage.plan.budget
         planned = self.forecast(state, 1.0)[-1][0].end
         self.bar = ProgressBar(*((self.budget, timer.total()) if self.budget else (planned, state.nimg)))
-        self.say, settings = self.bar.say, state.config.run
-        self.loggers = [Tracker(settings.wandb, folder.path, folder.path.name, to_dict(state.config), self.say)]
-        if settings.tensorboard:
-            self.loggers.append(TensorBoard(folder.path, state.nimg + 1))
+        self.say = self.bar.print_line
+        self.loggers = open_loggers(state.config, folder.path, state.nimg, self.say)
         self.report = Report(folder.path)
         self.evaluations = Evaluations(timer, self.say)
         self.recorded_nimg, self.images_per_s = state.nimg, math.nan
@@ -183,7 +179,7 @@ class Events:
             with suppress(OSError):  # a drive that is away for a moment is no reason to stop
                 self.folder.note_seconds(total)
         done = total if self.budget else state.nimg
-        self.bar.show(state, state.alpha, speed, peak_memory(state.device), left, done)
+        self.bar.show(state.res, state.nimg, state.alpha, speed, peak_memory(state.device), left, done)
 
     def forecast(self, state: TrainState, images_per_s: float) -> list:
         """The stages that are left, from the speed at this one."""
@@ -204,7 +200,7 @@ class Events:
         if self.evaluations.reference:
             end += last["evaluate"] + last["save"]  # of best-RES.pt
         to_exit = min(0.3 + 0.4 * self.timer.startup, 0.5 + 0.015 * self.budget)
-        return last["step"] + end + self.loggers[0].seconds_to_close + to_exit
+        return last["step"] + end + sum(logger.seconds_to_close for logger in self.loggers) + to_exit
 
 
 def check_finite(state: TrainState) -> None:

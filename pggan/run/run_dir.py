@@ -18,7 +18,8 @@ import pggan
 from pggan import system
 from pggan.config.schema import Config, from_dict, grid_shape, to_dict
 from pggan.errors import UserError
-from pggan.evaluation.samples import draw, tile
+from pggan.evaluation.grids import save_grid
+from pggan.evaluation.samples import draw
 from pggan.training import checkpoint
 from pggan.training.state import TrainState
 
@@ -145,7 +146,7 @@ class RunDir:
         path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
         self.samples.mkdir(parents=True, exist_ok=True)
         with system.replacing(path) as temporary:
-            tile(images, columns).save(temporary, format="PNG")
+            save_grid(images, columns, temporary)
         return path
 
     def newest_grid(self) -> Path | None:
