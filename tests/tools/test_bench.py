@@ -352,7 +352,7 @@ def test_the_run_has_all_stages_and_the_first_has_no_fade(config):
     [
         (["train", "--res", "33"], "--res 33 is no resolution of --base 4x4: 4, 8, 16"),
         (["train", "--res", "big"], "--res takes resolutions such as 64 or 32,64, not 'big'"),
-        (["train", "--images", "3"], "there is no flag --images"),
+        (["limits", "--pictures", "3"], "--pictures has been renamed: use --builtin-images"),
         (["train", "--loss", "hinge", "--penalty-weight", "3"], "has no gradient penalty"),
         (["train", "--res", "512", "--batch", "6"], "--batch 6 at 32 px is not a multiple"),
         (["train", "--budget", "3m"], "leave out --budget"),

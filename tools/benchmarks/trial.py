@@ -28,7 +28,7 @@ class Trial:
 
     def __init__(self, config: Config, res: int, alpha: float, images: ImageCache, device: torch.device):
         self.state, self.device = trial_state(config, res, device), device
-        self.state.graphs = graphs_for(config.training.compile, device, _tell)
+        self.state.graphs = graphs_for(config.training.compile, device, say=_tell)
         self.steps_a_cycle = config.training.penalty_interval
         self.images_a_cycle = self.steps_a_cycle * self.state.batch()
         self.state.nimg = -(-FAR // self.images_a_cycle) * self.images_a_cycle
