@@ -23,7 +23,7 @@ SIDE, BATCH, STEPS, LATENT, WIDTH, R1 = 8, 64, 250, 8, 64, 0.1
 STREAM = Stream(1)
 
 
-# As much as the settings allow of all pieces at once.
+# As much as the settings allow of all at once.
 ALLOWED = Augmentation(translation=0.8, cutout=0.8, color=0.3, turns=0.5)
 
 
@@ -51,9 +51,9 @@ def learned(of_reals: Augmentation, of_fakes: Augmentation, seed: int = 0) -> Te
     def fakes(purpose: str, index: int, count: int = BATCH) -> Tensor:
         return G(latents(STREAM, purpose, index, count, LATENT, CPU)).unflatten(1, (3, SIDE, SIDE))
 
-    def logits(images: Tensor, pieces: Augmentation, purpose: str, index: int) -> Tensor:
-        draws = augment_draws(STREAM, purpose, index, BATCH, CPU, pieces)
-        return D(augment(images, draws, 1.0, pieces).flatten(1))
+    def logits(images: Tensor, augmentation: Augmentation, purpose: str, index: int) -> Tensor:
+        draws = augment_draws(STREAM, purpose, index, BATCH, CPU, augmentation)
+        return D(augment(images, draws, 1.0, augmentation).flatten(1))
 
     for index in range(0, STEPS * BATCH, BATCH):
         real = reals(index, BATCH).requires_grad_()
