@@ -1,4 +1,4 @@
-"""The networks against the paper's table, and growth against its one promise: nothing changes at alpha 0."""
+"""The networks against the paper's table, and growth: nothing changes at alpha 0."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ NETWORKS = [Generator, Discriminator]
 
 
 def small(start: int = 4, top: int = 256, base: str = "4x4", fmap_base: int = 256) -> NetworkConfig:
-    """Widths that keep a network of seven blocks in milliseconds, and still narrow towards the top."""
+    """Narrow networks that run in milliseconds, with fewer maps at higher resolutions."""
     return NetworkConfig(start_res=start, max_res=top, base=base, fmap_base=fmap_base, fmap_max=6, latent=5)
 
 

@@ -1,4 +1,4 @@
-"""Augmentation: each one against a slow version, what it must leave alone, and its two derivatives."""
+"""Augmentations: against slow versions, what they must leave unchanged, and their two derivatives."""
 
 from dataclasses import make_dataclass, replace
 from itertools import pairwise
@@ -50,7 +50,7 @@ def slow(image: np.ndarray, row: np.ndarray, p: float, augmentation: Augmentatio
             del applied[name]
 
     def numbers(name: str) -> list[np.float32]:
-        """Those after the coin; none where the augmentation is not applied."""
+        """Its own draws; none if it is not applied."""
         return applied.get(name, [])
 
     out = image.copy()
@@ -294,7 +294,7 @@ def test_a_augmentation_is_applied_with_probability_p_times_its_strength(name, p
 
 
 def places(name: str, height: int = 16, width: int = 8, count: int = 6000) -> np.ndarray:
-    """How often each pixel of a image of ones is kept."""
+    """How often each pixel of an image of ones is kept."""
     return (
         augment(torch.ones(count, 3, height, width), rows(count, only(name)), 1.0, only(name)).mean(dim=(0, 1)).numpy()
     )
@@ -315,7 +315,7 @@ def test_a_cutout_of_half_of_each_side_is_about_any_pixel_alike():
 
 
 def test_colors_keep_the_mean_apart_from_the_brightness():
-    """Saturation and contrast turn about what is there, so on the average of many no color is cast."""
+    """Saturation and contrast are relative to the image, so the mean color of many does not change."""
     images = torch.full((4000, 3, 4, 4), 0.0) + torch.tensor([0.5, -0.2, 0.1])[:, None, None]
     changed = augment(images, rows(4000, only("color")), 1.0, only("color"))
     torch.testing.assert_close(changed.mean(dim=(0, 2, 3)), torch.tensor([0.5, -0.2, 0.1]), atol=0.03, rtol=0)
