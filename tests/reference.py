@@ -107,11 +107,6 @@ def lerp(a, b, alpha):
     return a + (b - a) * alpha
 
 
-def fade(image, alpha):
-    """A real image as the discriminator sees it in a fade."""
-    return lerp(double(halve(image)), image, alpha)
-
-
 def generator(weights, z, sizes, grid, alpha):
     """sizes: the resolutions from the base up; grid: (width, height) of the base; alpha None: there is no fade."""
     width, height = grid
