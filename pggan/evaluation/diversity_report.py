@@ -15,11 +15,7 @@ FIGURES = (  # title, value, explanation; filled in from the result
         "{score_low:.2f} to {score_high:.2f}, unclipped {score_unclipped:.2f}; 1: as varied as the real images",
     ),
     ("effective samples", "{effective_samples:.0f}", "of {fakes}: as varied as so many different images"),
-    (
-        "near-duplicates",
-        "{duplicate_share:.1%}",
-        "of the samples; {duplicate_share_of_reals:.1%} of as many real images",
-    ),
+    ("near-duplicates", "{duplicate_share:.1%}", "of the samples; {duplicate_share_of_reals:.1%} of real images"),
     ("dropped", "{dropped_share:.1%}", "of the real images: hardly any sample resembles them"),
     ("coverage", "{coverage:.2f}", "1: as good as held-out real images; falls with quality, too"),
     ("NDB / K", "{ndb:.2f}", "of the bins are filled differently than by held-out real images; 0.05 by chance"),
@@ -65,7 +61,7 @@ def draw_montage(result: dict, found: Comparison) -> Image.Image:
     dropped = max(scores.dropped.values(), key=lambda shares: shares.sum())
     if dropped.sum() > DROPPED:
         fitted = found.reference.order[found.reference.count :]
-        sections.append(montage.forgotten(float(dropped.sum()), reals(fitted[montage.central(dropped)])))
+        sections.append(montage.dropped(float(dropped.sum()), reals(fitted[montage.central(dropped)])))
     reason = result["reason"][0].upper() + result["reason"][1:]
     words = f"{reason}. {result['fakes']} samples, {result['reals']:,} real images."
     return montage.sheet(f"{result['verdict'].capitalize()}: diversity score {result['score']:.2f}", words, sections)
