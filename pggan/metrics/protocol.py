@@ -253,7 +253,7 @@ def sliced(real: Pictures, fake: Pictures, count: int, batch: int, seed: int) ->
     count = min(len(real), len(fake), count)
     parts = (pictures.part(count, seed).mapped(lambda picture: picture, batch) for pictures in (real, fake))
     try:
-        found = sliced_distances(*parts, pictures=count, seed=seed)
+        found = sliced_distances(*parts, images=count, seed=seed)
     except ValueError as error:
         reason = str(error) if real.size else "pictures of one size are needed, of 16 px at least: say --res"
         return [], [f"SWD is left out: {reason}"]

@@ -72,15 +72,18 @@ SPACES = {
         FeatureSpace("inception", _inception, INCEPTION_SIDE, "2015-12-05", "Apache-2.0"),
     )
 }
-
-
-MODES = [space.name for space in SPACES.values() if space.modes]
+# Of the spaces that read 64 x 64 images.
 VERSION = ", ".join(f"{space.name} {space.version}" for space in SPACES.values() if space.side == SIDE)
 
 
+def modes() -> list[str]:
+    """The names of the spaces in which dropped modes and missing labels are looked for."""
+    return [name for name, space in SPACES.items() if space.modes]
+
+
 def mode_features(images: Tensor) -> dict[str, Tensor]:
-    """Features [N, D] in each of the spaces MODES, by name."""
-    return {name: SPACES[name].load()(images) for name in MODES}
+    """Features [N, D] in each of the spaces `modes`, by name."""
+    return {name: SPACES[name].load()(images) for name in modes()}
 
 
 # ---- reading images

@@ -211,7 +211,7 @@ def test_what_is_deserted_is_looked_for_in_soft_pictures_of_the_contrast_of_the_
         features = spaces.SPACES[name].load()(spaces.softened(matched))
         expected = space.projection(features.double().numpy())
         assert (expected**2).sum(axis=1).mean() > 0.5
-        for found in seen[place :: len(spaces.MODES)]:
+        for found in seen[place :: len(spaces.modes())]:
             assert np.median(np.linalg.norm(found - expected, axis=1)) < 0.05
 
 
