@@ -38,7 +38,7 @@ def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
         return Command("Continue from the last checkpoint, if training was interrupted", train(folder, config, facts))
     if (more := further(config)) is None:
         return None
-    return Command(f"Train it further, up to {more.network.max_res} px", train(folder, more, facts))
+    return Command(f"Train this run further, up to {more.network.max_res} px", train(folder, more, facts))
 
 
 def _grow(folder: Path, facts: Facts) -> Command | None:
