@@ -2,16 +2,16 @@
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pggan.config.schema import Config, flat, seconds
 from pggan.errors import UserError
 from pggan.run.report.facts import Facts, changed, gave_up
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """name: what it does. text: lines for a shell in the project's folder."""
 
     name: str
