@@ -60,11 +60,6 @@ def usable_cores() -> int:
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
 
-def lowest_priority() -> None:
-    """Lets every other process run before this one."""
-    psutil.Process().nice(getattr(psutil, "IDLE_PRIORITY_CLASS", 19))
-
-
 @contextmanager
 def replacing(path: Path, unique: bool = False) -> Iterator[Path]:
     """Gives a temporary path in the same folder, whose file replaces `path` at the end; after an error it is removed.

@@ -105,27 +105,6 @@ def test_usable_cores_follows_the_affinity_of_the_process():
     assert system.usable_cores() == len(psutil.Process().cpu_affinity())
 
 
-def test_lowest_priority():
-    code = "import psutil; from pggan import system; system.lowest_priority(); print(psutil.Process().nice())"
-    assert run(code).stdout == "19\n"
-
-
-@pytest.mark.parametrize("unique", [False, True])
-def test_a_replaced_file_is_the_old_or_the_new_one(tmp_path, unique):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), system.replacing(path, unique) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    with system.replacing(path, unique) as one, system.replacing(path, True) as other:
-        assert one != other and one.parent == tmp_path and one.suffix == ".tmp"
-        one.write_text("new")
-        other.write_text("newer")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
 def test_flushing_changes_nothing_in_a_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"some bytes")

@@ -41,15 +41,15 @@ def main(argv: list[str]) -> None:
     from pggan.evaluation.distances import measure
     from pggan.evaluation.opening import open_pair
     from pggan.metrics.cache import statistics_folder
-    from pggan.metrics.extractors import InceptionFeatures, RandomFeatures
+    from pggan.metrics.extractors import inception_features, random_filters
     from pggan.metrics.inception import open_network
 
     how = args.opening()
     real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, res=args.res, fit=args.fit, **how)
     if args.features == "rand":
-        extractor = RandomFeatures()
+        extractor = random_filters()
     else:
-        extractor = InceptionFeatures(open_network(args.weights, how["device"]), args.resize)
+        extractor = inception_features(open_network(args.weights, how["device"]), args.resize)
     found = measure(real, fake, extractor, swd=args.swd, seed=args.seed, cache=statistics_folder(args.cache))
     print("\n".join(found.lines()))
     write_json(args.json, found.plain())

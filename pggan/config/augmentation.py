@@ -40,15 +40,10 @@ def augmentation(text: str) -> Augmentation:
             raise UserError(f"--augment: there is no piece '{name}'; there are {', '.join(PIECES)}, or none alone")
         if name in strengths:
             raise UserError(f"--augment names {name} twice")
-        strengths[name] = _strength(name, number) if colon else 1.0
+        try:
+            strengths[name] = float(number) if colon else 1.0
+        except ValueError:
+            strengths[name] = -1.0
+        if not 0 < strengths[name] <= 1:  # nan is neither
+            raise UserError(f"--augment {name}:{number} is no strength: above 0 and at most 1, or leave {name} out")
     return Augmentation(**strengths)
-
-
-def _strength(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 1:  # nan is neither
-        raise UserError(f"--augment {name}:{text} is no strength: a number above 0, at most 1; or leave {name} out")
-    return value

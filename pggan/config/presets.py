@@ -1,9 +1,9 @@
 """Settings by name: a preset, and the defaults of an architecture and a loss. Flags of the user go over them."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
-from pggan.config.schema import Config
+from pggan.config.schema import GROUPS, Config
 from pggan.config.tables import ARCH_TABLE, LOSS_SETTINGS, LOSS_TABLE, PAIR_TABLE, PRESET_TABLE, PRESETS
 
 
@@ -53,10 +53,7 @@ def last_value(argv: list[str], flag: str) -> str | None:
 
 
 def with_settings(config: Config, changes: dict[str, object]) -> Config:
-    """Returns `config` with settings changed by their flag names, wherever in the tree they are."""
-    parts = {}
-    for item in fields(config):
-        part = getattr(config, item.name)
-        own = [f.name for f in fields(part)] if is_dataclass(part) else []
-        parts[item.name] = replace(part, **{name: changes[name] for name in own if name in changes}) if own else part
-    return replace(config, **parts)
+    """Returns `config` with settings changed by name, in whichever group they are."""
+    own = {name: changes.keys() & {item.name for item in fields(group)} for name, group in GROUPS.items()}
+    groups = {name: replace(getattr(config, name), **{key: changes[key] for key in own[name]}) for name in GROUPS}
+    return replace(config, **groups)

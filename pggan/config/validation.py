@@ -79,9 +79,9 @@ def _check_training(config: Config) -> None:
         raise UserError(f"--loss {loss} {problem}")
     if training.drift and loss != "wgan-gp":
         raise UserError(f"--drift belongs to --loss wgan-gp; --loss {loss} would ignore it")
-    for name in ("residual", "critic_norm"):
-        if getattr(network, name) not in (False, "none") and network.arch != "dcgan":
-            raise UserError(f"{flag(name)} belongs to --arch dcgan; --arch {network.arch} would ignore it")
+    if network.arch != "dcgan" and (network.residual or network.critic_norm != "none"):
+        name = "--residual" if network.residual else "--critic-norm"
+        raise UserError(f"{name} belongs to --arch dcgan; --arch {network.arch} would ignore it")
     if network.critic_norm == "batch" and has_penalty:
         raise UserError(
             f"--critic-norm batch mixes the images of a batch, but the gradient penalty of --loss {loss} "
@@ -97,14 +97,14 @@ def _check_training(config: Config) -> None:
 
 
 def _check_augment(config: Config) -> None:
-    training, pieces = config.training, augmentation(config.training.augment)
-    if pieces.flip and config.data.mirror:
+    training, asked = config.training, augmentation(config.training.augment)
+    if asked.flip and config.data.mirror:
         raise UserError("--augment flip is done already, when images are read: leave it out, or give --no-mirror")
-    if pieces.turns and len(set(config.network.grid())) > 1:
+    if asked.turns and len(set(config.network.grid())) > 1:
         raise UserError(f"--augment turns needs square images: --base {config.network.base} makes none")
     if not 0 < training.ada_max < 1:
         raise UserError("--ada-max must be above 0 and below 1")
-    for name, strength in pieces.strengths().items():
+    for name, strength in asked.strengths().items():
         share = strength * (training.ada_max if training.ada else 1)
         if share > MOST_TURNED and name in ORIENTING:
             percent = f"{100 * share:.3g} %"
@@ -113,7 +113,7 @@ def _check_augment(config: Config) -> None:
             raise UserError(f"--augment {name} on all images leaks into the samples: give less, such as {name}:0.8")
     if not training.ada:
         return
-    if not pieces:
+    if not asked:
         raise UserError("--ada needs something to control: give --augment")
     if training.ada_target is not None and not 0 < training.ada_target < 1:
         raise UserError("--ada-target must be above 0 and below 1")
@@ -144,16 +144,15 @@ def check_ignored(config: Config, default: Config) -> None:
         for name in ("fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg"):
             if given[other] and name in changed:
                 raise UserError(f"{flag(name)} and {flag(other)} both say when to grow: give one of them")
-    if "budget_share" in changed and not config.schedule.budget:
-        raise UserError("--budget-share divides a --budget: give one, or leave it out")
-    if "ema_rampup" in changed and not config.training.ema_kimg:
-        raise UserError("--ema-rampup needs a moving average, and --ema-kimg 0 keeps none: leave one of them out")
-    for name in ("ada_target", "ada_kimg", "ada_max"):
-        if name in changed and not config.training.ada:
-            raise UserError(f"{flag(name)} belongs to --ada: give that, or leave it out")
-    if "eval_samples" in changed and not config.run.eval_kimg:
-        raise UserError("--eval-samples needs evaluations, and --eval-kimg 0 turns them off: leave one of them out")
+    needed = {  # setting: (whether it has an effect, the flag that gives it one)
+        "budget_share": (config.schedule.budget, "--budget"),
+        "floor_kimg": (config.schedule.stage_minutes, "--stage-minutes"),
+        "ema_rampup": (config.training.ema_kimg, "--ema-kimg above 0"),
+        "eval_samples": (config.run.eval_kimg, "--eval-kimg above 0"),
+        **dict.fromkeys(("ada_target", "ada_kimg", "ada_max"), (config.training.ada, "--ada")),
+    }
+    for name, (has_effect, other) in needed.items():
+        if name in changed and not has_effect:
+            raise UserError(f"{flag(name)} has no effect without {other}: give that, or leave {flag(name)} out")
     if config.training.precision in ("bf16", "fp16") and config.network.ends()[1] <= 16:
         raise UserError(f"--precision {config.training.precision} is for resolutions above 16 px: leave it out")
-    if "floor_kimg" in changed and not config.schedule.stage_minutes:
-        raise UserError("--floor-kimg belongs to --stage-minutes: give that, or leave it out")

@@ -9,7 +9,7 @@ from pggan.errors import UserError
 from pggan.evaluation import features
 from pggan.evaluation.features import PARTS, Gathered, gather
 from pggan.evaluation.image_sets import ImageSet
-from pggan.metrics.extractors import UNPUBLISHED, Extractor, RandomFeatures
+from pggan.metrics.extractors import RANDOM, UNPUBLISHED, Extractor
 from pggan.metrics.frechet import frechet_distance
 from pggan.metrics.kernel_distance import kernel_distance
 from pggan.metrics.neighbors import prdc
@@ -100,7 +100,7 @@ def compare(reals: Gathered, fakes: Gathered, space: str) -> tuple[list[Measurem
     The most reliable one comes first: with few images the kernel distance, which is unbiased. Random features are
     balanced by the reals, block by block.
     """
-    if space == RandomFeatures.space:
+    if space == RANDOM:
         balanced = balance(reals.features.astype(np.float64))
         reals, fakes = reals.balanced(balanced), fakes.balanced(balanced)
     both = [_frechet(reals, fakes, space), _kernel(reals, fakes, space)]
@@ -154,12 +154,12 @@ def check_enough(name: str, count: int) -> None:
 def titles(space: str) -> tuple[str, str]:
     """The names of the Frechet distance and of the kernel distance: FID and KID only for Inception's features."""
     other = ", other weights" if space.startswith(UNPUBLISHED) else ""
-    return ("RFD", "kernel distance") if space == RandomFeatures.space else (f"FID{other}", f"KID{other}")
+    return ("RFD", "kernel distance") if space == RANDOM else (f"FID{other}", f"KID{other}")
 
 
 def _frechet(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
     value = frechet_distance(reals.moments(), fakes.moments())
-    named = titles(space)[0], "rfd" if space == RandomFeatures.space else f"fid_{space}", value
+    named = titles(space)[0], "rfd" if space == RANDOM else f"fid_{space}", value
     if reals.count < 2 * LEAST:
         return Measurement(*named)
     halves = [reals.moments(part) for part in PARTS[1:]]
@@ -167,7 +167,7 @@ def _frechet(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
 
 
 def _kernel(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
-    distance = random_kernel_distance if space == RandomFeatures.space else kernel_distance
+    distance = random_kernel_distance if space == RANDOM else kernel_distance
     found = distance(reals.features, fakes.features)
     named = titles(space)[1], f"kid_{space}", found.value, (found.low, found.high)
     halves = [reals.kept(part) for part in PARTS[1:]]

@@ -16,7 +16,7 @@ from pggan.metrics import labels, montage, reference, scores, spaces
 from pggan.metrics.cache import statistics_folder
 from pggan.metrics.copies import find_copies, threshold, thumbnails
 from pggan.metrics.labels import Kind, Labels
-from pggan.metrics.reference import MOST_HELD, Reference
+from pggan.metrics.reference import MOST_HELD_OUT, Reference
 from pggan.metrics.scores import Scores
 
 MAX_REALS = 50_000  # 12 kB of memory each
@@ -36,14 +36,14 @@ def open_sets(
     if is_checkpoint(real) or is_checkpoint(fake):
         reals, fakes = open_pair(real, fake, num=num, seed=seed, fit=fit, **how)
     else:
-        size = common_size(open_set(fake, **how).part(MOST_HELD, seed))
+        size = common_size(open_set(fake, **how).part(MOST_HELD_OUT, seed))
         reals, fakes = (open_set(spec, size=size, fit=fit or "crop", **how) for spec in (real, fake))
     needed = f"every figure needs {reference.LEAST} real images and {scores.LEAST} samples"
     for name, images, least in (("REAL", reals, reference.LEAST), ("FAKE", fakes, scores.LEAST)):
         if len(images) < least:
             raise UserError(f"{name} has only {len(images)} images: {needed}")
     held = open_set(held_out, size=reals.size, fit=reals.fit, **how) if held_out else None
-    most = min(MOST_HELD, len(reals) // 2)
+    most = min(MOST_HELD_OUT, len(reals) // 2)
     return reals.part(MAX_REALS, 0), fakes.part(min(num or most, most), seed), held
 
 
@@ -95,10 +95,10 @@ class RealImages:
 
 def judged_by(against: Reference, held_out: ImageSet) -> Reference:
     """The reference whose threshold for copies comes from held-out images instead of the real images themselves."""
-    pixels = held_out.part(MOST_HELD, 0).read(spaces.read_one)
-    z = [against.space(spaces.features(each, spaces.form)) for each in (pixels, pixels[:, :, ::-1])]
+    pixels = held_out.part(MOST_HELD_OUT, 0).read(spaces.read_one)
+    z = [against.projection(spaces.features(each, spaces.handcrafted)) for each in (pixels, pixels[:, :, ::-1])]
     thumbs = np.concatenate([thumbnails(images) for images in spaces.batches(pixels)])
-    return replace(against, likeness=find_copies(thumbs, z, against.thumbs, against.z).likeness)
+    return replace(against, similarity=find_copies(thumbs, z, against.thumbs, against.z).similarity)
 
 
 @dataclass(frozen=True)
@@ -174,21 +174,21 @@ class Comparison:
         return ", ".join([*first, *sides, f"seed {seed}", "float64"])
 
     def _copies(self) -> dict:
-        found, usual = self.scores.copies, self.reference.likeness
+        found, usual = self.scores.copies, self.reference.similarity
         fakes, reals = self.fake.names, self.real.names
         return {
             "copied_share_of_yardstick": self.scores.real_copied,
             "copied_from_similarity": threshold(usual),
-            "similarity_median": max(0.0, float(np.median(found.likeness))),  # that of flat images is -1
+            "similarity_median": max(0.0, float(np.median(found.similarity))),  # that of flat images is -1
             "similarity_median_of_yardstick": max(0.0, float(np.median(usual))),
             "yardstick": "the real images" if self.held_out is None else "held-out images",
             "closest": [
                 {
                     "fake": plain(fakes[n]),
                     "real": plain(reals[found.original[n]]),
-                    "similarity": found.likeness[n].item(),
+                    "similarity": found.similarity[n].item(),
                 }
-                for n in montage.closest(found.likeness, found.original)
+                for n in montage.closest(found.similarity, found.original)
             ],
         }
 

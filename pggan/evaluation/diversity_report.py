@@ -58,10 +58,10 @@ def draw_montage(result: dict, found: Comparison) -> Image.Image:
 
     sections = [montage.repeated(scores.groups, views)]
     if scores.copies:
-        places = montage.closest(scores.copies.likeness, scores.copies.original)
+        places = montage.closest(scores.copies.similarity, scores.copies.original)
         pairs = list(zip(views[places], reals(scores.copies.original[places]), strict=True))
         limit, usual = result["copied_from_similarity"], result["copied_share_of_yardstick"]
-        sections.append(montage.copied(scores.copies.likeness[places], limit, usual, pairs))
+        sections.append(montage.copied(scores.copies.similarity[places], limit, usual, pairs))
     dropped = max(scores.dropped.values(), key=lambda shares: shares.sum())
     if dropped.sum() > DROPPED:
         fitted = found.reference.order[found.reference.count :]

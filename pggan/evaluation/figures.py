@@ -66,7 +66,9 @@ FIGURES = (
     score(
         "diversity/score", "diversity score (1: as real images)", high=1, band=True, raw=True, of=lambda s: s.diversity
     ),
-    score("diversity/effective_samples", "effective samples", unit="samples", of=lambda s: s.diversity.alike),
+    score(
+        "diversity/effective_samples", "effective samples", unit="samples", of=lambda s: s.diversity.effective_samples
+    ),
     share("diversity/duplicate_share", "near-duplicates among the samples", of=lambda s: s.diversity.duplicates),
     share("diversity/dropped_share", "real images that no sample resembles", of=lambda s: s.evidence.dropped),
     score("diversity/coverage", "coverage (1: as by real images)", of=lambda s: s.coverage),

@@ -37,7 +37,6 @@ def open_set(
     checkpoint's own size and built-in images 256x256. cache: see `open_source`.
     Raises UserError when there is no such place, it holds no images, or it is damaged.
     """
-    _check(num, seed)
     if is_checkpoint(spec):
         return SampleSet(spec, size, fit, open_trained(spec, device), num, seed)
     return _open_source_set(spec, size, fit, builtin_images, cache)
@@ -62,7 +61,6 @@ def open_pair(
     pixels of the shorter side; at the checkpoint's aspect, or else square. fit: another fit than the checkpoint's.
     how: builtin_images and cache.
     """
-    _check(num, seed)
     trained = {spec: open_trained(spec, device) for spec in dict.fromkeys((fake, real)) if is_checkpoint(spec)}
     size, fit = _common(next(iter(trained.values()), None), res, fit)
     others = [spec for spec in (real, fake) if spec not in trained]
@@ -120,10 +118,3 @@ def _common(trained: Trained | None, res: int | None, fit: str | None) -> tuple[
     if res:
         width, height = (round(side * res / min(trained.size)) for side in trained.size)
     return (width, height), fit or trained.config.data.fit
-
-
-def _check(num: int | None, seed: int) -> None:
-    if num is not None and num < 1:
-        raise UserError(f"--num must be at least 1, not {num}")
-    if seed < 0:
-        raise UserError(f"--seed cannot be negative, and is {seed}")

@@ -1,12 +1,12 @@
-"""Samples that are copies of training pictures, flipped, moved or cut a little as they may be.
+"""Samples that are copies of training images, perhaps mirrored, shifted or cropped a little.
 
-Variety does not show them: exact copies of the training pictures are as varied as the training pictures. Each sample
-is laid over the training pictures that look most like it, at every small shift, and over their mirror images; what
-counts is the correlation of the brightness without its slow changes, in which two different pictures hardly agree. How
-alike different real pictures are is measured on the reals themselves, each against all others, so that a set of
-pictures that all look alike does not turn every sample into a copy.
+Diversity does not show copies: exact copies of the training images are as varied as the training images. Each sample
+is compared with the most similar training images and their mirror images, at every small shift. The similarity is the
+normalized cross-correlation (NCC) of the brightness without its slow changes; it is low between different images. How
+similar different real images are is measured on the reals, each against all others, so that a data set whose images
+look alike does not turn every sample into a copy.
 
-Shapes here: thumbnails are uint8 [N, 32, 32, 3]; z are points [N, d] in which likely originals are looked for.
+Shapes here: thumbnails are uint8 [N, 32, 32, 3]; z are points [N, d], by whose distance candidates are chosen.
 """
 
 from dataclasses import dataclass
@@ -20,25 +20,25 @@ from torch.nn import functional as F
 from pggan.metrics.neighbors import nearest
 
 SIDE = 32
-WINDOW = 24  # pixels of the middle of a sample that are looked for: shifts of up to 4 of 32 pixels are found
+WINDOW = 24  # pixels of the sample's middle that are searched for: shifts of up to 4 of 32 pixels are found
 SHIFTS = SIDE - WINDOW + 1
-CANDIDATES = 16  # training pictures that each sample is laid over
-SIGMA = 2.5  # pixels of 32: what is slower than that is taken out
-CERTAIN = 0.8  # correlation from which a sample is a copy, where different reals stay below it
-REAL_QUANTILE = 0.98  # or else from where this part of the reals lie below
-TWINS = 0.97  # reals this much alike are copies of each other, and say nothing of how alike different ones are
-ZOOMS = (1.0, 1.2)  # by which a training picture may have been enlarged
-CHUNK = 64  # samples laid over their candidates at once
+CANDIDATES = 16  # training images that each sample is compared with
+SIGMA = 2.5  # pixels of 32: the blur that is subtracted
+CERTAIN = 0.8  # the threshold, unless different reals are as similar as that
+REAL_QUANTILE = 0.98  # then the threshold is this quantile of the reals' similarities
+TWINS = 0.97  # reals this similar are copies of each other, and are left out of that quantile
+ZOOMS = (1.0, 1.2)  # of a training image
+CHUNK = 64  # samples compared at once
 
 
 @dataclass(frozen=True)
 class Copies:
-    """For each of n samples: its correlation with the training picture most like it, in [-1, 1], and which that is.
+    """For each of n samples: its similarity to the most similar training image, in [-1, 1], and that image's number.
 
-    -1 where there is nothing to compare: flat pictures.
+    The similarity of a flat image, which has nothing to compare, is -1.
     """
 
-    likeness: np.ndarray
+    similarity: np.ndarray
     original: np.ndarray
 
 
@@ -56,68 +56,68 @@ def find_copies(
     z_training: np.ndarray,
     same: np.ndarray | None = None,
 ) -> Copies:
-    """Looks for samples [n, 32, 32, 3] among training [N, 32, 32, 3].
+    """The most similar of the thumbnails `training` [N, 32, 32, 3] for each of `samples` [n, 32, 32, 3].
 
-    z: points of the samples as they are, and of their mirror images. same: for samples that are training pictures
-    themselves, which one each is: [n]; it does not count.
+    z: the points of the samples and of their mirror images. same [n]: where the samples are themselves training images,
+    their numbers among these; an image is not compared with itself.
     """
     count = min(CANDIDATES + (same is not None), len(z_training))
     candidates = np.stack([nearest(points, z_training, count)[1] for points in z], axis=1)  # [n, 2, c]
     views = np.stack([samples, samples[:, :, ::-1]], axis=1)  # [n, 2, 32, 32, 3]
     used, places = np.unique(candidates, return_inverse=True)
-    among, places = Laid.down(training[used]), places.reshape(candidates.shape)
+    index, places = NccIndex.of(training[used]), places.reshape(candidates.shape)
     parts = [slice(start, start + CHUNK) for start in range(0, len(samples), CHUNK)]
-    found = np.concatenate([among.likeness(views[part], places[part]) for part in parts])
+    found = np.concatenate([index.similarity(views[part], places[part]) for part in parts])
     if same is not None:
         found[candidates == same[:, None, None]] = -1
     found, candidates = (each.reshape(len(samples), -1) for each in (found, candidates))
     best = found.argmax(axis=1)[:, None]
-    likeness, original = (np.take_along_axis(each, best, 1)[:, 0] for each in (found, candidates))
-    return Copies(likeness.astype(np.float64), original)
+    similarity, original = (np.take_along_axis(each, best, 1)[:, 0] for each in (found, candidates))
+    return Copies(similarity.astype(np.float64), original)
 
 
 @dataclass(frozen=True)
-class Laid:
-    """Pictures that windows can be laid over at all shifts at once. Shapes: k zooms, u pictures."""
+class NccIndex:
+    """Images prepared for normalized cross-correlation at all shifts at once. Shapes: k zooms, u images."""
 
     spectra: Tensor
-    """complex64 [k, u, 32, 17]: of the sharpened pictures."""
+    """complex64 [k, u, 32, 17]: Fourier transforms of the sharpened images."""
     spreads: Tensor
-    """float32 [k, u, 9, 9]: the length of each 24x24 part, less its mean."""
+    """float32 [k, u, 9, 9]: the norm of each 24 x 24 window after its mean is subtracted."""
 
     @classmethod
-    def down(cls, thumbs: np.ndarray) -> "Laid":
-        """Of thumbnails uint8 [u, 32, 32, 3]."""
-        light = _light(thumbs)
-        pictures = torch.stack([sharpened(_zoomed(light, zoom)) for zoom in ZOOMS])
-        mean, square = _window_means(pictures), _window_means(pictures.square())
-        return cls(torch.fft.rfft2(pictures), (square - mean.square()).clamp(min=0).sqrt() * WINDOW)
+    def of(cls, thumbs: np.ndarray) -> "NccIndex":
+        """The index of thumbnails uint8 [u, 32, 32, 3]."""
+        brightness = _brightness(thumbs)
+        images = torch.stack([sharpened(_zoomed(brightness, zoom)) for zoom in ZOOMS])
+        mean, square = _window_means(images), _window_means(images.square())
+        return cls(torch.fft.rfft2(images), (square - mean.square()).clamp(min=0).sqrt() * WINDOW)
 
-    def likeness(self, views: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """float32 [n, 2, c]: of views [n, 2, 32, 32, 3] with each of their own pictures, whose numbers are [n, 2, c].
+    def similarity(self, views: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """float32 [n, 2, c] of views uint8 [n, 2, 32, 32, 3], each with its c images of the index: places [n, 2, c].
 
-        The best correlation of the middle of the view with any part of the picture of that size, at any zoom.
+        The highest correlation of the view's middle with any window of the image, at any zoom.
         """
-        where, edge = torch.from_numpy(places), (SIDE - WINDOW) // 2
-        light = sharpened(_light(views.reshape(-1, SIDE, SIDE, 3)))
-        windows = light[:, edge : edge + WINDOW, edge : edge + WINDOW].unflatten(0, views.shape[:2])
+        chosen, edge = torch.from_numpy(places), (SIDE - WINDOW) // 2
+        brightness = sharpened(_brightness(views.reshape(-1, SIDE, SIDE, 3)))
+        windows = brightness[:, edge : edge + WINDOW, edge : edge + WINDOW].unflatten(0, views.shape[:2])
         windows = windows - windows.mean((2, 3), keepdim=True)
-        lengths = windows.square().sum((2, 3)).sqrt()[:, :, None, None, None]
+        norms = windows.square().sum((2, 3)).sqrt()[:, :, None, None, None]
         wanted = torch.fft.rfft2(windows, s=(SIDE, SIDE)).conj()[:, :, None]  # (n, 2, 1, 32, 17)
         best = torch.full(places.shape, -1.0)
         for spectra, spreads in zip(self.spectra, self.spreads, strict=True):
-            products = torch.fft.irfft2(wanted * spectra[where], s=(SIDE, SIDE))
-            products = products[..., :SHIFTS, :SHIFTS]  # further ones would wrap round
-            scale = lengths * spreads[where]
-            correlations = torch.where(scale < 1e-3, -1.0, products / scale.clamp(min=1e-3))  # nothing to compare
+            products = torch.fft.irfft2(wanted * spectra[chosen], s=(SIDE, SIDE))
+            products = products[..., :SHIFTS, :SHIFTS]  # larger shifts would wrap around
+            scale = norms * spreads[chosen]
+            correlations = torch.where(scale < 1e-3, -1.0, products / scale.clamp(min=1e-3))  # -1: a flat image
             best = torch.maximum(best, correlations.amax((3, 4)))
         return best.clamp(-1, 1).numpy()
 
 
-def sharpened(light: Tensor) -> Tensor:
-    """[N, 32, 32] without its slow changes: less its own gaussian blur, mirrored at the edges."""
+def sharpened(brightness: Tensor) -> Tensor:
+    """[N, 32, 32] minus its gaussian blur, with mirrored edges: only quick changes remain."""
     blur = _blur()
-    return light - blur @ light @ blur.T
+    return brightness - blur @ brightness @ blur.T
 
 
 @lru_cache(maxsize=1)
@@ -129,32 +129,30 @@ def _blur() -> Tensor:
     return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.contiguous()
 
 
-def _zoomed(pictures: Tensor, zoom: float) -> Tensor:
-    """[N, 32, 32]: the middle of each, enlarged."""
+def _zoomed(brightness: Tensor, zoom: float) -> Tensor:
+    """[N, 32, 32]: the middle of each image, enlarged."""
     inner = round(SIDE / zoom)
     cut = (SIDE - inner) // 2
-    part = pictures[:, None, cut : cut + inner, cut : cut + inner]
-    return pictures if zoom == 1 else F.interpolate(part, (SIDE, SIDE), mode="bilinear")[:, 0]
+    part = brightness[:, None, cut : cut + inner, cut : cut + inner]
+    return brightness if zoom == 1 else F.interpolate(part, (SIDE, SIDE), mode="bilinear")[:, 0]
 
 
-def _window_means(pictures: Tensor) -> Tensor:
-    """[k, N, 9, 9]: the mean of each 24x24 part of [k, N, 32, 32]."""
-    windows = torch.zeros(SHIFTS, SIDE)
-    for shift in range(SHIFTS):
-        windows[shift, shift : shift + WINDOW] = 1 / WINDOW
-    return windows @ pictures @ windows.T
+def _window_means(images: Tensor) -> Tensor:
+    """[k, N, 9, 9]: the mean of each 24 x 24 window of [k, N, 32, 32]."""
+    return F.avg_pool2d(images, WINDOW, stride=1)
 
 
-def _light(thumbs: np.ndarray) -> Tensor:
-    """Brightness in [-1, 1], [N, 32, 32], of thumbnails."""
+def _brightness(thumbs: np.ndarray) -> Tensor:
+    """[N, 32, 32] in [-1, 1], of thumbnails."""
     return torch.from_numpy(thumbs.astype(np.float32)).mean(dim=3) / 127.5 - 1
 
 
-def threshold(real_likeness: np.ndarray) -> float:
-    """The likeness from which a sample is a copy, from that of reals [n] with the real picture most like each.
+def threshold(real_similarity: np.ndarray) -> float:
+    """The similarity from which a sample counts as a copy.
 
-    Where different reals are as alike as that (plain shapes on one ground, digits), it must be more than they are.
+    real_similarity [n]: of reals to the most similar other real. Where different reals are very similar (plain shapes
+    on one background, digits), the threshold is above their similarity.
     """
-    different = real_likeness[real_likeness < TWINS]
+    different = real_similarity[real_similarity < TWINS]
     usual = float(np.quantile(different, REAL_QUANTILE)) if len(different) else 1.0
     return min(max(CERTAIN, usual), TWINS)

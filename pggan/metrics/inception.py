@@ -1,19 +1,22 @@
-"""The Inception network of the Frechet Inception Distance: pictures to 2048 numbers each, with its weights.
+"""The Inception network of the Frechet Inception Distance (FID): images to 2048 features each.
 
-The values are those of torch-fidelity and pytorch-fid in float32 (Heusel et al. 2017, arXiv 1706.08500); only the way
-to them is shorter: see inception_layers.py, and each core of a CPU works through pictures of its own.
+The network is torch-fidelity's (Apache-2.0): TensorFlow's Inception v3 of 2015 (Heusel et al. 2017, arXiv 1706.08500).
+Batch norm is folded into the convolutions, and each CPU core works on images of its own; the features stay the same
+but for float32 rounding.
 
-Figures made of other weights than the published ones cannot be compared with published figures: whoever prints one
-prints `digest` beside it, and calls it comparable only if `published`.
+Figures made with other weights than the published ones cannot be compared with published figures. Print `digest`
+beside each figure, and call it comparable only if `published` is true.
 
-Shapes here: N pictures.
+Shapes here: N images.
 """
 
 import contextlib
 import hashlib
 import http.client
+import io
 import math
 import os
+import shutil
 import urllib.request
 import uuid
 import warnings
@@ -24,74 +27,74 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 from tqdm import tqdm
 
 from pggan.data.reading import plain
 from pggan.data.sources import open_source
 from pggan.errors import UserError
-from pggan.metrics.inception_layers import Inception
 from pggan.metrics.resizing import SIDE
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-# Its first eight digits are in the published name, by the custom of torch.hub. torch-fidelity and pytorch-fid give out
-# the same file, 95,628,359 bytes; many public projects pin all 64 digits, and agree.
+# The published name ends in its first eight digits. torch-fidelity and pytorch-fid publish the same file of 95,628,359
+# bytes, and many public projects pin these 64 digits.
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-WIDTH = 2048  # numbers a picture
-BATCH = {"cpu": 4, "cuda": 64}  # pictures at a time; few of them stay in a core's cache
-PIECE = 2**18  # bytes of a download
-PATIENCE = 30  # seconds without an answer
+WIDTH = 2048  # features of an image
+BATCH = {"cpu": 4, "cuda": 64}  # images at a time; four fit the cache of a CPU core
+TIMEOUT = 30  # seconds without an answer from the server
 
 
 def open_network(weights: str | None = None, device: torch.device | str = "cpu") -> "Network":
-    """The network with the weights in the file `weights`, or else with the published ones, downloaded once.
+    """The network with the weights in the file `weights`; None: the published weights, downloaded once.
 
-    Raises UserError when the file is not one of weights of this network, and when the published file is neither in the
-    user's cache folder nor to be had.
+    Raises UserError when the file holds no weights of this network, and when the published file is not in the user's
+    cache folder and cannot be downloaded.
     """
     path = Path(os.path.expanduser(weights)) if weights else published_file()
     if not path.is_file():
         raise UserError(f"{plain(path)}: there is no such file of Inception weights")
     digest = file_digest(path)
-    return Network(read(path, digest), digest, device)
+    return Network(load(path, digest), digest, device)
 
 
 class Network:
-    """The network on a device. `digest`: sha256 of the weights' file; `published`: whether it is the published one."""
+    """The network on a device. digest: sha256 of the weights' file; published: whether that is the published file."""
 
-    def __init__(self, layers: Inception, digest: str, device: torch.device | str):
+    def __init__(self, layers: nn.Module, digest: str, device: torch.device | str):
         self.device = torch.device(device)
         self.layers = layers.to(self.device, memory_format=torch.channels_last)
         self.digest, self.published = digest, digest == SHA256
 
     def features(self, images: Tensor | np.ndarray) -> np.ndarray:
-        """float32 [N, 2048] of pictures [N, 3, 299, 299], uint8 or float within 0..255, on whatever device.
+        """float32 [N, 2048] of images [N, 3, 299, 299], uint8 or float within 0..255, on any device.
 
-        `resizing` makes such pictures. Each picture's features depend on no other picture, but for rounding. Raises
-        ValueError for another shape.
+        `resizing` makes such images. The features of an image do not depend on the other images, except for rounding.
+        Raises ValueError for another shape.
         """
         if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.require(images, requirements="W"))  # a copy of what is read-only
+            images = torch.from_numpy(np.require(images, requirements="W"))  # copies an array that is read-only
         if images.shape[1:] != (3, SIDE, SIDE):
-            raise ValueError(f"features are of pictures [N, 3, {SIDE}, {SIDE}], not {list(images.shape)}")
+            raise ValueError(f"features are of images [N, 3, {SIDE}, {SIDE}], not {list(images.shape)}")
         if not len(images):
             return np.zeros((0, WIDTH), np.float32)
         cores = torch.get_num_threads() if self.device.type == "cpu" else 1
         batch = min(BATCH.get(self.device.type, BATCH["cuda"]), math.ceil(len(images) / cores))
-        parts = [part.cpu() for part in _each_on_a_core(self._read, images.split(batch), cores)]
+        parts = [part.cpu() for part in _each_on_a_core(self._run, images.split(batch), cores)]
         return torch.cat(parts).numpy()
 
     @torch.inference_mode()
-    def _read(self, images: Tensor) -> Tensor:
-        """Features [N, 2048] on the device, in float32 whatever the precision around it."""
-        with _exactly(self.device):
+    def _run(self, images: Tensor) -> Tensor:
+        """Features [N, 2048] on the device, in float32 whatever the caller's precision."""
+        with _exact_float32(self.device):
             images = images.to(self.device).float().contiguous(memory_format=torch.channels_last)
-            return self.layers((images - 128) / 128)  # the range that TensorFlow had: -1 to 0.992
+            return self.layers((images - 128) / 128)  # TensorFlow's range: -1 to 0.992
 
 
 @contextmanager
-def _exactly(device: torch.device):
-    """Within it, float32 is float32: without autocast, and on a GPU without TF32, which is torch's default there."""
+def _exact_float32(device: torch.device):
+    """Turns off autocast and, on a GPU, TF32, which torch uses in convolutions by default."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda":
@@ -100,45 +103,72 @@ def _exactly(device: torch.device):
 
 
 def _each_on_a_core(function: Callable[[Tensor], Tensor], parts: tuple[Tensor, ...], cores: int) -> list[Tensor]:
-    """function(part) of each, in order, on as many threads as `cores`, none of which waits for the others' layers."""
+    """function(part) of each part, in order, on `cores` threads that do not wait for each other."""
     if cores == 1 or len(parts) == 1:
         return [function(part) for part in parts]
     try:
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(function, parts))
     finally:
-        torch.set_num_threads(cores)  # what threads that are yet to come begin with
+        torch.set_num_threads(cores)  # threads started later inherit the pool's setting otherwise
 
 
 # ---- the weights
 
 
-def read(path: Path, digest: str) -> Inception:
-    """The network with the weights in `path`, on the CPU, whose sha256 is `digest`. Raises UserError for others."""
-    with torch.device("meta"):  # which draws no random numbers
-        net = Inception().eval().requires_grad_(False)
+class Inception(FeatureExtractorInceptionV3):
+    """torch-fidelity's network without weights. Its own way to load them would run code that is in the file."""
+
+    def __init__(self) -> None:
+        nothing = io.BytesIO()
+        torch.save({}, nothing)
+        nothing.seek(0)
+        super().__init__("inception", [str(WIDTH)], feature_extractor_weights_path=nothing)
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state, strict=False, assign=True)
+
+    def layers(self) -> nn.Sequential:
+        """[N, 3, 299, 299] in [-1, 1] -> [N, 2048]: the children up to the classifier, with batch norm folded in.
+
+        Folding is computed in float64 and rounded once.
+        """
+        self.double()
+        for module in self.modules():
+            if isinstance(module, BasicConv2d):
+                module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
+        *layers, _classifier = self.float().children()
+        return nn.Sequential(*layers, nn.Flatten()).requires_grad_(False)
+
+
+def load(path: Path, digest: str) -> nn.Sequential:
+    """The network on the CPU with the weights in `path`, whose sha256 is `digest`.
+
+    Draws no random numbers. Raises UserError for a file of anything else.
+    """
+    with torch.device("meta"):  # draws no random numbers
+        net = Inception()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
         problem = _difference(state, net)
-    except Exception as error:  # damaged bytes make the unpickler stumble over anything
+    except Exception as error:  # damaged bytes raise nearly anything
         problem = f"it cannot be read: {type(error).__name__}"
     if not problem:
-        net.load_state_dict(_weights(state), strict=False, assign=True)
-        net.fuse()
-        if not all(weight.isfinite().all() for weight in net.state_dict().values()):
-            problem = "not all of them are finite"
-    if problem:
-        raise UserError(
-            f"{plain(path)} holds no weights of the Inception network ({problem}; its sha256 starts {digest[:12]}, "
-            f"that of the published file {SHA256[:12]}): get it from {URL}"
-        )
-    return net
+        net.load_state_dict(_weights(state))
+        layers = net.layers()
+        if all(weight.isfinite().all() for weight in layers.state_dict().values()):
+            return layers
+        problem = "not all of them are finite"
+    raise UserError(
+        f"{plain(path)} holds no weights of the Inception network ({problem}; its sha256 starts {digest[:12]}, "
+        f"that of the published file {SHA256[:12]}): get it from {URL}"
+    )
 
 
-def _difference(state: object, net: Inception) -> str | None:
-    """In which way `state` is no state dict of `net`, in a few words; None if it is one."""
+def _difference(state: object, net: nn.Module) -> str | None:
+    """How `state` differs from a state dict of `net`, in a few words; None if it does not."""
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         return "it is no dict of tensors"
     wanted, found = _weights(net.state_dict()), _weights(state)
@@ -153,14 +183,14 @@ def _difference(state: object, net: Inception) -> str | None:
 
 
 def _weights(state: dict) -> dict:
-    """Without the counters of batches, which nothing is computed from."""
+    """The state without batch norm's counters, which no feature depends on."""
     return {name: value for name, value in state.items() if not str(name).endswith(".num_batches_tracked")}
 
 
 def published_file() -> Path:
-    """The published weights in the user's cache folder, checked, after downloading them if need be.
+    """The published weights in the user's cache folder; downloads them if they are missing or damaged.
 
-    Raises UserError when they cannot be had. A damaged file there is replaced.
+    Raises UserError when they cannot be downloaded.
     """
     path = open_source("builtin", 0).caches[-1] / URL.rpartition("/")[2]
     if not path.is_file() or file_digest(path) != SHA256:
@@ -176,17 +206,18 @@ def published_file() -> Path:
 
 
 def download(path: Path) -> None:
-    """Fetches the published weights to `path`, whole or not at all. Raises OSError, HTTPException or UserError."""
+    """Downloads the published weights to `path`; a download that fails leaves no file.
+
+    Raises OSError or HTTPException, and UserError when the downloaded bytes have another sha256.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may be at it
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may download at once
     try:
-        with urllib.request.urlopen(URL, timeout=PATIENCE) as answer, open(beside, "xb") as file:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer, open(beside, "xb") as file:
             total = int(answer.headers.get("Content-Length", 0))
-            look = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}  # None: on a terminal only
-            with tqdm(total=total, desc="Inception weights", **look) as bar:
-                while piece := answer.read(PIECE):
-                    file.write(piece)
-                    bar.update(len(piece))
+            # disable=None: a bar on a terminal only
+            with tqdm.wrapattr(file, "write", total, desc="Inception weights", disable=None, leave=False) as out:
+                shutil.copyfileobj(answer, out, 2**18)
         found = file_digest(beside)
         if found != SHA256:
             raise UserError(f"the sha256 of what came starts {found[:12]}, not {SHA256[:12]}")

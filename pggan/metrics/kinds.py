@@ -1,11 +1,11 @@
-"""Which kinds of built-in picture a set of samples still holds.
+"""Counts which kinds of built-in image a set of samples still contains.
 
-The built-in pictures come in kinds that are known, so the collapse of a generator trained on them can be counted
-outright: a small convolutional network reads the kind of each sample, and a kind that is no longer read is a kind that
-is no longer made. An eleventh answer, "none", is there for what is no picture of any kind: noise, flat color, a blur,
-two pictures in one. The recipe of the weights is experiments/kinds-classifier/train.py.
+The kinds of the built-in images are known, so the collapse of a generator trained on them can be counted directly: a
+small convolutional network reads the kind of each sample, and a kind that is no longer read is no longer made. The
+eleventh answer, "none", is for images of no kind: noise, flat color, a blur, two images in one. The recipe of the
+weights is experiments/kinds-classifier/train.py.
 
-Shapes here: N pictures, K kinds; images are [N, 3, H, W] in [-1, 1].
+Shapes here: N images, K kinds; images are [N, 3, H, W] in [-1, 1].
 """
 
 import hashlib
@@ -24,22 +24,22 @@ from pggan.errors import UserError
 
 WEIGHTS = Path(__file__).with_name("kinds.safetensors")
 WEIGHTS_SHA256 = "18664b7697b4f0c4b4bf25a7fcff8438902d100e2d41e5111a1a483b13c7a1d0"
-NONE = len(KINDS)  # the answer "no picture of any kind"
-SIDE = 32  # the shorter side in pixels at which pictures are read
-SMALLEST = 16  # below this the kinds cannot be told apart
-CONFIDENCE = 0.5  # a sample is read as a kind when the network gives that kind at least this probability
-SHARE = 0.01  # a kind is still made when at least this part of the samples is read as it
+NONE = len(KINDS)  # the answer "none"
+SIDE = 32  # the shorter side in pixels at which images are read
+SMALLEST = 16  # pixels; in smaller images the kinds cannot be told apart
+CONFIDENCE = 0.5  # least probability at which a sample counts as a kind
+SHARE = 0.01  # least share of the samples for a kind to count as made
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class KindCounts:
-    """How many samples were read as each kind."""
+    """The number of samples of each kind."""
 
     counts: dict[str, int]
     """Samples read as each kind with enough confidence, in the order of KINDS."""
     unread: int
-    """Samples read as none of the kinds, or without enough confidence."""
+    """Samples read as "none", or without enough confidence."""
 
     @property
     def total(self) -> int:
@@ -47,10 +47,10 @@ class KindCounts:
 
     @property
     def made(self) -> tuple[str, ...]:
-        """The kinds still made: read in at least 1 % of the samples, and in one at least.
+        """The kinds still made: read in at least 1 % of the samples, and in at least one.
 
-        With ten kinds that is a tenth of an even share: a kind so rare is as good as lost. It is also several times the
-        rate at which the network takes one kind for another, so a lost kind is not kept alive by misreadings.
+        With ten kinds, 1 % is a tenth of an even share, so a kind this rare is nearly lost. It is also several times
+        the rate at which the network mistakes one kind for another, so misreadings do not hide a lost kind.
         """
         least = max(1, math.ceil(SHARE * self.total))
         return tuple(kind for kind, count in self.counts.items() if count >= least)
@@ -61,7 +61,7 @@ class KindCounts:
 
 
 class KindNet(nn.Sequential):
-    """Four convolutions and an average over the picture: [N, 3, H, W] in [-1, 1] to logits [N, K + 1]."""
+    """Four convolutions and an average over the image: [N, 3, H, W] in [-1, 1] -> logits [N, K + 1]."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -76,7 +76,7 @@ class KindNet(nn.Sequential):
 
 
 def count_kinds(images: Tensor, confidence: float = CONFIDENCE) -> KindCounts:
-    """How many of images [N, 3, H, W] in [-1, 1] show each kind, at any size from 16 pixels up, on their own device."""
+    """The number of images [N, 3, H, W] of each kind, of 16 pixels or more; computed on the images' own device."""
     kinds, probabilities = read_kinds(images)
     kinds = torch.where(probabilities >= confidence, kinds, NONE)
     *counts, unread = torch.bincount(kinds, minlength=len(KINDS) + 1).tolist()
@@ -85,13 +85,13 @@ def count_kinds(images: Tensor, confidence: float = CONFIDENCE) -> KindCounts:
 
 @torch.no_grad()
 def read_kinds(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The most probable kind of each picture, int64 [N], NONE among them, and its probability, float32 [N].
+    """The most probable kind of each image, int64 [N] (it may be NONE), and its probability, float32 [N].
 
-    Raises ValueError when the pictures are smaller than 16 pixels, or not [N, 3, H, W].
+    Raises ValueError when the images are smaller than 16 pixels, or not [N, 3, H, W].
     """
     if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < SMALLEST:
         raise ValueError(f"kinds are read from [N, 3, H, W] of at least {SMALLEST} pixels, not {list(images.shape)}")
-    net = classifier(images.device)
+    net = trained_classifier(images.device)
     with torch.autocast(images.device.type, enabled=False):  # whatever the caller's precision is
         logits = [net(at_reading_size(batch)) for batch in images.split(BATCH)]
     probabilities, kinds = torch.cat(logits).softmax(dim=1).max(dim=1)
@@ -99,20 +99,21 @@ def read_kinds(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def at_reading_size(images: Tensor) -> Tensor:
-    """[N, 3, H, W] resized to a shorter side of 32 pixels with its proportions kept, float32 within [-1, 1]."""
+    """[N, 3, H, W] resized to a shorter side of 32 pixels, in proportion, float32 within [-1, 1]."""
     short = min(images.shape[2:])
     size = [round(SIDE * side / short) for side in images.shape[2:]]
     return F.interpolate(images.float(), size, mode="bilinear", antialias=True).clamp(-1, 1)
 
 
 @lru_cache(maxsize=4)
-def classifier(device: torch.device) -> KindNet:
-    """The trained network on `device`. It draws no random numbers, so it can be loaded in the middle of a run."""
+def trained_classifier(device: torch.device) -> KindNet:
+    """The trained network on `device`. Loading draws no random numbers, so it does not change a run."""
     return load_classifier(WEIGHTS).to(device)
 
 
 def load_classifier(path: Path) -> KindNet:
-    """The network with the weights in `path`. Raises UserError unless they are the very bytes that are pinned here."""
+    """The network with the weights in `path`. Raises UserError when the file is missing or its sha256 is not the
+    pinned one."""
     content = path.read_bytes() if path.is_file() else b""
     found = hashlib.sha256(content).hexdigest()
     if found != WEIGHTS_SHA256:

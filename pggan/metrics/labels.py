@@ -1,9 +1,9 @@
-"""The histogram of kinds among samples, by the real pictures that look most like them, and which kinds are missing.
+"""The histogram of kinds (classes or tags) among samples, and which kinds are missing.
 
-In a space that separates the kinds, each sample gets the votes of the real pictures nearest to it. Votes err, some
-kinds are taken for others, and how often is measured on the reals: the shares q of the kinds are those that explain the
-mean votes p of the samples through the mean votes C of real pictures of each kind, C q = p (black-box shift estimation:
-Lipton et al. 2018). All is linear in votes, so the intervals are sums of variances.
+In a space that separates the kinds, the real images nearest to a sample vote for its kind. Votes err: some kinds are
+mistaken for others. How often is measured on the reals: the shares q of the kinds are those that explain the mean votes
+p of the samples by the mean votes C of the reals of each kind, C q = p (black-box shift estimation, Lipton et al.
+2018). All of this is linear in the votes, so the intervals are sums of variances.
 
 Shapes here: N reals, n samples, D features, K kinds that are frequent enough among the reals to be measured.
 """
@@ -22,21 +22,23 @@ from pggan.metrics import spaces
 from pggan.metrics.neighbors import nearest
 
 VERSION = f"1 {spaces.VERSION}"  # raise the number when `features` change
-MOST_REALS = 5000  # that samples are compared with
-VOTES = 15  # nearest reals that each picture is voted on by: of 5 the votes of kinds hard to tell apart are too coarse
+MOST_REALS = 5000  # more are not compared
+VOTES = 15  # nearest reals that vote on an image; 5 are too few where kinds are hard to tell apart
 LEAST, LEAST_SHARE = 10, 0.01  # reals of a kind, and their share, below which the kind is not measured
-PENALTIES = np.geomspace(1e-3, 1e3, 13)  # of ridge regression, over the mean square of the singular values, tried
-FLOOR = 1e-3  # of a feature's spread, over that of all
-SURE = 1.96  # standard errors
-MISSING, SURELY = 0.25, 0.5  # of the kind's share among the reals: missing is below the one, surely below the other
-NONE_SEEN = 3.0  # 95 % bound on a count of which nothing was seen ("rule of three")
+PENALTIES = np.geomspace(1e-3, 1e3, 13)  # tried in ridge regression, times the mean squared singular value
+FLOOR = 1e-3  # added to each feature's standard deviation, times the mean of them all
+SURE = 1.96  # standard errors of a 95 % interval
+# A kind is missing if its share is below MISSING times its real share, and the interval below SURELY times that.
+MISSING, SURELY = 0.25, 0.5
+NONE_SEEN = 3.0  # upper 95 % bound on the count of something never seen ("rule of three")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind. share, low, high: among the samples, with a 95 % interval, or None where it cannot be measured.
+    """One kind. share, low, high: its share of the samples, with a 95 % interval; None if it cannot be measured.
 
-    status: present, missing, or why it cannot be said: rare (among the reals), unclear (taken for other kinds).
+    status: present, missing, or the reason why it cannot be measured: rare (among the reals), or unclear (mistaken for
+    other kinds).
     """
 
     name: str
@@ -49,18 +51,19 @@ class Kind:
 
 @dataclass(frozen=True)
 class Labels:
-    """What kind each real is of: numbers of `names`, int64 [N], or -1. of: what the kinds are kinds of, in a word."""
+    """The kind of each real. numbers: int64 [N], places in `names`, or -1 for none. of: the title of the kinds."""
 
     of: str
     numbers: np.ndarray
     names: list[str]
 
 
-def read_tags(path: str, pictures: list[str], columns: list[str] | None = None) -> list[Labels]:
-    """The kinds that a table says the pictures are of, by column; all columns where none is named.
+def read_tags(path: str, images: list[str], columns: list[str] | None = None) -> list[Labels]:
+    """The kinds of the images in each of `columns` of a table; None: in all columns.
 
-    The table is comma-separated: a line of names first, then in each line a picture's name, as in `pictures`, and its
-    tags. An empty tag is none. Raises UserError for what is no such table, an unknown column, or no picture known.
+    images: their names. The table is comma-separated: names of columns first, then in each line an image's name and its
+    tags; an empty tag is no tag. Raises UserError for another kind of file, an unknown column, or if the table has none
+    of the images.
     """
     header, rows = _table(path)
     unknown = next((name for name in columns or [] if name not in header[1:]), None)
@@ -68,10 +71,10 @@ def read_tags(path: str, pictures: list[str], columns: list[str] | None = None) 
         near = difflib.get_close_matches(unknown, header[1:], n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(plain, header[1:]))}"
         raise UserError(f"{plain(path)} has no column {plain(unknown)}; {hint}")
-    by_picture = {row[0]: row for row in rows}
-    known = [by_picture.get(name) for name in pictures]
+    by_name = {row[0]: row for row in rows}
+    known = [by_name.get(name) for name in images]
     if not any(known):
-        first = f"its first column says {plain(rows[0][0])}, say, where a picture is {plain(pictures[0])}"
+        first = f"its first column says {plain(rows[0][0])}, say, where a picture is {plain(images[0])}"
         raise UserError(f"{plain(path)} names none of the pictures: {first}")
     return [_column(name, header.index(name), known) for name in columns or header[1:]]
 
@@ -99,20 +102,22 @@ def _column(name: str, place: int, rows: list[list[str] | None]) -> Labels:
 
 
 @torch.no_grad()
-def features(pictures: np.ndarray, contrast: float | None = None) -> np.ndarray:
-    """float32 [N, 950] of pictures uint8 [N, H, W, 3]: by both spaces, without fine detail, which is a matter of
-    quality. contrast: brings the mean contrast of the pictures to this one."""
-    own = np.concatenate([spaces.contrast(images).numpy() for images in spaces.batches(pictures)]).mean()
+def features(pixels: np.ndarray, contrast: float | None = None) -> np.ndarray:
+    """float32 [N, D] of images uint8 [N, H, W, 3] in all of `spaces.MODES`, side by side: [N, 950].
+
+    Fine detail, which is a matter of quality, is taken out. contrast: the mean contrast to bring the images to.
+    """
+    own = np.concatenate([spaces.contrast(images).numpy() for images in spaces.batches(pixels)]).mean()
     factor = 1.0 if contrast is None else float(np.clip(contrast / max(own, 1e-6), 0.5, 2))
-    soft = (spaces.softened(spaces.with_contrast(images, factor)) for images in spaces.batches(pictures))
-    return np.concatenate([torch.cat([spaces.form(some), spaces.learned(some)], dim=1).numpy() for some in soft])
+    soft = (spaces.softened(spaces.with_contrast(images, factor)) for images in spaces.batches(pixels))
+    return np.concatenate([torch.cat(list(spaces.mode_features(some).values()), dim=1).numpy() for some in soft])
 
 
 # ---- the histogram
 
 
 def histogram(reals: np.ndarray, kinds: Labels, fakes: np.ndarray) -> list[Kind]:
-    """A Kind for each name of `kinds`, which are those of reals [N, D]; of fakes [n, D]."""
+    """A Kind for each name in `kinds`, the labels of reals [N, D], with its share among fakes [n, D]."""
     labels, names = kinds.numbers, kinds.names
     sizes = np.bincount(labels[labels >= 0], minlength=len(names))
     total = max(1, sizes.sum())
@@ -140,16 +145,16 @@ def _kind(name: str, real_share: float, found: tuple[float, float, float, bool] 
 def shares(
     reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each of K kinds (share among the fakes, low, high, whether it would be found missing if it were): [K] each.
+    """(share among the fakes, low, high, clear), each [K]. labels [N]: from 0 to K - 1, all of which occur.
 
-    labels [N]: from 0 to K - 1, each there. The last is asked of the reals themselves, those of the kind left out.
+    clear: whether a missing kind would be found missing. To know that, the reals are measured without the kind.
     """
     real_votes, fake_votes = votes(reals, labels, fakes)
     kinds = labels.max() + 1
     own = np.eye(kinds)[labels]  # (N, K)
-    taken = own.T @ real_votes / own.sum(axis=0)[:, None]  # (K, K): the mean votes of reals of each kind, by rows
+    taken = own.T @ real_votes / own.sum(axis=0)[:, None]  # (K, K): row k is the mean votes of the reals of kind k
     solve = np.linalg.pinv(taken, rcond=1e-6)
-    real, fake = real_votes @ solve, fake_votes @ solve  # each picture's part in the shares: rows of mean 1 together
+    real, fake = real_votes @ solve, fake_votes @ solve  # each image's contribution; their mean is the shares
     spread = np.stack([real[labels == kind].var(axis=0) / (labels == kind).sum() for kind in range(kinds)])  # (K, K)
     share = fake.mean(axis=0)
     few = NONE_SEEN / len(fake) / np.maximum(taken.diagonal(), 1e-9)
@@ -170,10 +175,9 @@ def shares(
 
 
 def votes(reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(votes of reals [N, K], of fakes [n, K]): the shares of kinds among the 15 reals nearest to each.
+    """(votes of reals [N, K], of fakes [n, K]): the shares of the kinds among the 15 reals nearest to each image.
 
-    A real has no part in its own votes: neither is it its own neighbor, nor was the place it is looked up at fitted
-    with it.
+    A real does not influence its own votes: it is not its own neighbor, and its point comes from a fit without it.
     """
     own = np.eye(labels.max() + 1)[labels]
     real, fake = separated(reals, own, fakes)
@@ -184,16 +188,16 @@ def votes(reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray) -> tuple[np.
 
 
 def separated(reals: np.ndarray, own: np.ndarray, fakes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reals [N, K] and fakes [n, K] in a space in which kinds lie apart: ridge regression of `own` [N, K] on features.
+    """Reals [N, K] and fakes [n, K] in a space that separates kinds: ridge regression of `own` [N, K] on the features.
 
-    Each real by the regression that was fitted without it (the exact leave-one-out form), at the penalty with the
-    least squared error of these.
+    Each real is predicted by the regression that was fitted without it (exact leave-one-out). The penalty is the one
+    with the least squared error of these predictions.
     """
     x, y = torch.from_numpy(reals).double(), torch.from_numpy(own)
     center, middle, scale = x.mean(dim=0), y.mean(dim=0), x.std(dim=0)
     scale = scale + FLOOR * scale.mean().clamp(min=1e-30)
     u, s, v = torch.linalg.svd((x - center) / scale, full_matrices=False)
-    if not s.any():  # reals that are all the same: nothing tells the kinds apart
+    if not s.any():  # all reals are the same
         return np.zeros_like(own), np.zeros((len(fakes), own.shape[1]))
     wanted = u.T @ (y - middle)  # (r, K)
     best = None

@@ -1,6 +1,6 @@
-"""One picture that shows what the figures say: groups of near-duplicates, copies of training pictures, missing reals.
+"""The montage: one image with the evidence for the figures, near-duplicates, copies and dropped modes.
 
-A sheet has a headline and sections; a section has blocks side by side, each some pictures in a row under a caption.
+A sheet has a title and sections. A section has blocks side by side; a block is a row of images under a caption.
 """
 
 from collections.abc import Sequence
@@ -9,26 +9,26 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-CELL = 128  # px, the longer side of every picture shown
-MARGIN, GAP, BETWEEN = 32, 4, 24  # px: around the sheet, between pictures, between blocks
-PAIRS = 4  # side by side; or eight pictures of one block
-TITLE, HEADING, PLAIN = 26, 18, 14  # px, heights of letters
-LEADING = 1.4  # lines of text are so many heights apart
-GROUPS, PER_GROUP, COPIED, FORGOTTEN = 6, 8, 8, 8  # pictures of each section
+CELL = 128  # px, the longer side of each image
+MARGIN, GAP, BETWEEN = 32, 4, 24  # px: around the sheet, between images, between blocks
+PAIRS = 4  # side by side; or eight images of one block
+TITLE, HEADING, PLAIN = 26, 18, 14  # px, font sizes
+LEADING = 1.4  # line height over font size
+GROUPS, PER_GROUP, COPIED, DROPPED = 6, 8, 8, 8  # images or groups shown
 PAPER, INK, SOFT_INK, RULE = "white", "#1c1c1e", "#6b6b70", "#dcdce0"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Pictures uint8 [H, W, 3] in a row, with a caption above them."""
+    """Images uint8 [H, W, 3] in a row, with a caption above them."""
 
     caption: str
-    pictures: Sequence[np.ndarray]
+    images: Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a heading. note: a line below the heading. Without blocks the heading and the note stand alone."""
+    """A heading, a note below it, and blocks, of which there may be none."""
 
     heading: str
     note: str
@@ -36,20 +36,20 @@ class Section:
 
 
 def cell(size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) at which pictures of `size` are shown: in proportion, the longer side 128 px."""
+    """(width, height) at which images of `size` are shown: in proportion, the longer side 128 px."""
     scale = CELL / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def shown(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] -> [height, width, 3] of `size` (width, height). Where they can, pixels stay squares."""
-    image = Image.fromarray(picture)
-    whole = size[0] % image.width == 0 and size[1] % image.height == 0
-    return np.asarray(image.resize(size, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS))
+def shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] -> [height, width, 3] of `size` (width, height). Whole factors keep pixels sharp."""
+    resized = Image.fromarray(image)
+    whole = size[0] % resized.width == 0 and size[1] % resized.height == 0
+    return np.asarray(resized.resize(size, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS))
 
 
 def sheet(title: str, words: str, sections: Sequence[Section]) -> Image.Image:
-    """The whole picture. words: below the title, on lines as they fit."""
+    """The whole montage. words: a paragraph below the title."""
     pen = _Pen(2 * MARGIN + PAIRS * (2 * CELL + GAP) + (PAIRS - 1) * BETWEEN)
     pen.write(title, TITLE)
     pen.write(words, PLAIN)
@@ -65,7 +65,7 @@ def sheet(title: str, words: str, sections: Sequence[Section]) -> Image.Image:
 
 
 def repeated(groups: Sequence[np.ndarray], views: np.ndarray) -> Section:
-    """The largest groups of near-duplicates (numbers of samples) among samples as they are shown, [n, h, w, 3]."""
+    """The largest groups of near-duplicates. groups: numbers of samples; views: the samples as shown, [n, h, w, 3]."""
     heading = "Near-duplicates among the samples"
     if not groups:
         return Section(heading, "There are none.", [])
@@ -77,53 +77,55 @@ def repeated(groups: Sequence[np.ndarray], views: np.ndarray) -> Section:
     return Section(heading, f"{len(groups)} in all, the largest first. {words}", blocks)
 
 
-def closest(likeness: np.ndarray, original: np.ndarray) -> list[int]:
-    """Numbers of the eight samples most like a training picture, each another one where that is possible: the closest
-    first. likeness, original [n]: see `copies.Copies`."""
-    order = np.argsort(-likeness, kind="stable")
+def closest(similarity: np.ndarray, original: np.ndarray) -> list[int]:
+    """Numbers of the eight samples most similar to a training image, the most similar first: see `copies.Copies`.
+
+    Each is similar to another training image, as far as there are enough.
+    """
+    order = np.argsort(-similarity, kind="stable")
     firsts = order[np.sort(np.unique(original[order], return_index=True)[1])]
     return firsts[:COPIED].tolist()
 
 
 def copied(
-    likeness: Sequence[float], limit: float, usual: float, pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+    similarity: Sequence[float], limit: float, usual: float, pairs: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> Section:
-    """Pairs of a sample and the training picture it is like, both as they are shown.
+    """Pairs of a sample and the training image most similar to it, both as shown, with their similarity.
 
-    limit: of likeness, for copies. usual: the share of real pictures that are as like others.
+    limit: the similarity from which a sample is a copy. usual: the share of real images with such a similarity.
     """
     blocks = [
-        Block(f"likeness {value:.2f}{', counts as a copy' if value >= limit else ''}", pair)
-        for value, pair in zip(likeness, pairs, strict=True)
+        Block(f"similarity {value:.2f}{', counts as a copy' if value >= limit else ''}", pair)
+        for value, pair in zip(similarity, pairs, strict=True)
     ]
-    words = f"From a likeness of {limit:.2f} on it counts as a copy, flipped, moved or cut as it may be."
-    words += f" So like others are {usual:.1%} of the real pictures, too."
-    return Section("Samples (left) and the training pictures most like them (right)", words, blocks)
+    words = f"From a similarity of {limit:.2f} on it counts as a copy, perhaps flipped, moved or cut a little."
+    words += f" {usual:.1%} of the real pictures are as similar to another one."
+    return Section("Samples (left) and the training pictures most similar to them (right)", words, blocks)
 
 
-def central(deserted: np.ndarray) -> list[int]:
-    """Places of the eight deserted reals that most held-out reals are like. deserted [N]: see `deserted.deserted`."""
-    order = np.argsort(-deserted, kind="stable")[:FORGOTTEN]
-    return order[deserted[order] > 0].tolist()
+def central(dropped: np.ndarray) -> list[int]:
+    """Places of the eight dropped reals with the largest shares. dropped [N]: see `dropped_modes.dropped_shares`."""
+    order = np.argsort(-dropped, kind="stable")[:DROPPED]
+    return order[dropped[order] > 0].tolist()
 
 
-def forgotten(share: float, pictures: Sequence[np.ndarray]) -> Section:
-    """Some of the share of the reals that hardly a sample is like."""
-    words = f"Hardly any sample is like {share:.0%} of the real pictures. Some of them:"
-    return Section("Left out by the samples", words, [Block("", pictures)])
+def dropped(share: float, images: Sequence[np.ndarray]) -> Section:
+    """Some of the reals that hardly any sample resembles. share: of all reals."""
+    words = f"Hardly any sample resembles {share:.0%} of the real pictures. Some of them:"
+    return Section("Dropped modes", words, [Block("", images)])
 
 
 # ---- drawing
 
 
 class _Pen:
-    """Writes and pastes from the top of a sheet to its bottom. The sheet grows as it is needed."""
+    """Writes and pastes from the top of a sheet down; the sheet grows as needed."""
 
     def __init__(self, width: int):
         self.page, self.down = Image.new("RGB", (width, 2 * MARGIN), PAPER), MARGIN
 
     def write(self, text: str, size: int, ink: str = INK) -> None:
-        """`text` on as many lines as it takes between the margins."""
+        """Writes `text` on as many lines as it needs between the margins."""
         font = ImageFont.load_default(size)
         for line in wrapped(text, font, self.page.width - 2 * MARGIN):
             self._text(MARGIN, self.down, line, font, ink)
@@ -136,32 +138,32 @@ class _Pen:
         self.down += BETWEEN // 2
 
     def blocks(self, blocks: Sequence[Block]) -> None:
-        """Blocks from left to right, and on a new line where the next does not fit."""
+        """Draws blocks from left to right, and starts a new row where the next block does not fit."""
         across, lowest, font = MARGIN, self.down, ImageFont.load_default(PLAIN)
         for block in blocks:
-            width = sum(picture.shape[1] + GAP for picture in block.pictures) - GAP
+            width = sum(image.shape[1] + GAP for image in block.images) - GAP
             if across > MARGIN and across + width > self.page.width - MARGIN:
                 across, self.down = MARGIN, lowest
             top = self.down + BETWEEN // 2
             if block.caption:
                 self._text(across, top, shortened(block.caption, font, width), font, INK)
                 top += round(LEADING * PLAIN)
-            lowest = max(lowest, self._row(across, top, block.pictures))
+            lowest = max(lowest, self._row(across, top, block.images))
             across += width + BETWEEN
         self.down = lowest
 
     def cut(self) -> Image.Image:
-        """The sheet, down to where something stands on it."""
+        """The sheet, cut below its last line."""
         self._room(self.down + MARGIN)
         return self.page.crop((0, 0, self.page.width, self.down + MARGIN))
 
-    def _row(self, across: int, top: int, pictures: Sequence[np.ndarray]) -> int:
-        """Where the row ends below."""
-        bottom = top + max(picture.shape[0] for picture in pictures)
+    def _row(self, across: int, top: int, images: Sequence[np.ndarray]) -> int:
+        """Pastes images in a row; the y coordinate of its lower edge."""
+        bottom = top + max(image.shape[0] for image in images)
         self._room(bottom)
-        for picture in pictures:
-            self.page.paste(Image.fromarray(picture), (across, top))
-            across += picture.shape[1] + GAP
+        for image in images:
+            self.page.paste(Image.fromarray(image), (across, top))
+            across += image.shape[1] + GAP
         return bottom
 
     def _text(self, across: int, top: int, text: str, font: ImageFont.FreeTypeFont, ink: str) -> None:
@@ -169,7 +171,7 @@ class _Pen:
         ImageDraw.Draw(self.page).text((across, top), text, ink, font)
 
     def _room(self, bottom: int) -> None:
-        """Makes the sheet reach down to `bottom` and beyond."""
+        """Makes the sheet at least `bottom` px high."""
         if bottom > self.page.height:
             longer = Image.new("RGB", (self.page.width, 2 * bottom), PAPER)
             longer.paste(self.page, (0, 0))
@@ -177,7 +179,7 @@ class _Pen:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """`text` in lines of at most `width` px, broken between words; no line for no text."""
+    """`text` in lines of at most `width` px, broken between words; [] for an empty text."""
     lines: list[str] = []
     for word in _printable(text).split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:
@@ -188,7 +190,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """`text`, cut at its end where it is wider than `width` px."""
+    """`text` in one line; its end is replaced by "..." if it is wider than `width` px."""
     text = " ".join(_printable(text).split())
     if font.getlength(text) <= width:
         return text
@@ -198,5 +200,5 @@ def shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without what the font of Pillow has no letters for."""
+    """`text` with "?" for characters that Pillow's font lacks."""
     return text.encode("latin-1", errors="replace").decode("latin-1")

@@ -1,106 +1,107 @@
-"""All that is measured of the real pictures, once: what samples are then scored against.
+"""The statistics of the real images that samples are scored against, measured once.
 
-The reals are split. By the fitting ones spaces are fitted and neighborhoods drawn; the held-out ones, as many as
-samples, say what a set as good as the reals scores. For copies all of them count: all are training pictures.
+The reals are split. Projections and neighborhoods are fitted on the fitting reals; the held-out reals, as many as the
+samples, show which scores a set as good as the reals gets. Copies are searched for among all reals, as all of them are
+training images.
 
-Shapes here: N real pictures, n of them held out; see spaces.py for features and diversity.py for points z.
+Shapes here: N real images, n of them held out; see spaces.py for features and diversity.py for points z.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from typing import get_args, get_type_hints
 
 import numpy as np
 
 from pggan.errors import UserError
 from pggan.metrics import spaces
 from pggan.metrics.copies import find_copies, thumbnails
-from pggan.metrics.diversity import Held, Space, fit_space, hold
+from pggan.metrics.diversity import HeldOutStatistics, Projection, fit_projection, held_out_statistics
 from pggan.metrics.random_features import Balance, balance, filters_digest, of_images
 
-VERSION = f"1 {spaces.VERSION} {filters_digest()[:12]}"  # raise the number when any figure changes
-LEAST = 200  # real pictures
-MOST_HELD = 500
-MOST_FITTED = 1000  # for spaces and neighborhoods; all reals count for copies
+VERSION = f"2 {spaces.VERSION} {filters_digest()[:12]}"  # raise the number when a figure or an array's name changes
+LEAST = 200  # real images
+MOST_HELD_OUT = 500
+MOST_FITTED = 1000  # for projections and neighborhoods; all reals count for copies
 MOST_RANDOM = 2000  # reals whose random features are kept
-BASELINE = 250  # reals that are looked for among the others
-PLAIN = ("order", "z", "thumbs", "likeness", "random")  # arrays as they are
-SOFT = {"form": spaces.form, "learned": spaces.learned}  # the spaces in which deserted reals are looked for
+BASELINE = 250  # reals that are compared with all others
 
 
 @dataclass(frozen=True)
 class Points:
-    """A space, with the fitting reals [N', d] and the held-out ones [n, d] in it."""
+    """The fitting reals [N', d] and the held-out reals [n, d] in one feature space, and their projection."""
 
-    space: Space
+    projection: Projection
     fitted: np.ndarray
-    held: np.ndarray
+    held_out: np.ndarray
 
 
 @dataclass(frozen=True)
 class Reference:
-    """See `of`. order: the reals' numbers in random order, the held-out first, then the fitting ones."""
+    """The statistics of N reals; `of` makes them."""
 
     order: np.ndarray
-    space: Space
+    """int64 [N]: the reals' numbers in random order, the held-out reals first, then the fitting ones."""
+    projection: Projection
+    """Of handcrafted features."""
     z: np.ndarray
-    """[N, d]: all reals by form."""
-    held: Held
-    soft: dict[str, Points]
+    """[N, d]: the handcrafted features of all reals, projected."""
+    held_out: HeldOutStatistics
+    modes: dict[str, Points]
+    """By feature space: softened images, in which dropped modes are looked for."""
     contrast: float
     """Mean contrast of the reals."""
     thumbs: np.ndarray
     """[N, 32, 32, 3]"""
-    likeness: np.ndarray
-    """Of up to 250 reals with the other real most like each."""
+    similarity: np.ndarray
+    """Of up to 250 held-out reals: the similarity to the most similar other real."""
     balance: Balance
     random: np.ndarray
-    """[N'', 512]: balanced random features, float32."""
+    """float32 [N'', 512]: balanced random features."""
 
     @classmethod
     def of(cls, reals: np.ndarray, seed: int = 0) -> "Reference":
-        """The reference of reals uint8 [N, H, W, 3], which may be a memory map. Raises UserError below 200
-        pictures, and when all look the same."""
+        """The reference of reals uint8 [N, H, W, 3], which may be a memory map. seed: of the split.
+
+        Raises UserError with fewer than 200 images, and when all look the same.
+        """
         count = len(reals)
         if count < LEAST:
-            raise UserError(f"variety can be measured against {LEAST} real pictures or more, and there are {count}")
+            raise UserError(f"diversity needs {LEAST} real pictures or more, and there are {count}")
         order = np.random.default_rng(seed).permutation(count)
-        chosen = order[: min(MOST_HELD, count // 2) + MOST_FITTED]
-        looked = _look(reals, np.isin(np.arange(count), chosen))
-        place = np.cumsum(np.isin(np.arange(count), chosen)) - 1  # of a chosen picture among the chosen
-        n = min(MOST_HELD, count // 2)
-        held, fitted = order[:n], chosen[n:]
-        space = fit_space(looked["form"][fitted])
-        if not space.axes.any():
-            raise UserError("variety cannot be measured against real pictures that all look the same")
-        z = space(looked["form"])
-        soft = {}
-        for name in SOFT:
-            features = looked[f"soft {name}"]
-            own = fit_space(features[place[fitted]])
-            soft[name] = Points(own, own(features[place[fitted]]), own(features[place[held]]))
-        balanced = balance(looked["random"])
-        some = held[:BASELINE]
-        mirrored = space(spaces.features(reals[np.sort(some)][:, :, ::-1], spaces.form))[np.argsort(np.argsort(some))]
-        alike = find_copies(looked["thumbs"][some], [z[some], mirrored], looked["thumbs"], z, some)
+        n = min(MOST_HELD_OUT, count // 2)
+        held_out, fitted = order[:n], order[n : n + MOST_FITTED]
+        chosen = np.sort(order[: n + MOST_FITTED])
+        found = _features(reals, chosen)
+        projection = fit_projection(found["handcrafted"][fitted])
+        if not projection.axes.any():
+            raise UserError("diversity cannot be measured against real pictures that all look the same")
+        z = projection(found["handcrafted"])
+        some = held_out[:BASELINE]
+        mirrored = spaces.features(reals[np.sort(some)][:, :, ::-1], spaces.handcrafted)[np.argsort(np.argsort(some))]
+        copies = find_copies(found["thumbs"][some], [z[some], projection(mirrored)], found["thumbs"], z, some)
+        fitted, held_out = np.searchsorted(chosen, fitted), np.searchsorted(chosen, held_out)
+        balanced = balance(found["random"])
+        random = found["random"][np.append(held_out, fitted)[:MOST_RANDOM]]
         return cls(
             order=order,
-            space=space,
+            projection=projection,
             z=z,
-            held=hold(z[held]),
-            soft=soft,
-            contrast=float(looked["contrast"].mean()),
-            thumbs=looked["thumbs"],
-            likeness=alike.likeness,
+            held_out=held_out_statistics(z[order[:n]]),
+            modes={name: _points(found[f"soft {name}"], fitted, held_out) for name in spaces.MODES},
+            contrast=float(found["contrast"].mean()),
+            thumbs=found["thumbs"],
+            similarity=copies.similarity,
             balance=balanced,
-            random=balanced(looked["random"])[place[chosen[:MOST_RANDOM]]].astype(np.float32),
+            random=balanced(random).astype(np.float32),
         )
 
     @property
     def count(self) -> int:
-        """n, the held-out reals."""
-        return min(MOST_HELD, len(self.order) // 2)
+        """n, the number of held-out reals."""
+        return min(MOST_HELD_OUT, len(self.order) // 2)
 
     @property
-    def held_z(self) -> np.ndarray:
+    def held_out_z(self) -> np.ndarray:
         return self.z[self.order[: self.count]]
 
     @property
@@ -108,43 +109,56 @@ class Reference:
         return self.z[self.order[self.count : self.count + MOST_FITTED]]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it as plain arrays; `from_arrays` is the inverse, bit for bit."""
-        out = {name: getattr(self, name) for name in PLAIN}
-        out |= {"balance mean": self.balance.mean, "balance factors": self.balance.factors}
-        out |= {"contrast": np.array(self.contrast), "mean": self.space.mean, "axes": self.space.axes}
-        out |= {f"held {item.name}": np.asarray(getattr(self.held, item.name)) for item in fields(Held)}
-        for name, points in self.soft.items():
-            parts = {"mean": points.space.mean, "axes": points.space.axes, "fitted": points.fitted, "held": points.held}
-            out |= {f"soft {name} {part}": value for part, value in parts.items()}
-        return out
+        """All fields as plain arrays; `from_arrays` is the inverse, bit for bit."""
+        return _flat(self, "reference")
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Reference":
         """The Reference that `arrays` came from."""
-        held = {item.name: arrays[f"held {item.name}"] for item in fields(Held)}
-        held = Held(**{name: value if value.ndim else float(value) for name, value in held.items()})
-        soft = {}
-        for name in SOFT:
-            mean, axes, fitted, kept = (arrays[f"soft {name} {part}"] for part in ("mean", "axes", "fitted", "held"))
-            soft[name] = Points(Space(mean, axes), fitted, kept)
-        plain = {name: arrays[name] for name in PLAIN}
-        space, contrast = Space(arrays["mean"], arrays["axes"]), float(arrays["contrast"])
-        balanced = Balance(arrays["balance mean"], arrays["balance factors"])
-        return cls(space=space, held=held, soft=soft, contrast=contrast, balance=balanced, **plain)
+        return _restored(cls, arrays, "reference")
 
 
-def _look(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """What is needed of each picture in one pass: form and thumbnails of all, the rest of the chosen ones [N]."""
+def _points(features: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> Points:
+    projection = fit_projection(features[fitted])
+    return Points(projection, projection(features[fitted]), projection(features[held_out]))
+
+
+def _features(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Handcrafted features and thumbnails of all reals, and all other features of the `chosen` ones, in one pass."""
     parts: dict[str, list[np.ndarray]] = {}
     start = 0
     for images in spaces.batches(reals):
-        wanted = images[chosen[start : start + len(images)]]
+        wanted = images[np.isin(np.arange(start, start + len(images)), chosen)]
         start += len(images)
-        found = {"form": spaces.form(images).double().numpy(), "thumbs": thumbnails(images)}
+        found = {"handcrafted": spaces.handcrafted(images).double().numpy(), "thumbs": thumbnails(images)}
         if len(wanted):
-            soft = spaces.softened(wanted)
-            found |= {f"soft {name}": space(soft).double().numpy() for name, space in SOFT.items()}
+            soft = spaces.mode_features(spaces.softened(wanted))
+            found |= {f"soft {name}": features.double().numpy() for name, features in soft.items()}
             found |= {"random": of_images(wanted).double().numpy(), "contrast": spaces.contrast(wanted).numpy()}
         for name, value in found.items():
             parts.setdefault(name, []).append(value)
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+# ---- dataclasses as plain arrays
+
+
+def _flat(value: object, name: str) -> dict[str, np.ndarray]:
+    """The arrays and numbers in `value`, by their paths: dataclasses, dicts, arrays and floats in each other."""
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if not isinstance(value, dict):
+        return {name: np.asarray(value)}
+    return {path: part for key, item in value.items() for path, part in _flat(item, f"{name} {key}").items()}
+
+
+def _restored(kind: type, arrays: dict[str, np.ndarray], name: str) -> object:
+    """The value of type `kind` that `_flat` took apart under `name`. The keys of a dict are names of feature spaces."""
+    if is_dataclass(kind):
+        types = get_type_hints(kind)
+        return kind(
+            **{field.name: _restored(types[field.name], arrays, f"{name} {field.name}") for field in fields(kind)}
+        )
+    if get_args(kind):
+        return {key: _restored(get_args(kind)[1], arrays, f"{name} {key}") for key in spaces.MODES}
+    return kind(arrays[name]) if kind is float else arrays[name]

@@ -10,13 +10,13 @@ from scipy.cluster.vq import kmeans2
 from pggan.errors import UserError
 from pggan.metrics import spaces
 from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
-from pggan.metrics.diversity import Diversity, diversity, hold, largest_share, near_duplicates
-from pggan.metrics.dropped_modes import deserted
+from pggan.metrics.diversity import Diversity, diversity, held_out_statistics, largest_share, near_duplicates
+from pggan.metrics.dropped_modes import dropped_shares
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.kernel_distance import Estimate
 from pggan.metrics.neighbors import nearest, prdc
 from pggan.metrics.random_features import of_images, random_kernel_distance
-from pggan.metrics.reference import SOFT, Reference
+from pggan.metrics.reference import Reference
 from pggan.metrics.verdict import Evidence, judge
 
 LEAST = 100  # samples
@@ -60,7 +60,7 @@ class Scores:
         return Evidence(
             ratio=self.diversity.ratio,
             high=self.diversity.high,
-            effective_samples=self.diversity.alike,
+            effective_samples=self.diversity.effective_samples,
             count=self.count,
             largest=max(0.0, largest_share(self.groups, self.count) - self.real_largest),
             duplicates=sure_excess(self.diversity.duplicates, self.real_duplicates, self.count, self.count),
@@ -89,13 +89,15 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
     fakes = fakes[: reference.count]
     count = len(fakes)
     looked = _look(fakes, reference.contrast, copies)
-    z, held_z = reference.space(looked["form"]), reference.held_z[:count]
-    held = reference.held if count == reference.count else hold(held_z)
+    z, held_out_z = reference.projection(looked["handcrafted"]), reference.held_out_z[:count]
+    held = reference.held_out if count == reference.count else held_out_statistics(held_out_z)
     found, copied, real_copied = None, 0.0, 0.0
     if copies:
-        found = find_copies(looked["thumbs"], [z, reference.space(looked["mirrored"])], reference.thumbs, reference.z)
-        limit = threshold(reference.likeness)
-        copied, real_copied = (float((each >= limit).mean()) for each in (found.likeness, reference.likeness))
+        found = find_copies(
+            looked["thumbs"], [z, reference.projection(looked["mirrored"])], reference.thumbs, reference.z
+        )
+        limit = threshold(reference.similarity)
+        copied, real_copied = (float((each >= limit).mean()) for each in (found.similarity, reference.similarity))
     random = reference.balance(looked["random"])
     return Scores(
         diversity=diversity(z, held),
@@ -104,15 +106,15 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         real_largest=held.largest,
         groups=near_duplicates(z, held.near),
         dropped={
-            name: deserted(points.fitted, points.held, points.space(looked[f"soft {name}"]))
-            for name, points in reference.soft.items()
+            name: dropped_shares(points.fitted, points.held_out, points.projection(looked[f"soft {name}"]))
+            for name, points in reference.modes.items()
         },
-        coverage=_coverage(reference.fitted_z[:count], held_z, z),
-        different_bins=different_bins(reference.fitted_z, held_z, z),
+        coverage=_coverage(reference.fitted_z[:count], held_out_z, z),
+        different_bins=different_bins(reference.fitted_z, held_out_z, z),
         copies=found,
         copied=copied,
         real_copied=real_copied,
-        reals_compared=len(reference.likeness),
+        reals_compared=len(reference.similarity),
         rfd=frechet_distance(moments(reference.random.astype(np.float64)), moments(random)),
         kid=random_kernel_distance(reference.random, random),
     )
@@ -164,10 +166,13 @@ def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndar
     parts: dict[str, list[np.ndarray]] = {}
     for images in spaces.batches(fakes):
         soft = spaces.softened(spaces.with_contrast(images, factor))
-        found = {f"soft {name}": space(soft).double().numpy() for name, space in SOFT.items()}
-        found |= {"form": spaces.form(images).double().numpy(), "random": of_images(images).double().numpy()}
+        found = {f"soft {name}": features.double().numpy() for name, features in spaces.mode_features(soft).items()}
+        found |= {
+            "handcrafted": spaces.handcrafted(images).double().numpy(),
+            "random": of_images(images).double().numpy(),
+        }
         if copies:
-            mirrored = spaces.form(images.flip(3)).double().numpy()
+            mirrored = spaces.handcrafted(images.flip(3)).double().numpy()
             found |= {"thumbs": thumbnails(images), "mirrored": mirrored}
         for name, value in found.items():
             parts.setdefault(name, []).append(value)

@@ -1,103 +1,160 @@
-"""Two spaces in which pictures that look alike lie near each other, made without any download.
+"""The feature spaces in which figures are measured: the table SPACES, and two spaces that need no download.
 
-`form` is written down: directions of edges, texture, palette and the layout of colors. It was measured against random
-convolutions, wavelets and k-means filters on pictures whose classes are known: it tells most of them apart, at a tenth
-of the cost. `learned` is what the inner layers of the classifier of the built-in kinds see; it adds what a form cannot
-say (kinds of texture), and misses some of what the form sees (plain shapes), so figures are taken in both.
+`handcrafted` describes edge directions, texture, palette and the layout of colors. On images of known classes it told
+most classes apart better than random convolutions, wavelets and k-means filters did, at a tenth of their cost.
+`classifier` is the inner layers of the network that tells the built-in kinds apart. It sees kinds of texture, which
+`handcrafted` misses, and misses plain shapes, which `handcrafted` sees: figures that need both are taken in both.
 
-Both look at pictures of 64x64 at most 32 pixels finely, so that a blur or a little noise, which are a matter of
-quality, change little. Shapes here: N pictures; images are float32 [N, 3, 64, 64] in [-1, 1].
+Both read images at 64 x 64 pixels and use no detail finer than 2 pixels, so that a blur or a little noise, which are a
+matter of quality, change the features little. Shapes here: N images, float32 [N, 3, 64, 64] in [-1, 1].
 """
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pggan.metrics.kinds import WEIGHTS_SHA256, at_reading_size, classifier
+from pggan.metrics.kinds import WEIGHTS_SHA256, at_reading_size, trained_classifier
+from pggan.metrics.resizing import SIDE as INCEPTION_SIDE
 
-VERSION = f"1 {WEIGHTS_SHA256[:12]}"  # raise the number when any feature changes: it is part of every cache's key
-SIDE = 64  # pixels at which pictures are read
-SOFT_SIDE = 16  # pixels that are left by `softened`
+SIDE = 64  # pixels at which images are read
+SOFT_SIDE = 16  # pixels that `softened` keeps
 BATCH = 128
 DIRECTIONS = 8  # of edges, over half a turn
-SCALES = (1, 2, 4)  # pixels of 32 that gradients are taken over
+SCALES = (1, 2, 4)  # gradients are taken over so many of 32 pixels
 HUES, SHADES, SATURATIONS = 12, 8, 6
 WEIGHTS = {"edges": 1.0, "texture": 0.3, "layout": 0.1, "palette": 0.5}  # chosen on the built-in kinds
 
 
-def read(pictures: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, 3] of any size -> float32 [N, 3, 64, 64] in [-1, 1], squashed where they are not square."""
-    images = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1  # a copy: maps are read-only
+# ---- the table
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """A function from images to features; images that look similar have features near each other."""
+
+    name: str
+    load: Callable[..., Callable]
+    """load() returns the function: images float [N, 3, side, side] -> features [N, D]. Inception's load takes the
+    weights' file and the device, and its images are within 0..255; all others are within [-1, 1]."""
+    side: int
+    """Input size in pixels."""
+    version: str
+    """Part of every cache key: change it when any feature changes."""
+    license: str
+    modes: bool = False
+    """Whether dropped modes and missing labels are looked for in this space."""
+
+
+def _random_filters() -> Callable:
+    from pggan.metrics.random_features import of_images
+
+    return of_images
+
+
+def _inception(weights: str | None = None, device: torch.device | str = "cpu") -> Callable:
+    from pggan.metrics.inception import open_network
+
+    return open_network(weights, device).features
+
+
+OURS = "MIT, as pggan"
+SPACES = {
+    space.name: space
+    for space in (
+        FeatureSpace("handcrafted", lambda: handcrafted, SIDE, "1", OURS, modes=True),
+        FeatureSpace("classifier", lambda: classifier, SIDE, f"1 {WEIGHTS_SHA256[:12]}", OURS, modes=True),
+        FeatureSpace("rand", _random_filters, SIDE, "1", OURS),
+        FeatureSpace("inception", _inception, INCEPTION_SIDE, "2015-12-05", "Apache-2.0"),
+    )
+}
+
+
+MODES = [space.name for space in SPACES.values() if space.modes]
+VERSION = ", ".join(f"{space.name} {space.version}" for space in SPACES.values() if space.side == SIDE)
+
+
+def mode_features(images: Tensor) -> dict[str, Tensor]:
+    """Features [N, D] in each of the spaces MODES, by name."""
+    return {name: SPACES[name].load()(images) for name in MODES}
+
+
+# ---- reading images
+
+
+def read(pixels: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, 3] of any size -> float32 [N, 3, 64, 64] in [-1, 1]; other shapes are squashed to a square."""
+    images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1  # a copy: maps are read-only
     if images.shape[2:] == (SIDE, SIDE):
         return images.contiguous()
     return F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True).clamp(-1, 1)
 
 
-def read_one(picture: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [64, 64, 3], as `read` has it: what has to be kept of a picture to be measured."""
-    return np.round((read(picture[None])[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
+def read_one(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [64, 64, 3]: `read` for one image, in the form that takes the least memory."""
+    return np.round((read(image[None])[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
 
 
 def softened(images: Tensor) -> Tensor:
-    """The same pictures with no detail finer than a sixteenth of the side: sharp and blurred ones look the same."""
+    """The same images without detail finer than a sixteenth of the side: sharp and blurred ones then look the same."""
     small = F.avg_pool2d(images, SIDE // SOFT_SIDE)
     return F.interpolate(small, (SIDE, SIDE), mode="bilinear")
 
 
 @torch.no_grad()
-def features(pictures: np.ndarray, space: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """float64 [N, D] of pictures uint8 [N, H, W, 3], which may be a memory map: they are taken some at a time."""
-    return np.concatenate([space(images).double().numpy() for images in batches(pictures)])
+def features(pixels: np.ndarray, space: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """float64 [N, D] of images uint8 [N, H, W, 3], which may be a memory map: they are read batch by batch."""
+    return np.concatenate([space(images).double().numpy() for images in batches(pixels)])
 
 
 def spread(h: Tensor) -> Tensor:
-    """[N, C]: the standard deviation of each channel of [N, C, H, W] over its places."""
+    """[N, C]: the standard deviation of each channel of [N, C, H, W] over its pixels."""
     mean = h.mean((2, 3))
     return (h.square().mean((2, 3)) - mean.square()).clamp(min=0).sqrt()
 
 
 def contrast(images: Tensor) -> Tensor:
-    """[N]: the spread of brightness within each picture."""
+    """[N]: the standard deviation of brightness within each image."""
     return images.mean(dim=1).flatten(1).std(dim=1)
 
 
 def with_contrast(images: Tensor, factor: float) -> Tensor:
-    """The same pictures with so many times the contrast, each around its own mean."""
+    """The same images with their contrast multiplied by `factor`, each around its own mean."""
     mean = images.mean((1, 2, 3), keepdim=True)
     return (mean + factor * (images - mean)).clamp(-1, 1)
 
 
-def batches(pictures: np.ndarray) -> Iterator[Tensor]:
-    """The pictures as `read` gives them, some at a time."""
-    for start in range(0, len(pictures), BATCH):
-        yield read(pictures[start : start + BATCH])
+def batches(pixels: np.ndarray) -> Iterator[Tensor]:
+    """The images uint8 [N, H, W, 3] in batches, as `read` returns them."""
+    for start in range(0, len(pixels), BATCH):
+        yield read(pixels[start : start + BATCH])
 
 
-# ---- learned
+# ---- classifier
 
 
-def learned(images: Tensor) -> Tensor:
-    """[N, 464]: the mean and the spread of each channel after each convolution of the classifier of built-in kinds.
+def classifier(images: Tensor) -> Tensor:
+    """[N, 464]: mean and spread of each channel after each convolution of the classifier of built-in kinds.
 
-    The values of a layer have length 1 together, so that each layer says as much as any other.
+    The means of a layer have length 1 together, and so have its spreads: all layers count the same.
     """
     h, out = at_reading_size(images), []
-    for layer in classifier(images.device):
+    for layer in trained_classifier(images.device):
         h = layer(h)
         if h.ndim == 4 and isinstance(layer, torch.nn.ReLU):
             out += [F.normalize(h.mean((2, 3)), dim=1), F.normalize(spread(h), dim=1)]
     return torch.cat(out, dim=1)
 
 
-# ---- form
+# ---- handcrafted
 
 
-def form(images: Tensor) -> Tensor:
-    """[N, 486]: edges, texture, palette and layout of colors, weighted."""
+def handcrafted(images: Tensor) -> Tensor:
+    """[N, 486]: edges, texture, layout of colors and palette, weighted by WEIGHTS."""
     half = F.avg_pool2d(images, 2)  # (N, 3, 32, 32)
     light = half.mean(dim=1, keepdim=True)  # (N, 1, 32, 32)
     parts = {"edges": edges(light), "texture": texture(light), "layout": layout(images), "palette": palette(half)}
@@ -105,10 +162,10 @@ def form(images: Tensor) -> Tensor:
 
 
 def edges(light: Tensor) -> Tensor:
-    """[N, 408] of brightness [N, 1, H, W]: how much of the contrast lies in each direction, by place and in all.
+    """[N, 408] of brightness [N, 1, H, W]: histograms of oriented gradients (Dalal and Triggs 2005, section 6).
 
-    Histograms of oriented gradients (Dalal and Triggs 2005, section 6) over three scales, on 4x4 places and on one,
-    each divided by its sum, square roots taken: Euclidean distances are then Hellinger's.
+    At three scales, each over a 4 x 4 grid and over the whole image. Each is the square root of shares of its sum, so
+    that Euclidean distances between features are Hellinger distances between histograms.
     """
     across = light.new_tensor([[[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]]]) / 8
     out = []
@@ -116,19 +173,19 @@ def edges(light: Tensor) -> Tensor:
         padded = F.pad(F.avg_pool2d(light, scale), (1, 1, 1, 1), mode="reflect")
         dx, dy = F.conv2d(padded, across), F.conv2d(padded, across.transpose(2, 3))
         strength = (dx.square() + dy.square() + 1e-12).sqrt()
-        turn = (torch.atan2(dy, dx) % math.pi) / math.pi * DIRECTIONS
-        below, share = turn.floor().long(), turn.frac()
+        angle = (torch.atan2(dy, dx) % math.pi) / math.pi * DIRECTIONS
+        below, share = angle.floor().long(), angle.frac()
         votes = strength.new_zeros(len(light), DIRECTIONS, *strength.shape[2:])
         votes.scatter_add_(1, below % DIRECTIONS, strength * (1 - share))
         votes.scatter_add_(1, (below + 1) % DIRECTIONS, strength * share)
-        for places in (4, 1):
-            mean = F.adaptive_avg_pool2d(votes, places)
+        for grid in (4, 1):
+            mean = F.adaptive_avg_pool2d(votes, grid)
             out.append((mean / (mean.sum((1, 2, 3), keepdim=True) + 0.01)).sqrt().flatten(1))
     return torch.cat(out, dim=1)
 
 
 def texture(light: Tensor) -> Tensor:
-    """[N, 4] of brightness [N, 1, H, W]: the logarithm of the mean detail at four scales, an octave apart."""
+    """[N, 4] of brightness [N, 1, H, W]: the log of the mean absolute detail at four scales, an octave apart."""
     out = []
     for scale in (1, 2, 4, 8):
         h = F.avg_pool2d(light, scale)
@@ -138,12 +195,12 @@ def texture(light: Tensor) -> Tensor:
 
 
 def layout(images: Tensor) -> Tensor:
-    """[N, 48]: the mean color at each of 4x4 places."""
+    """[N, 48]: the mean color in each cell of a 4 x 4 grid."""
     return F.adaptive_avg_pool2d(images, 4).flatten(1)
 
 
 def palette(images: Tensor) -> Tensor:
-    """[N, 26]: how much of the picture has each shade, each hue by its strength, and each strength of color."""
+    """[N, 26]: square roots of histograms of brightness, of hue (weighted by saturation), and of saturation."""
     r, g, b = images.unbind(dim=1)
     one, other = (r - g) / math.sqrt(2), (r + g - 2 * b) / math.sqrt(6)
     strength, hue = (one.square() + other.square() + 1e-9).sqrt(), torch.atan2(other, one)
@@ -155,7 +212,8 @@ def palette(images: Tensor) -> Tensor:
 
 
 def soft_histogram(values: Tensor, low: float, high: float, bins: int) -> Tensor:
-    """[N, bins] of [N, H, W]: shares; each value is divided between the two nearest centers, so nothing jumps."""
+    """[N, bins] of [N, H, W]: a histogram of shares. Each value is divided between the two nearest bin centers, so that
+    a small change of a value changes the histogram little."""
     width = (high - low) / (bins - 1)
     centers = torch.linspace(low, high, bins).tolist()
     flat = values.flatten(1).clamp(low, high)

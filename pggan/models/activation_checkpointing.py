@@ -42,7 +42,7 @@ class _Recomputed(Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        inputs, skip_weights = ctx.saved_tensors, conv2d_gradfix.weight_gradients_skipped()
+        inputs, skip_weights = ctx.saved_tensors, conv2d_gradfix.weight_gradients_disabled
         needed = [need and (i < len(inputs) or not skip_weights) for i, need in enumerate(ctx.needs_input_grad[3:])]
         known = [i for i, grad in enumerate(grads) if grad is not None]
         backward = _Backward(ctx.again, known, needed, ctx.weights, skip_weights)

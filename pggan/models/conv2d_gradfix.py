@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-_no_weight_gradients = False  # in the current backward pass; not thread-local: a GPU's backward runs in its own thread
+weight_gradients_disabled = False  # not thread-local: on a GPU, the backward pass runs in a thread of its own
 
 
 def convolve(
@@ -49,17 +49,12 @@ def input_gradient(outputs: Tensor, inputs: Tensor) -> Tensor:
 @contextmanager
 def no_weight_gradients() -> Iterator[None]:
     """Skips the gradients of weights: a Function cannot see which ones autograd.grad asks for, and computes all."""
-    global _no_weight_gradients
-    before, _no_weight_gradients = _no_weight_gradients, True
+    global weight_gradients_disabled
+    before, weight_gradients_disabled = weight_gradients_disabled, True
     try:
         yield
     finally:
-        _no_weight_gradients = before
-
-
-def weight_gradients_skipped() -> bool:
-    """Whether the current backward pass runs under no_weight_gradients()."""
-    return _no_weight_gradients
+        weight_gradients_disabled = before
 
 
 class _Convolution(Function):
@@ -80,8 +75,8 @@ class _Convolution(Function):
         (x, weight), (stride, padding, transposed) = ctx.saved_tensors, ctx.geometry
         need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         dx = _Convolution.apply(dy, weight, None, stride, padding, not transposed) if need_x else None
-        dw = _weight_gradient(dy, x, weight, *ctx.geometry) if need_weight and not _no_weight_gradients else None
-        db = dy.sum(dim=(0, 2, 3)) if need_bias and not _no_weight_gradients else None
+        dw = _weight_gradient(dy, x, weight, *ctx.geometry) if need_weight and not weight_gradients_disabled else None
+        db = dy.sum(dim=(0, 2, 3)) if need_bias and not weight_gradients_disabled else None
         return dx, dw, db, None, None, None
 
 

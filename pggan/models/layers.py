@@ -62,13 +62,7 @@ class EqualizedLinear(nn.Module):
     """
 
     def __init__(
-        self,
-        fan: int,
-        out: int,
-        gain: float = GAIN,
-        bias: bool = True,
-        rng: Rng = None,
-        lr_multiplier: float = 1.0,
+        self, fan: int, out: int, gain: float = GAIN, bias: bool = True, rng: Rng = None, lr_multiplier: float = 1.0
     ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out, fan, generator=rng) / lr_multiplier)

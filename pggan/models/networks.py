@@ -14,7 +14,7 @@ from torch.func import functional_call
 from pggan.config.schema import NetworkConfig
 from pggan.models.activation_checkpointing import recomputed
 from pggan.models.archs import ARCHS, Arch
-from pggan.models.layers import Rng
+from pggan.models.archs.arch import Part, Rng
 
 FULL_PRECISION_RES = 16  # at and below it, half precision costs accuracy and saves little
 CLAMP = 256.0  # bound of float16 activations; the largest float16 is 65,504 (Karras et al. 2020b, appendix D)
@@ -23,20 +23,13 @@ CLAMP = 256.0  # bound of float16 activations; the largest float16 is 65,504 (Ka
 class Growing(nn.Module):
     """What both networks share: blocks and RGB layers by resolution, and growth by one block.
 
-    config: sizes; rng: source of the initial weights (None: torch's own); new_block, new_rgb: classes of the arch;
+    config: sizes; rng: source of the initial weights (None: torch's own); new_block, new_rgb: parts of the arch;
     keeps_rgb: whether growth keeps all RGB layers, not just the last two.
     `res` is the current resolution in pixels of the shorter side. `autocast_dtype` is the dtype above 16 px, None for
     float32 everywhere. `recompute` turns activation checkpointing on, part by part.
     """
 
-    def __init__(
-        self,
-        config: NetworkConfig,
-        rng: Rng,
-        new_block: type[nn.Module],
-        new_rgb: type[nn.Module],
-        keeps_rgb: bool = False,
-    ):
+    def __init__(self, config: NetworkConfig, rng: Rng, new_block: Part, new_rgb: Part, keeps_rgb: bool = False):
         super().__init__()
         self.config, self.arch = config, ARCHS[config.arch]
         self.new_block, self.new_rgb, self.keeps_rgb = new_block, new_rgb, keeps_rgb

@@ -1,20 +1,19 @@
 """Augmentation of the images that D sees, reals and fakes alike. Pure functions; random numbers are passed in.
 
 Translation, cutout and color are those of DiffAugment (Zhao et al. 2020); flips and quarter turns those of ADA (Karras
-et al. 2020b, section 2.2 and appendix B). An augmentation does not leak into the samples as long as enough images stay
-unchanged. So each image gets each augmentation with probability p * strength, and flips and turns include the identity.
-Pixels that a translation or a cutout leaves empty are 0 (mid-gray), which D can see; flips and turns leave no trace and
-leak first (tests/training/test_augment_leak.py).
+et al. 2020b, section 2.2 and appendix B). An augmentation does not leak into the samples if enough images stay as they
+are. So an image gets each one with probability p * strength only, and flips and turns include the identity. A
+translation or a cutout leaves 0 (mid-gray), which D can see; flips and turns leave no trace and leak first.
 
-Every function is twice differentiable in the images and never reads a value back, so it does not wait for a GPU.
-torchvision.transforms.v2.functional is not used: it takes one number for a whole batch, not one per image. Scaling and
-rotation by any angle are missing: they blur or alias without a filter, which would cost more than all of these.
+All are twice differentiable in the images, and no value is read back, so nothing waits for a GPU. Not used:
+torchvision.transforms.v2.functional, which takes one number for a batch, not one per image; scaling and rotation by any
+angle, which blur or alias without filters that would cost more than all of these.
 
-To add an augmentation: a function and a row of AUGMENTATIONS here, a field in config/augmentation.py. Each has a random
-stream of its own, so the random numbers of the others stay the same.
+An augmentation is a function and a row of AUGMENTATIONS here, and a field in config/augmentation.py.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -44,14 +43,9 @@ def color(images: Tensor, on: Tensor, brightness: Tensor, saturation: Tensor, co
     return contrast * saturation * images + (contrast * (1 - saturation) * gray + offset)
 
 
-def flip(images: Tensor, on: Tensor, side: Tensor) -> Tensor:
-    """Mirrors half of the images left to right."""
-    return torch.where(on & (side >= 0.5), images.flip(3), images)
-
-
-def vflip(images: Tensor, on: Tensor, side: Tensor) -> Tensor:
-    """Turns half of the images upside down."""
-    return torch.where(on & (side >= 0.5), images.flip(2), images)
+def flip(images: Tensor, on: Tensor, draw: Tensor, axis: int) -> Tensor:
+    """Mirrors half of the images."""
+    return torch.where(on & (draw >= 0.5), images.flip(axis), images)
 
 
 def turns(images: Tensor, on: Tensor, quarters: Tensor) -> Tensor:
@@ -66,12 +60,12 @@ def turns(images: Tensor, on: Tensor, quarters: Tensor) -> Tensor:
 
 
 def translation(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Shifts by whole pixels, at most SHIFT of each side; empty pixels are 0."""
-    for axis, draw in ((2, down), (3, right)):
+    """Shifts by whole pixels, at most SHIFT of each side; uncovered pixels are 0."""
+    for axis, draw, position in zip((2, 3), (down, right), _positions(images), strict=True):
         side = images.shape[axis]
         most = int(SHIFT * side + 0.5)
         shift = torch.where(on, (draw * (2 * most + 1)).long() - most, 0)
-        source = _positions(images, axis) - shift  # (N, 1, H, 1) or (N, 1, 1, W)
+        source = position - shift  # (N, 1, H, 1) or (N, 1, 1, W)
         rolled = images.gather(axis, (source % side).expand_as(images))  # each index once: no sums in the gradient
         images = torch.where((source >= 0) & (source < side), rolled, 0.0)
     return images
@@ -79,20 +73,17 @@ def translation(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tens
 
 def cutout(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Sets a rectangle of CUT of each side to 0; its center is any pixel, so part of it may lie outside."""
-    for axis, draw in ((2, down), (3, right)):
-        side = images.shape[axis]
-        cut = int(CUT * side + 0.5)
-        first = (draw * (side + 1 - cut % 2)).long() - cut // 2
-        position = _positions(images, axis)
+    for draw, position in zip((down, right), _positions(images), strict=True):
+        cut = int(CUT * position.numel() + 0.5)
+        first = (draw * (position.numel() + 1 - cut % 2)).long() - cut // 2
         on = on & (position >= first) & (position < first + cut)
     return torch.where(on, 0.0, images)
 
 
-def _positions(images: Tensor, axis: int) -> Tensor:
-    """0, 1, 2 ... along `axis`: int64 [1, 1, H, 1] or [1, 1, 1, W]."""
-    shape = [1, 1, 1, 1]
-    shape[axis] = -1
-    return torch.arange(images.shape[axis], device=images.device).reshape(shape)
+def _positions(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers of the rows [H, 1] and of the columns [W]."""
+    height, width = images.shape[2:]
+    return torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
 
 
 class Row(NamedTuple):
@@ -104,8 +95,8 @@ class Row(NamedTuple):
 
 AUGMENTATIONS = {
     "color": Row(color, 3),
-    "flip": Row(flip, 1),
-    "vflip": Row(vflip, 1),
+    "flip": Row(partial(flip, axis=3), 1),
+    "vflip": Row(partial(flip, axis=2), 1),
     "turns": Row(turns, 1),
     "translation": Row(translation, 2),
     "cutout": Row(cutout, 2),

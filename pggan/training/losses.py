@@ -5,7 +5,7 @@ critic: images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; the fakes
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -17,54 +17,6 @@ from pggan.models.conv2d_gradfix import input_gradient
 Critic = Callable[[Tensor], Tensor]
 Result = tuple[Tensor, dict[str, Tensor]]
 Scalar = float | Tensor  # a tensor is 0-d
-
-
-# ---- losses: logits of reals and fakes, [N] each -> 0-d. G's losses get no real logits unless they are relativistic
-
-
-def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean(D(fake) - D(real)): Arjovsky et al. 2017, equation 3."""
-    return (fake - real).mean()
-
-
-def wasserstein_generator(real: Tensor | None, fake: Tensor) -> Tensor:
-    """-mean D(fake)"""
-    return -fake.mean()
-
-
-def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean(softplus(D(fake)) + softplus(-D(real))): Goodfellow et al. 2014, equation 1; binary cross entropy."""
-    return (F.softplus(fake) + F.softplus(-real)).mean()
-
-
-def logistic_generator(real: Tensor | None, fake: Tensor) -> Tensor:
-    """mean softplus(-D(fake)): the non-saturating form of Goodfellow et al. 2014, section 3."""
-    return F.softplus(-fake).mean()
-
-
-def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """1/2 mean((D(real) - 1)^2 + D(fake)^2): Mao et al. 2017, equation 9 (a = 0, b = c = 1)."""
-    return ((real - 1).square() + fake.square()).mean() / 2
-
-
-def least_squares_generator(real: Tensor | None, fake: Tensor) -> Tensor:
-    """1/2 mean (D(fake) - 1)^2"""
-    return (fake - 1).square().mean() / 2
-
-
-def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean(max(0, 1 - D(real)) + max(0, 1 + D(fake))): Lim and Ye 2017; Miyato et al. 2018, equation 16."""
-    return (F.relu(1 - real) + F.relu(1 + fake)).mean()
-
-
-def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(-(D(real) - D(fake))), image i against image i: Huang et al. 2024 (R3GAN), equation 2."""
-    return F.softplus(fake - real).mean()
-
-
-def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(-(D(fake) - D(real)))"""
-    return F.softplus(real - fake).mean()
 
 
 # ---- gradient penalties: means over images, not yet multiplied by their weight. reals and fakes have requires_grad
@@ -104,7 +56,8 @@ def r1_and_r2(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: 
 class Loss:
     """A published pair of losses and its gradient penalty.
 
-    relativistic: G's loss needs the logits of reals. zero_threshold: D is trained to put reals above 0 and fakes below.
+    discriminator, generator: logits (real, fake), [N] each -> [N], of which the mean is taken. relativistic: G's loss
+    needs real logits; otherwise they are None. zero_threshold: D is trained to put reals above 0 and fakes below.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -114,14 +67,33 @@ class Loss:
     zero_threshold: bool = False
 
 
+# Goodfellow et al. 2014, equation 1 (binary cross entropy) and the non-saturating generator of section 3
+BCE = Loss(
+    lambda real, fake: F.softplus(fake) + F.softplus(-real), lambda real, fake: F.softplus(-fake), zero_threshold=True
+)
+# Arjovsky et al. 2017, equation 3
+WGAN = Loss(lambda real, fake: fake - real, lambda real, fake: -fake)
+
 LOSSES = {
-    "logistic": Loss(logistic_discriminator, logistic_generator, r1, zero_threshold=True),
-    "wgan-gp": Loss(wasserstein_discriminator, wasserstein_generator, gradient_penalty),
-    "relativistic": Loss(relativistic_discriminator, relativistic_generator, r1_and_r2, relativistic=True),
-    "bce": Loss(logistic_discriminator, logistic_generator, zero_threshold=True),
-    "lsgan": Loss(least_squares_discriminator, least_squares_generator),
-    "hinge": Loss(hinge_discriminator, wasserstein_generator, zero_threshold=True),
-    "wgan": Loss(wasserstein_discriminator, wasserstein_generator),  # with --clip
+    "logistic": replace(BCE, penalty=r1),
+    "wgan-gp": replace(WGAN, penalty=gradient_penalty),
+    # Huang et al. 2024 (R3GAN), equation 2: image i against image i
+    "relativistic": Loss(
+        lambda real, fake: F.softplus(fake - real),
+        lambda real, fake: F.softplus(real - fake),
+        r1_and_r2,
+        relativistic=True,
+    ),
+    "bce": BCE,
+    # Mao et al. 2017, equation 9 (a = 0, b = c = 1)
+    "lsgan": Loss(
+        lambda real, fake: ((real - 1).square() + fake.square()) / 2, lambda real, fake: (fake - 1).square() / 2
+    ),
+    # Lim and Ye 2017; Miyato et al. 2018, equation 16
+    "hinge": Loss(
+        lambda real, fake: F.relu(1 - real) + F.relu(1 + fake), lambda real, fake: -fake, zero_threshold=True
+    ),
+    "wgan": WGAN,  # with --clip
 }
 
 
@@ -156,7 +128,7 @@ def discriminator_loss(
     if penalized:
         reals, fakes = (images.detach().requires_grad_() for images in (reals, fakes))
     real, fake = critic(reals), critic(fakes)
-    total = loss.discriminator(real, fake)
+    total = loss.discriminator(real, fake).mean()
     if drift:
         total = total + drift * real.square().mean()
     stats = {"real_logit": real.detach().mean(), "fake_logit": fake.detach().mean()}
@@ -180,5 +152,5 @@ def generator_loss(loss: Loss, critic: Critic, fakes: Tensor, reals: Tensor) -> 
     """G's loss. D sees the reals only for a relativistic loss; no gradient flows through them."""
     with torch.no_grad():
         real = critic(reals) if loss.relativistic else None
-    total = loss.generator(real, critic(fakes))
+    total = loss.generator(real, critic(fakes)).mean()
     return total, {"g": total.detach()}

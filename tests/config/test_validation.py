@@ -105,14 +105,23 @@ def test_a_schedule_in_kimg_beside_a_budget_or_a_plan_is_refused(name, other):
     check_ignored(changed(**{name: KIMG[name]}, **other), of_the_preset)
 
 
-def test_flags_of_a_clock_that_is_not_there_are_refused():
-    assert "--budget-share divides a --budget" in refusal(check_ignored, changed(budget_share="1"), Config())
-    assert "--floor-kimg belongs to --stage-minutes" in refusal(check_ignored, changed(floor_kimg=2.0), Config())
-    assert "--budget-share" in refusal(check_ignored, changed(budget_share="1", plan="growth.json"), Config())
-    assert "--eval-samples" in refusal(check_ignored, changed(eval_samples=900, eval_kimg="0"), Config())
-    check_ignored(changed(eval_samples=900, eval_kimg="0,64:9"), Config())
-    check_ignored(changed(budget_share="1", budget="25m"), Config())
-    check_ignored(changed(floor_kimg=2.0, stage_minutes="0,64:3"), Config())
+WITHOUT_EFFECT = [  # a setting, the flag that it needs, settings without that, settings with it
+    ({"budget_share": "1"}, "--budget", {"plan": "growth.json"}, {"budget": "25m"}),
+    ({"floor_kimg": 2.0}, "--stage-minutes", {}, {"stage_minutes": "0,64:3"}),
+    ({"eval_samples": 900}, "--eval-kimg above 0", {"eval_kimg": "0"}, {"eval_kimg": "0,64:9"}),
+    ({"ema_rampup": 0.1}, "--ema-kimg above 0", {"ema_kimg": "0"}, {"ema_kimg": "0,64:9"}),
+]
+
+
+@pytest.mark.parametrize(("setting", "needed", "without", "beside"), WITHOUT_EFFECT)
+def test_a_flag_without_effect_is_refused_with_the_flag_that_it_needs(setting, needed, without, beside):
+    (name,) = setting
+    message = refusal(check_ignored, changed(**setting, **without), Config())
+    assert message.startswith(f"--{name.replace('_', '-')} has no effect without {needed}:")
+    check_ignored(changed(**setting, **beside), Config())
+
+
+def test_kimg_go_with_a_manual_schedule():
     check_ignored(changed(**{**KIMG, "schedule": "manual"}), Config())
 
 

@@ -100,14 +100,6 @@ def test_a_checkpoint_is_known_by_its_content_and_not_by_its_name(trained, tmp_p
     assert is_checkpoint(str(copy)) and len(open_set(str(copy), num=2)) == 2
 
 
-@pytest.mark.parametrize("wrong", [{"num": 0}, {"num": -1}, {"seed": -1}])
-def test_wrong_numbers_are_refused(trained, wrong):
-    with pytest.raises(UserError, match=r"--num|--seed"):
-        open_set(str(trained), **wrong)
-    with pytest.raises(UserError, match=r"--num|--seed"):
-        open_pair("builtin", str(trained), **wrong)
-
-
 @pytest.mark.parametrize("res", [0, -8, 10**9])
 def test_a_size_that_cannot_be_is_refused(res):
     with pytest.raises(UserError, match="--res"):

@@ -111,8 +111,8 @@ def test_held_out_sets_are_healthy(name):
 def test_a_generator_truncated_to_almost_nothing_has_collapsed():
     config = NetworkConfig(arch="style", fmap_base=128, fmap_max=16, latent=16, start_res=32, max_res=32)
     generator = Generator(config, torch.Generator().manual_seed(0)).eval()
-    reference = Reference.of(draw(generator, 1.0, 0, 300, batch=50))
-    fakes = {psi: draw(generator, 1.0, 1, 150, psi, batch=50) for psi in (1.0, 0.1)}
+    reference = Reference.of(draw(generator, 1.0, 0, 200, batch=50))
+    fakes = {psi: draw(generator, 1.0, 1, 100, psi, batch=50) for psi in (1.0, 0.1)}
     found = {psi: score(reference, some, copies=False) for psi, some in fakes.items()}
     assert found[1.0].verdict == "healthy"
     assert found[0.1].verdict == "collapsed"

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from pggan.data.builtin import draw
 from pggan.metrics import copies as module
 from pggan.metrics.copies import find_copies, threshold, thumbnails
-from pggan.metrics.diversity import fit_space
-from pggan.metrics.spaces import form, read
+from pggan.metrics.diversity import fit_projection
+from pggan.metrics.spaces import handcrafted, read
 
 SOME = settings(max_examples=15, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -75,7 +75,7 @@ def find(samples: np.ndarray, training: np.ndarray, **others) -> module.Copies:
 def test_likeness_matches_a_direct_loop_over_zooms_and_shifts(seed, n, count):
     samples, training = blobs(seed, n), blobs(seed + 1, count)
     expected, found = slow_find(samples, training), find(samples, training)
-    np.testing.assert_allclose(found.likeness, expected.max(axis=1), atol=2e-4)
+    np.testing.assert_allclose(found.similarity, expected.max(axis=1), atol=2e-4)
     chosen = expected[np.arange(n), found.original]
     np.testing.assert_allclose(chosen, expected.max(axis=1), atol=2e-4)
 
@@ -90,7 +90,7 @@ def test_it_matches_the_loop_on_pictures_of_few_levels_too():
     grounds[3, 8:24, 4:20] = 20
     samples = np.concatenate([grounds[::-1], blobs(3, 1)])
     found = find(samples, grounds)
-    np.testing.assert_allclose(found.likeness, slow_find(samples, grounds).max(axis=1), atol=5e-3)
+    np.testing.assert_allclose(found.similarity, slow_find(samples, grounds).max(axis=1), atol=5e-3)
 
 
 def test_many_samples_at_once_give_what_one_at_a_time_gives(monkeypatch):
@@ -98,25 +98,25 @@ def test_many_samples_at_once_give_what_one_at_a_time_gives(monkeypatch):
     whole = find(samples, training)
     monkeypatch.setattr(module, "CHUNK", 4)
     parts = [find(samples, training), *(find(samples[i : i + 1], training) for i in range(9))]
-    np.testing.assert_allclose(parts[0].likeness, whole.likeness, atol=1e-5)
-    np.testing.assert_allclose(np.concatenate([each.likeness for each in parts[1:]]), whole.likeness, atol=1e-5)
+    np.testing.assert_allclose(parts[0].similarity, whole.similarity, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([each.similarity for each in parts[1:]]), whole.similarity, atol=1e-5)
     assert np.array_equal(parts[0].original, whole.original)
 
 
 @pytest.mark.parametrize("level", [0, 77, 255])
 def test_flat_pictures_are_like_nothing(level):
     flat = np.full((2, 32, 32, 3), level, np.uint8)
-    assert find(flat, flat).likeness.tolist() == [-1, -1]
-    assert find(flat, blobs(0, 4)).likeness.tolist() == [-1, -1]
-    assert find(blobs(0, 2), flat).likeness.tolist() == [-1, -1]
+    assert find(flat, flat).similarity.tolist() == [-1, -1]
+    assert find(flat, blobs(0, 4)).similarity.tolist() == [-1, -1]
+    assert find(blobs(0, 2), flat).similarity.tolist() == [-1, -1]
     with_flat = find(blobs(0, 2), np.concatenate([flat, blobs(0, 2)]))
-    assert with_flat.original.tolist() == [2, 3] and (with_flat.likeness > 0.999).all()
+    assert with_flat.original.tolist() == [2, 3] and (with_flat.similarity > 0.999).all()
 
 
 def test_likeness_is_no_more_than_one_and_that_of_a_picture_with_itself_is_one():
     training = blobs(5, 16)
     found = find(training, training)
-    assert (found.likeness <= 1).all() and (found.likeness > 0.9999).all()
+    assert (found.similarity <= 1).all() and (found.similarity > 0.9999).all()
     assert found.original.tolist() == list(range(16))
 
 
@@ -124,12 +124,12 @@ def test_brightness_and_contrast_make_no_difference():
     training = blobs(6, 8)
     dim = (training * 0.5 + 20).round().astype(np.uint8)
     found = find(dim, training)
-    assert found.original.tolist() == list(range(8)) and (found.likeness > 0.99).all()
+    assert found.original.tolist() == list(range(8)) and (found.similarity > 0.99).all()
 
 
 def test_the_negative_of_a_picture_is_no_copy_of_it():
     training = blobs(7, 8)
-    assert find(255 - training, training).likeness.max() < 0.9
+    assert find(255 - training, training).similarity.max() < 0.9
 
 
 # --- which picture it is -----------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_a_picture_does_not_count_as_a_copy_of_itself_but_another_copy_of_it_doe
     training = np.concatenate([blobs(8, 6), blobs(8, 6)[2:3]])
     found = find(training, training, same=np.arange(7))
     assert found.original[2] == 6 and found.original[6] == 2
-    assert found.likeness[[2, 6]].min() > 0.999 and np.delete(found.likeness, [2, 6]).max() < 0.95
+    assert found.similarity[[2, 6]].min() > 0.999 and np.delete(found.similarity, [2, 6]).max() < 0.95
     assert (found.original != np.arange(7)).all()
 
 
@@ -148,7 +148,7 @@ def test_the_mirror_image_of_itself_does_not_count_either():
     training = blobs(9, 5)
     training[0] = np.concatenate([training[0, :, :16], training[0, :, 15::-1]], axis=1)
     found = find(training, training, same=np.arange(5))
-    assert found.original[0] != 0 and found.likeness[0] < 0.95
+    assert found.original[0] != 0 and found.similarity[0] < 0.95
 
 
 def test_same_may_name_any_pictures_in_any_order():
@@ -157,16 +157,16 @@ def test_same_may_name_any_pictures_in_any_order():
     found = find(training[some], training, same=some)
     expected = slow_find(training[some], training)
     expected[np.arange(3), some] = -1
-    np.testing.assert_allclose(found.likeness, expected.max(axis=1), atol=2e-4)
+    np.testing.assert_allclose(found.similarity, expected.max(axis=1), atol=2e-4)
 
 
 def test_of_many_training_pictures_those_nearest_by_their_points_are_looked_at():
     training = blobs(11, 40)
     z = np.arange(40.0)[:, None]
     at_hand = find_copies(training[:3], [z[:3], z[:3]], training, z)
-    assert at_hand.original.tolist() == [0, 1, 2] and (at_hand.likeness > 0.999).all()
+    assert at_hand.original.tolist() == [0, 1, 2] and (at_hand.similarity > 0.999).all()
     far_off = find_copies(training[:3], [z[:3] + 100, z[:3] + 100], training, z)
-    assert (far_off.original >= 24).all() and far_off.likeness.max() < 0.95
+    assert (far_off.original >= 24).all() and far_off.similarity.max() < 0.95
 
 
 def test_points_of_the_mirror_image_find_the_original_of_a_mirrored_copy():
@@ -174,7 +174,7 @@ def test_points_of_the_mirror_image_find_the_original_of_a_mirrored_copy():
     z = np.arange(40.0)[:, None]
     flipped = training[:3, :, ::-1]
     found = find_copies(flipped, [z[:3] + 100, z[:3]], training, z)
-    assert found.original.tolist() == [0, 1, 2] and (found.likeness > 0.999).all()
+    assert found.original.tolist() == [0, 1, 2] and (found.similarity > 0.999).all()
 
 
 # --- built-in pictures -------------------------------------------------------------------------------------------
@@ -191,12 +191,12 @@ def drawn() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def look(drawn):
     """find_copies of images [n, 3, 64, 64] among the training pictures, by their form."""
-    features = form(drawn[:COUNT]).double().numpy()
-    space = fit_space(features)
+    features = handcrafted(drawn[:COUNT]).double().numpy()
+    space = fit_projection(features)
     training, z = thumbnails(drawn[:COUNT]), space(features)
 
     def points(images: torch.Tensor) -> np.ndarray:
-        return space(form(images).double().numpy())
+        return space(handcrafted(images).double().numpy())
 
     return lambda images, same=None: find_copies(
         thumbnails(images), [points(images), points(images.flip(3))], training, z, same
@@ -205,7 +205,7 @@ def look(drawn):
 
 @pytest.fixture(scope="module")
 def limit(look, drawn) -> float:
-    return threshold(look(drawn[:COUNT], np.arange(COUNT)).likeness)
+    return threshold(look(drawn[:COUNT], np.arange(COUNT)).similarity)
 
 
 def moved(images: torch.Tensor, dx: int, dy: int) -> torch.Tensor:
@@ -243,13 +243,13 @@ CHANGES = {
 def test_changed_copies_are_found_with_their_original(drawn, look, limit, change):
     share, by = CHANGES[change]
     found = look(by(drawn[:COUNT]))
-    right = (found.original == np.arange(COUNT)) & (found.likeness >= limit)
+    right = (found.original == np.arange(COUNT)) & (found.similarity >= limit)
     assert right.mean() >= share
 
 
 def test_pictures_that_are_not_among_them_are_no_copies(drawn, look, limit):
-    assert (look(drawn[COUNT:]).likeness >= limit).mean() < 0.05
-    assert (look(drawn[COUNT:].flip(3)).likeness >= limit).mean() < 0.05
+    assert (look(drawn[COUNT:]).similarity >= limit).mean() < 0.05
+    assert (look(drawn[COUNT:].flip(3)).similarity >= limit).mean() < 0.05
 
 
 def test_thumbnails_are_means_of_the_picture(drawn):

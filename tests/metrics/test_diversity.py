@@ -9,9 +9,9 @@ from scipy.spatial.distance import cdist, pdist
 from pggan.metrics.diversity import (
     diversity,
     effective_number,
-    fit_space,
+    fit_projection,
     half_numbers,
-    hold,
+    held_out_statistics,
     kernel_width,
     largest_share,
     near_duplicates,
@@ -41,7 +41,7 @@ def slow_vendi(z: np.ndarray, width: float) -> float:
 def test_points_have_mean_zero_and_root_mean_square_length_one(seed, shape, scale):
     n, dim = shape
     features = scale * (normal(seed, n, dim) * np.linspace(0.1, 1, dim) + 3)
-    z = fit_space(features)(features)
+    z = fit_projection(features)(features)
     assert z.shape == (n, min(64, dim, n - 1))
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-9)
     assert (z**2).sum(axis=1).mean() == pytest.approx(1)
@@ -52,7 +52,7 @@ def test_points_have_mean_zero_and_root_mean_square_length_one(seed, shape, scal
 def test_axes_are_the_principal_components_half_whitened(seed):
     """Uncorrelated, widest first, and deviations are the square roots of what they were, up to one factor."""
     features = normal(seed, 200, 6) * [9, 5, 3, 2, 1, 0.5] @ np.linalg.qr(normal(seed + 1, 6, 6))[0]
-    space = fit_space(features)
+    space = fit_projection(features)
     covariance = np.cov(space(features).T)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-9)
     widths = np.sqrt(np.linalg.eigvalsh(np.cov(features.T)))[::-1]
@@ -63,7 +63,7 @@ def test_axes_are_the_principal_components_half_whitened(seed):
 
 def test_only_the_64_widest_directions_are_kept():
     features = normal(0, 300, 100) * np.where(np.arange(100) < 64, 1, 1e-3)
-    space = fit_space(features)
+    space = fit_projection(features)
     assert space.axes.shape == (100, 64)
     lost = np.abs(space.axes[64:]).max() / np.abs(space.axes[:64]).max()
     assert lost < 0.05
@@ -72,13 +72,13 @@ def test_only_the_64_widest_directions_are_kept():
 def test_axes_do_not_turn_with_the_sign_that_the_decomposition_gave():
     features = normal(3, 50, 8) * np.arange(1, 9)
     shuffled = features[np.random.default_rng(0).permutation(50)]
-    np.testing.assert_allclose(fit_space(features).axes, fit_space(shuffled).axes, atol=1e-9)
+    np.testing.assert_allclose(fit_projection(features).axes, fit_projection(shuffled).axes, atol=1e-9)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 1e5])
 def test_pictures_that_are_all_the_same_make_a_space_of_nothing(value):
     features = np.full((40, 7), value)
-    assert not fit_space(features)(features).any() and fit_space(features).axes.shape == (7, 1)
+    assert not fit_projection(features)(features).any() and fit_projection(features).axes.shape == (7, 1)
 
 
 # --- distances ---------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_the_largest_group_is_a_share_of_all_pictures():
 def three(seed: int, n: int = 150, dim: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fitting reals, held-out reals and as good samples, in the space of the first."""
     features = normal(seed, 3 * n, dim) * np.linspace(2, 0.3, dim)
-    space = fit_space(features[:n])
+    space = fit_projection(features[:n])
     fitted, held, samples = np.split(space(features), 3)
     return fitted, held, samples
 
@@ -224,12 +224,12 @@ def three(seed: int, n: int = 150, dim: int = 40) -> tuple[np.ndarray, np.ndarra
 @pytest.fixture(scope="module")
 def drawn():
     _, held, samples = three(0)
-    return hold(held), held, samples
+    return held_out_statistics(held), held, samples
 
 
 def test_held_out_reals_are_as_varied_as_held_out_reals():
     """A 95 % interval may miss 1 in one of eight; a score that is off misses it in all."""
-    found = [diversity(samples, hold(held)) for _, held, samples in map(three, range(8))]
+    found = [diversity(samples, held_out_statistics(held)) for _, held, samples in map(three, range(8))]
     assert sum(each.low <= 1 <= each.high for each in found) >= 7
     assert all(0.85 < each.ratio < 1.15 and each.duplicates < 0.05 for each in found)
 
@@ -238,20 +238,20 @@ def test_the_held_out_reals_themselves_score_one(drawn):
     held, z, _ = drawn
     found = diversity(z, held)
     assert found.ratio == found.value == 1.0 and found.low <= 1 <= found.high
-    assert found.alike == pytest.approx(len(z)) and found.duplicates == held.duplicates
+    assert found.effective_samples == pytest.approx(len(z)) and found.duplicates == held.duplicates
 
 
 def test_what_is_more_varied_than_the_reals_counts_as_one_and_the_ratio_says_so(drawn):
     held, z, samples = drawn
     found = diversity(3 * samples, held)
-    assert found.value == 1.0 and found.ratio > 1.1 and found.low > 1 and found.alike == len(z)
+    assert found.value == 1.0 and found.ratio > 1.1 and found.low > 1 and found.effective_samples == len(z)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 16, 50, 100])
 def test_k_different_real_pictures_are_said_to_be_about_k(drawn, k):
     held, z, samples = drawn
     found = diversity(np.resize(samples[:k], z.shape), held)
-    assert found.alike == pytest.approx(k, rel=0.15)
+    assert found.effective_samples == pytest.approx(k, rel=0.15)
     assert found.low <= found.ratio <= found.high
     assert found.duplicates == pytest.approx(1.0 if k <= 75 else 2 * (150 - k) / 150, abs=0.02)
 
@@ -281,16 +281,18 @@ def test_repeats_among_the_reals_do_not_hide_a_collapse():
     """20 different reals, each of them ten times: one picture and a little noise is not more varied than they are."""
     _, held, samples = three(1)
     reals = np.random.default_rng(0).permutation(np.resize(held[:20], held.shape))
-    found = diversity(samples[:1] + 1e-3 * normal(0, *held.shape), hold(reals))
+    found = diversity(samples[:1] + 1e-3 * normal(0, *held.shape), held_out_statistics(reals))
     assert found.high < 0.1
-    same = diversity(np.resize(held[:20], held.shape), hold(reals))
+    same = diversity(np.resize(held[:20], held.shape), held_out_statistics(reals))
     assert same.low <= 1 <= same.high and same.ratio == pytest.approx(1, abs=0.05)
 
 
 def test_reals_that_are_all_the_same_give_numbers_all_the_same():
     zeros = np.zeros((100, 1))
-    found = diversity(zeros, hold(zeros))
-    assert np.isfinite([found.value, found.ratio, found.low, found.high, found.alike, found.duplicates]).all()
+    found = diversity(zeros, held_out_statistics(zeros))
+    assert np.isfinite(
+        [found.value, found.ratio, found.low, found.high, found.effective_samples, found.duplicates]
+    ).all()
     assert found.ratio == pytest.approx(1)
 
 
@@ -309,4 +311,4 @@ def test_what_is_held_says_how_the_reals_are(drawn):
 
 def test_the_same_points_give_the_same_score(drawn):
     held, z, samples = drawn
-    assert diversity(samples, held) == diversity(samples, hold(z))
+    assert diversity(samples, held) == diversity(samples, held_out_statistics(z))

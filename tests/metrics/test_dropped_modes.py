@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pggan.metrics.dropped_modes import deserted
+from pggan.metrics.dropped_modes import dropped_shares
 
 SOME = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -51,13 +51,13 @@ def clusters(seed: int, counts: list[int], dim: int = 8, apart: float = 12.0) ->
 @given(SEEDS, st.integers(3, 40), st.integers(2, 40), st.integers(2, 40), st.floats(0, 3))
 def test_it_matches_a_slow_count(seed, total, n, m, shift):
     fitted, held, samples = normal(seed, total, 3), normal(seed + 1, n, 3), normal(seed + 2, m, 3) + shift
-    np.testing.assert_allclose(deserted(fitted, held, samples), slow_deserted(fitted, held, samples))
+    np.testing.assert_allclose(dropped_shares(fitted, held, samples), slow_deserted(fitted, held, samples))
 
 
 @SOME
 @given(SEEDS, st.integers(1, 30), st.integers(1, 30), st.integers(1, 30), st.floats(0, 10))
 def test_it_is_a_share_of_the_reals(seed, total, n, m, shift):
-    found = deserted(normal(seed, total, 2), normal(seed + 1, n, 2), normal(seed + 2, m, 2) + shift)
+    found = dropped_shares(normal(seed, total, 2), normal(seed + 1, n, 2), normal(seed + 2, m, 2) + shift)
     assert found.shape == (total,) and found.dtype == np.float64
     assert (found >= 0).all() and found.sum() <= 1 + 1e-9
 
@@ -66,9 +66,9 @@ def test_it_is_a_share_of_the_reals(seed, total, n, m, shift):
 @given(SEEDS)
 def test_the_order_of_no_set_matters(seed):
     fitted, held, samples = normal(seed, 60, 4), normal(seed + 1, 51, 4), normal(seed + 2, 49, 4) * 0.3 + 1
-    found, random = deserted(fitted, held, samples), np.random.default_rng(seed)
+    found, random = dropped_shares(fitted, held, samples), np.random.default_rng(seed)
     order = random.permutation(60)
-    again = deserted(fitted[order], random.permutation(held), random.permutation(samples))
+    again = dropped_shares(fitted[order], random.permutation(held), random.permutation(samples))
     np.testing.assert_allclose(again, found[order])
 
 
@@ -76,15 +76,15 @@ def test_the_order_of_no_set_matters(seed):
 @given(SEEDS, st.floats(0.01, 100), st.floats(-100, 100))
 def test_the_unit_and_the_origin_of_the_space_do_not_matter(seed, scale, shift):
     sets = normal(seed, 60, 4), normal(seed + 1, 51, 4), normal(seed + 2, 49, 4) * 0.3 + 1
-    expected = deserted(*sets)
-    np.testing.assert_allclose(deserted(*(scale * each + shift for each in sets)), expected)
+    expected = dropped_shares(*sets)
+    np.testing.assert_allclose(dropped_shares(*(scale * each + shift for each in sets)), expected)
 
 
 @SOME
 @given(SEEDS, st.integers(3, 80), st.integers(1, 80))
 def test_nothing_is_deserted_by_the_held_out_reals_themselves(seed, total, n):
     fitted, held = normal(seed, total, 5), normal(seed + 1, n, 5)
-    assert not deserted(fitted, held, held.copy()).any()
+    assert not dropped_shares(fitted, held, held.copy()).any()
 
 
 @pytest.mark.parametrize("dim", [2, 10, 50])
@@ -92,7 +92,7 @@ def test_hardly_anything_is_deserted_by_other_reals(dim):
     shares = []
     for seed in range(6):
         fitted, held, samples = np.split(normal(seed, 600, dim), 3)
-        shares.append(deserted(fitted, held, samples).sum())
+        shares.append(dropped_shares(fitted, held, samples).sum())
     assert np.median(shares) < 0.02 and max(shares) < 0.05
 
 
@@ -101,7 +101,7 @@ def test_exactly_the_clusters_without_a_sample_are_deserted(gone):
     fitted, own = clusters(0, [100] * 5)
     held, held_own = clusters(1, [50] * 5)
     samples, sample_own = clusters(2, [80] * 5)
-    found = deserted(fitted, held, samples[~np.isin(sample_own, gone)])
+    found = dropped_shares(fitted, held, samples[~np.isin(sample_own, gone)])
     missing = np.isin(own, gone)
     assert not found[~missing].any() and found[missing].any()
     assert found.sum() == pytest.approx(np.isin(held_own, gone).mean(), abs=1e-9)
@@ -113,7 +113,7 @@ def test_a_cluster_is_deserted_when_few_of_its_samples_are_left_and_not_when_mos
     fitted, own = clusters(3, [100] * 5)
     held, _ = clusters(4, [50] * 5)
     samples, _ = clusters(5, [80] * 4 + [80 * left // 100])
-    found = deserted(fitted, held, samples)
+    found = dropped_shares(fitted, held, samples)
     assert not found[own != 4].any()
     assert found.sum() == pytest.approx(0.2 if left <= 15 else 0.0, abs=0.03)
 
@@ -122,13 +122,13 @@ def test_a_share_is_that_of_the_held_out_reals_rather_than_of_the_fitting_ones()
     fitted, own = clusters(6, [150, 150, 150])
     held, _ = clusters(7, [90, 90, 20])
     samples, _ = clusters(8, [100, 100, 0])
-    found = deserted(fitted, held, samples)
+    found = dropped_shares(fitted, held, samples)
     assert found[own == 2].sum() == pytest.approx(0.1) and not found[own < 2].any()
 
 
 def test_one_point_over_and_over_deserts_nearly_all():
     fitted, held, samples = normal(0, 200, 10), normal(1, 200, 10), np.repeat(normal(2, 1, 10), 200, axis=0)
-    assert deserted(fitted, held, samples).sum() > 0.8
+    assert dropped_shares(fitted, held, samples).sum() > 0.8
 
 
 @pytest.mark.parametrize("worse", ["noise", "moved"])
@@ -138,15 +138,15 @@ def test_samples_of_poor_quality_desert_nothing_so_long_as_they_come_in_all_kind
     held, _ = clusters(10, [50] * 4)
     samples, _ = clusters(11, [50] * 4)
     samples = samples + (normal(12, 200, 8) if worse == "noise" else 0.3)
-    assert deserted(fitted, held, samples).sum() < 0.03
+    assert dropped_shares(fitted, held, samples).sum() < 0.03
 
 
 def test_fitting_reals_that_are_all_the_same_are_not_deserted_by_each_other():
-    assert not deserted(np.zeros((100, 1)), np.zeros((50, 1)), np.zeros((50, 1))).any()
+    assert not dropped_shares(np.zeros((100, 1)), np.zeros((50, 1)), np.zeros((50, 1))).any()
 
 
 def test_copies_among_the_reals_are_no_desert():
     """Ten different reals, twenty times each, and samples of all of them: votes go to some of the copies only."""
     z = normal(0, 10, 6)
     shuffled = [np.random.default_rng(seed).permutation(np.repeat(z, 20, axis=0)) for seed in range(3)]
-    assert not deserted(*shuffled).any()
+    assert not dropped_shares(*shuffled).any()

@@ -119,7 +119,7 @@ def test_half_precision_around_it_changes_nothing(network, images, features):
 def test_no_pictures_have_no_features_and_what_is_no_picture_is_refused(network, images):
     assert network.features(images[:0]).shape == (0, WIDTH)
     for wrong in (images[0], images[:, :1], images[..., :298]):
-        with pytest.raises(ValueError, match=r"pictures \[N, 3, 299, 299\]"):
+        with pytest.raises(ValueError, match=r"images \[N, 3, 299, 299\]"):
             network.features(wrong)
 
 

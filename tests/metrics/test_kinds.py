@@ -110,7 +110,7 @@ def test_an_empty_set_holds_no_kind():
 
 
 def test_reading_draws_no_random_numbers(pictures):
-    reader.classifier.cache_clear()
+    reader.trained_classifier.cache_clear()
     before = torch.get_rng_state()
     read_kinds(pictures[0][:2])
     assert torch.equal(torch.get_rng_state(), before)

@@ -40,7 +40,7 @@ def same(one: Reference, other: Reference) -> bool:
 
 
 def soft(pictures: np.ndarray, name: str) -> np.ndarray:
-    return module.SOFT[name](spaces.softened(spaces.read(pictures))).double().numpy()
+    return spaces.mode_features(spaces.softened(spaces.read(pictures)))[name].double().numpy()
 
 
 # --- which picture is which --------------------------------------------------------------------------------------
@@ -48,29 +48,29 @@ def soft(pictures: np.ndarray, name: str) -> np.ndarray:
 
 def test_half_of_the_reals_are_held_out_and_the_others_fitted(reference):
     assert sorted(reference.order) == list(range(COUNT)) and reference.order.tolist() != list(range(COUNT))
-    assert reference.count == 102 and len(reference.held_z) == 102 and len(reference.fitted_z) == 103
-    both = np.concatenate([reference.held_z, reference.fitted_z])
+    assert reference.count == 102 and len(reference.held_out_z) == 102 and len(reference.fitted_z) == 103
+    both = np.concatenate([reference.held_out_z, reference.fitted_z])
     assert np.array_equal(both, reference.z[reference.order])
 
 
 def test_points_and_thumbnails_are_of_all_reals_in_their_own_order(reference, pictures):
     reals = pictures[:COUNT]
-    np.testing.assert_allclose(reference.z, reference.space(spaces.features(reals, spaces.form)), atol=1e-5)
+    np.testing.assert_allclose(reference.z, reference.projection(spaces.features(reals, spaces.handcrafted)), atol=1e-5)
     assert np.array_equal(reference.thumbs, thumbnails(spaces.read(reals)))
 
 
 def test_the_space_is_fitted_to_the_fitting_reals_alone(reference):
     assert (reference.fitted_z**2).sum(axis=1).mean() == pytest.approx(1)
     np.testing.assert_allclose(reference.fitted_z.mean(axis=0), 0, atol=1e-9)
-    assert np.abs(reference.held_z.mean(axis=0)).max() > 1e-3
-    for points in reference.soft.values():
+    assert np.abs(reference.held_out_z.mean(axis=0)).max() > 1e-3
+    for points in reference.modes.values():
         assert (points.fitted**2).sum(axis=1).mean() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("held", "fitted", "random", "baseline"), [(500, 1000, 2000, 250), (60, 70, 90, 40)])
 def test_each_part_is_of_the_reals_that_it_says(pictures, monkeypatch, held, fitted, random, baseline):
     """Also where not all reals are looked at: the second pictures of a batch must not be taken for the first."""
-    for name, value in {"HELD": held, "FITTED": fitted, "RANDOM": random}.items():
+    for name, value in {"HELD_OUT": held, "FITTED": fitted, "RANDOM": random}.items():
         monkeypatch.setattr(module, f"MOST_{name}", value)
     monkeypatch.setattr(module, "BASELINE", baseline)
     monkeypatch.setattr(spaces, "BATCH", 50)
@@ -78,23 +78,23 @@ def test_each_part_is_of_the_reals_that_it_says(pictures, monkeypatch, held, fit
     found = Reference.of(reals)
     first, second = np.split(found.order[: found.count + fitted], [found.count])
     assert found.count == len(first) == min(held, COUNT // 2)
-    for name, points in found.soft.items():
-        np.testing.assert_allclose(points.held, points.space(soft(reals[first], name)), atol=1e-4)
-        np.testing.assert_allclose(points.fitted, points.space(soft(reals[second], name)), atol=1e-4)
+    for name, points in found.modes.items():
+        np.testing.assert_allclose(points.held_out, points.projection(soft(reals[first], name)), atol=1e-4)
+        np.testing.assert_allclose(points.fitted, points.projection(soft(reals[second], name)), atol=1e-4)
     chosen = np.concatenate([first, second])
     features = random_features(reals[chosen])
     np.testing.assert_allclose(found.random, balance(features)(features)[:random], atol=1e-4)
     assert found.contrast == pytest.approx(spaces.contrast(spaces.read(reals[chosen])).mean().item(), rel=1e-4)
     some = first[:baseline]
-    mirrored = found.space(spaces.features(reals[some][:, :, ::-1], spaces.form))
+    mirrored = found.projection(spaces.features(reals[some][:, :, ::-1], spaces.handcrafted))
     expected = find_copies(found.thumbs[some], [found.z[some], mirrored], found.thumbs, found.z, some)
-    np.testing.assert_allclose(found.likeness, expected.likeness, atol=1e-4)
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-4)
 
 
 def test_a_real_that_is_there_twice_is_as_like_another_as_can_be(reference):
     twins = np.isin(reference.order[: reference.count], [*range(10), *range(150, 160)])
-    assert twins.sum() > 5 and (reference.likeness[twins] > 0.999).all()
-    assert np.median(reference.likeness[~twins]) < 0.75
+    assert twins.sum() > 5 and (reference.similarity[twins] > 0.999).all()
+    assert np.median(reference.similarity[~twins]) < 0.75
 
 
 def test_another_seed_holds_out_other_reals_and_the_same_seed_the_same(reference, pictures):
@@ -146,7 +146,7 @@ def test_arrays_hold_all_of_it_bit_for_bit_and_it_scores_the_same(reference, pic
     assert same(back, reference) and back.count == reference.count
     ours, others = (score(each, pictures[COUNT:]) for each in (back, reference))
     assert records(ours) == records(others) and ours.evidence == others.evidence and ours.reason == others.reason
-    assert np.array_equal(ours.copies.likeness, others.copies.likeness)
+    assert np.array_equal(ours.copies.similarity, others.copies.similarity)
 
 
 def test_scoring_changes_nothing_in_it(reference, pictures):

@@ -12,7 +12,7 @@ from pggan.errors import UserError
 from pggan.evaluation.figures import FIGURES, records
 from pggan.metrics import scores as module
 from pggan.metrics import spaces
-from pggan.metrics.reference import SOFT, Reference
+from pggan.metrics.reference import Reference
 from pggan.metrics.scores import different_bins, k_means, score, sure_excess
 
 SOME = settings(max_examples=25, deadline=None)
@@ -117,7 +117,7 @@ def test_a_set_of_samples_has_the_verdict_that_it_deserves(reference, samples, g
     else:
         assert found.evidence.dropped < 0.05 and found.diversity.ratio > 0.85
     if "pictures" in name:
-        assert found.diversity.alike == pytest.approx(len(made), rel=0.15)
+        assert found.diversity.effective_samples == pytest.approx(len(made), rel=0.15)
 
 
 @pytest.mark.parametrize("way", ["flipped", "moved", "a third"])
@@ -186,16 +186,18 @@ def test_nothing_is_dropped_where_all_kinds_have_samples(four_kinds):
 def test_what_is_dropped_is_looked_for_in_soft_pictures_of_the_contrast_of_the_reals(reference, samples, monkeypatch):
     """Detail and contrast are a matter of quality: without them the points are the same, but for rounding."""
     seen = []
-    monkeypatch.setattr(module, "deserted", lambda fitted, held, points: seen.append(points) or np.zeros(len(fitted)))
+    monkeypatch.setattr(
+        module, "dropped_shares", lambda fitted, held, points: seen.append(points) or np.zeros(len(fitted))
+    )
     checks = 0.1 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2) - 0.05
     for by in (lambda x: x, lambda x: spaces.with_contrast(x, 0.6), lambda x: spaces.with_contrast(x, 0.8) + checks):
         score(reference, changed(samples, by), copies=False)
     images = spaces.read(samples)
     matched = spaces.with_contrast(images, reference.contrast / spaces.contrast(images).mean().item())
-    for place, (name, space) in enumerate(reference.soft.items()):
-        expected = space.space(SOFT[name](spaces.softened(matched)).double().numpy())
+    for place, (name, space) in enumerate(reference.modes.items()):
+        expected = space.projection(spaces.mode_features(spaces.softened(matched))[name].double().numpy())
         assert (expected**2).sum(axis=1).mean() > 0.5
-        for found in seen[place :: len(SOFT)]:
+        for found in seen[place :: len(reference.modes)]:
             assert np.median(np.linalg.norm(found - expected, axis=1)) < 0.05
 
 
@@ -238,7 +240,7 @@ def test_fewer_than_100_samples_are_refused_in_a_line_with_their_number(referenc
 
 def test_fewer_samples_than_held_out_reals_are_measured_against_as_many(reference, samples, reals):
     found = score(reference, samples[:100])
-    assert found.count == 100 and found.diversity.alike <= 100 and found.verdict == "healthy"
+    assert found.count == 100 and found.diversity.effective_samples <= 100 and found.verdict == "healthy"
     assert 0.9 < found.diversity.ratio < 1.1
     own = score(reference, reals[reference.order[:100]], copies=False)
     assert own.diversity.ratio == 1 and own.coverage == 1

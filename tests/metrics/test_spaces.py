@@ -10,11 +10,13 @@ from torch.nn import functional as F
 from pggan.data.builtin import KINDS, draw
 from pggan.metrics import spaces
 from pggan.metrics.neighbors import nearest
-from pggan.metrics.spaces import form, learned, read, read_one, softened
+from pggan.metrics.spaces import classifier, handcrafted, read, read_one, softened
 
 SOME = settings(max_examples=20, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
-BOTH = pytest.mark.parametrize(("space", "width"), [(form, 486), (learned, 464)], ids=["form", "learned"])
+BOTH = pytest.mark.parametrize(
+    ("space", "width"), [(handcrafted, 486), (classifier, 464)], ids=["handcrafted", "classifier"]
+)
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -341,15 +343,15 @@ def test_a_soft_histogram_divides_each_value_between_the_two_nearest_centres(see
 # --- the spaces as a whole ---------------------------------------------------------------------------------------
 
 
-def test_form_is_its_four_parts_by_weight(images):
+def test_handcrafted_is_its_four_parts_by_weight(images):
     light = brightness(images)
     parts = [spaces.edges(light), 0.3 * spaces.texture(light), 0.1 * spaces.layout(images)]
     parts.append(0.5 * spaces.palette(halved(images)))
-    torch.testing.assert_close(form(images), torch.cat(parts, dim=1))
+    torch.testing.assert_close(handcrafted(images), torch.cat(parts, dim=1))
 
 
-def test_each_layer_says_as_much_as_any_other_in_learned(images):
-    for part in learned(images).split([24, 24, 48, 48, 64, 64, 96, 96], dim=1):
+def test_each_layer_says_as_much_as_any_other_in_classifier(images):
+    for part in classifier(images).split([24, 24, 48, 48, 64, 64, 96, 96], dim=1):
         torch.testing.assert_close(part.norm(dim=1), torch.ones(len(images)), atol=1e-4, rtol=0)
 
 

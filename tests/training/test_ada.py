@@ -59,7 +59,7 @@ def test_r_of_pairs_is_the_same_whatever_is_added_to_all_logits(loss):
 
 
 @pytest.mark.parametrize("loss", get_args(LossName))
-def test_r_goes_from_a_d_that_knows_nothing_to_one_that_knows_every_picture(loss):
+def test_r_goes_from_a_d_that_knows_nothing_to_one_that_knows_every_image(loss):
     above, below = torch.full((4,), 2.0), torch.full((4,), -2.0)
     same = torch.tensor([1.0, -1.0, 1.0, -1.0])
     assert r_t(loss, above, below) == 1 and r_t(loss, below, above) == -1 and r_t(loss, same, same) == 0
@@ -106,7 +106,7 @@ def test_p_stays_between_nothing_and_the_most():
     assert after([1.0], 10**9)[0] == pytest.approx(CONTROLLED.ada_max)
 
 
-def test_single_pictures_do_not_mislead_it():
+def test_single_images_do_not_mislead_it():
     """A batch of 1 has r = 1 or -1; their mean counts. By the sign of each alone, p would rise below the target too."""
     signs = np.random.default_rng(0).permutation(np.repeat([1.0, -1.0], [700, 300])).tolist()  # r = 0.4
     p, average = after(signs * 3, 1)

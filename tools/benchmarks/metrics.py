@@ -71,8 +71,8 @@ def diversity_figures(repeat: int, count: int = 500) -> list[Figure]:
 
     reals, fakes = (np.stack([draw(seed, i, 64, 64)[0] for i in range(n)]) for seed, n in ((0, 2 * count), (1, count)))
     against = Reference.of(reals)
-    z = against.held_z[::-1].copy()
-    seconds = in_turns(repeat, lambda: diversity(z, against.held), lambda: score(against, fakes))
+    z = against.held_out_z[::-1].copy()
+    seconds = in_turns(repeat, lambda: diversity(z, against.held_out), lambda: score(against, fakes))
     alone, whole = map(list, zip(*seconds, strict=True))
     return [
         Figure(f"diversity score, {count} samples, without features", "s", 1, alone),
@@ -87,7 +87,7 @@ def random_weights(generator) -> dict:
     """
     import torch
 
-    from pggan.metrics.inception_layers import Inception
+    from pggan.metrics.inception import Inception
 
     def drawn(name: str, like: torch.Tensor) -> torch.Tensor:
         if like.ndim == 4:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from pggan.config.schema import NetworkConfig
-from pggan.models.archs.arch import Arch
+from pggan.models.archs.arch import Arch, Rng
 from pggan.models.conv2d_gradfix import convolve
-from pggan.models.layers import Rng, downsample, leaky_relu, minibatch_stddev, upsample
+from pggan.models.layers import downsample, leaky_relu, minibatch_stddev, upsample
 
 STD = 0.02  # of the initial weights, section 4
 

@@ -4,16 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config.schema import NetworkConfig
-from pggan.models.archs.arch import Arch
-from pggan.models.layers import (
-    EqualizedConv2d,
-    EqualizedLinear,
-    Rng,
-    downsample,
-    leaky_relu,
-    minibatch_stddev,
-    pixel_norm,
-)
+from pggan.models.archs.arch import Arch, Rng
+from pggan.models.layers import EqualizedConv2d, EqualizedLinear, downsample, leaky_relu, minibatch_stddev, pixel_norm
 
 
 class Input(nn.Module):

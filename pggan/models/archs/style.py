@@ -4,23 +4,13 @@ A mapping network of two layers, modulated convolutions with demodulation, noise
 and a residual discriminator. An image is a sum over resolutions, so growth adds a term and removes none.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
 from pggan.config.schema import NetworkConfig
 from pggan.models.archs import paper
-from pggan.models.layers import (
-    GAIN,
-    EqualizedConv2d,
-    EqualizedLinear,
-    Rng,
-    fir_downsample,
-    fir_upsample,
-    leaky_relu,
-    pixel_norm,
-)
+from pggan.models.archs.arch import Arch, Rng
+from pggan.models.layers import EqualizedConv2d, EqualizedLinear, fir_downsample, fir_upsample, leaky_relu, pixel_norm
 
 MAPPING_LR_MULTIPLIER = 0.01  # learning rate of the mapping network relative to all other layers, 2019, appendix C
 
@@ -62,7 +52,7 @@ class StyledConv(nn.Module):
         y = self.conv(x, w)
         if noise is not None:
             y = y + (self.noise * noise).to(y.dtype)
-        return GAIN * leaky_relu(y + self.bias[:, None, None].to(y.dtype))
+        return 2**0.5 * leaky_relu(y + self.bias[:, None, None].to(y.dtype))
 
 
 class Input(nn.Module):
@@ -121,12 +111,8 @@ class DownBlock(paper.DownBlock):
         return (y + self.skip(fir_downsample(x))) / 2**0.5  # (N, C', H/2, W/2)
 
 
-ARCH = replace(
-    paper.ARCH,
-    input=Input,
-    up_block=UpBlock,
-    to_rgb=ToRGB,
-    down_block=DownBlock,
+ARCH = Arch(
+    *(Input, UpBlock, ToRGB, paper.FromRGB, DownBlock, paper.Output),
     upsample=fir_upsample,
     downsample=fir_downsample,
     skip=True,
