@@ -13,7 +13,7 @@ SECONDS_TO_START = 20
 SECONDS_TO_FINISH = 60
 SECONDS_UNTIL_TOLD = 2  # `close` waits so long before it tells the user why
 GRID = "samples/grid"
-BEST = {"higher": "max,last", "lower": "min,last", "none": "last"}  # Figure.better: what wandb's summary keeps
+BEST = {"higher": "max,last", "lower": "min,last"}  # Figure.better: what wandb's summary keeps
 
 
 class WandbLogger:
@@ -93,7 +93,7 @@ class WandbLogger:
         run.define_metric("*", step_metric="kimg")
         for figure in FIGURES:
             for key in (figure.key, figure.raw_key) if figure.raw else (figure.key,):
-                run.define_metric(key, step_metric="kimg", summary=BEST[figure.better])
+                run.define_metric(key, step_metric="kimg", summary=BEST.get(figure.better))
         return run
 
     def _send(self, run, nimg: int, values: dict[str, float], grid: Path | None) -> None:

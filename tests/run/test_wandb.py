@@ -114,7 +114,7 @@ def test_of_every_figure_wandb_keeps_the_best_value_and_the_last(service, logger
     logger.log(8, {})
     logger.close()
     kept = {key: more["summary"] for (key,), more in service.metrics[2:]}
-    best = {"higher": "max,last", "lower": "min,last", "none": "last"}
+    best = {"higher": "max,last", "lower": "min,last", "none": None}
     assert all(kept[figure.key] == best[figure.better] for figure in FIGURES)
     assert {figure.raw_key for figure in FIGURES if figure.raw} == set(kept) - {figure.key for figure in FIGURES}
 
