@@ -16,7 +16,7 @@ from pggan.models.noise import latents, noise_maps
 from pggan.randomness import Stream
 
 MAX_ON_GRID = 256
-MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken over
+MEAN_OF = 4096  # latents for the mean of project()'s output
 
 
 def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16) -> np.ndarray:
@@ -28,10 +28,11 @@ def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float =
 def draw_batches(
     generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16
 ) -> Iterator[np.ndarray]:
-    """uint8 [up to batch, H, W, 3] until there are `count`; picture i depends on (seed, i) alone, but for its last bit.
+    """Yields uint8 [up to batch, H, W, 3] until there are `count` images.
 
-    psi pulls samples towards the mean, at project()'s output: scaling a latent that is then normalized would do nothing
-    (truncation: Karras et al. 2019, appendix B; in the networks without styles, in its own place).
+    Image i depends only on seed and i, except for its last bit. psi pulls samples towards the mean at the output of
+    project(): scaling a latent that is then normalized would change nothing (truncation trick: Karras et al. 2019,
+    appendix B; in networks without styles at the same place).
     """
     device = next(generator.parameters()).device
     stream, width, maps = Stream(seed), generator.config.latent, generator.noise_size()
