@@ -1,7 +1,7 @@
-"""What was measured of a set of pictures, remembered: a file named by all that the figures depend on.
+"""A cache of arrays that were measured on a set of images: a file is named by everything the arrays depend on.
 
-A file is used only when it is whole and was made of the very same key; otherwise what it holds is measured again. There
-are no names that a user chooses, so that no figure can come from other pictures than those that were named.
+A file is used only if it is complete and was written under the same key; otherwise the arrays are measured again. Users
+choose no names, so a figure cannot come from other images.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ from pggan.data.fingerprints import digest
 from pggan.data.reading import plain
 from pggan.data.sources import open_source
 
-VERSION = 1  # raise it when what is kept under the same key changes
+VERSION = 1  # raise it when the arrays under the same key change
 KEY, CHECKSUM, PREFIX = "key", "sha256", "array/"
 
 Arrays = dict[str, np.ndarray]
 
 
 def statistics_folder(chosen: str | Path | None = None) -> Path:
-    """Where arrays are remembered: in the folder that the user says, or else in the user's cache folder."""
+    """The folder of the cache: in the folder that the user chose, or else in the user's cache folder."""
     return open_source("builtin", 0, chosen).caches[-1] / "statistics"
 
 
 def remembered(key: dict, make: Callable[[], Arrays], folder: Path | None) -> Arrays:
-    """What make() gives, from the file of an earlier time if there is one: the same arrays, bit for bit.
+    """The arrays that make() returns, from the cache if they are there: the same, bit for bit.
 
-    key: all that the arrays depend on, as JSON can write it. make: arrays of plain numbers or text by name.
-    folder: see `statistics_folder`; None: nothing is remembered. Where it cannot be written, that is said in one line.
-    Raises TypeError for a key or an array that cannot be written down, and whatever make raises.
+    key: everything the arrays depend on, as values for JSON. make: returns arrays of numbers or text by name. folder:
+    see `statistics_folder`; None: no cache. If the folder cannot be written to, one line on stderr says so. Raises
+    TypeError for a key or an array that cannot be stored, and whatever make raises.
     """
     if folder is None:
         return make()
@@ -47,7 +47,7 @@ def remembered(key: dict, make: Callable[[], Arrays], folder: Path | None) -> Ar
         return found
     arrays = make()
     if any(array.dtype.hasobject for array in arrays.values()):
-        raise TypeError("only arrays of numbers or text can be remembered")
+        raise TypeError("only arrays of numbers or text can be cached")
     try:
         _remember(path, text, arrays)
     except OSError as error:
@@ -56,7 +56,7 @@ def remembered(key: dict, make: Callable[[], Arrays], folder: Path | None) -> Ar
 
 
 def _recall(path: Path, text: str) -> Arrays | None:
-    """The arrays of a file that is whole and of the key `text`, or else None."""
+    """The arrays of a complete file with the key `text`, or else None."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             whole = {name: content[name] for name in content.files}
@@ -68,7 +68,7 @@ def _recall(path: Path, text: str) -> Arrays | None:
 
 
 def _remember(path: Path, text: str, arrays: Arrays) -> None:
-    """Written beside and renamed. Raises OSError; what stood at `path` then still stands."""
+    """Writes a temporary file and renames it. Raises OSError, and then leaves `path` unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cache_files.sweep(path.parent)
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
@@ -85,7 +85,7 @@ def _remember(path: Path, text: str, arrays: Arrays) -> None:
 
 
 def checksum(text: str, arrays: Arrays) -> str:
-    """sha256 over a key and the names, types, shapes and bytes of arrays, as 64 hexadecimal digits."""
+    """The sha256 of a key and of the names, types, shapes and bytes of arrays, 64 hexadecimal digits."""
     total = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")

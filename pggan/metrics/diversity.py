@@ -57,8 +57,10 @@ def fit_projection(features: np.ndarray) -> Projection:
 
 
 def squared_distances(z: np.ndarray) -> np.ndarray:
-    """[n, n], exactly 0 between copies."""
-    return cdist(z, z, "sqeuclidean")
+    """[n, n], exactly 0 between copies, whose features may differ by rounding."""
+    squares, sizes = cdist(z, z, "sqeuclidean"), (z**2).sum(axis=1)
+    squares[squares < 1e-12 * (sizes[:, None] + sizes)] = 0
+    return squares
 
 
 def kernel_width(z: np.ndarray) -> float:

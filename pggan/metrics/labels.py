@@ -103,7 +103,7 @@ def _column(name: str, place: int, rows: list[list[str] | None]) -> Labels:
 
 @torch.no_grad()
 def features(pixels: np.ndarray, contrast: float | None = None) -> np.ndarray:
-    """float32 [N, D] of images uint8 [N, H, W, 3] in all of `spaces.MODES`, side by side: [N, 950].
+    """float32 [N, D] of images uint8 [N, H, W, 3] in all of `spaces.modes`, side by side: [N, 950].
 
     Fine detail, which is a matter of quality, is taken out. contrast: the mean contrast to bring the images to.
     """

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 CELL = 128  # px, the longer side of each image
 MARGIN, GAP, BETWEEN = 32, 4, 24  # px: around the sheet, between images, between blocks
-PAIRS = 4  # side by side; or eight images of one block
+WIDTH = 8 * CELL + 4 * GAP + 3 * BETWEEN  # px, without margins: four pairs, or eight images of one block
 TITLE, HEADING, PLAIN = 26, 18, 14  # px, font sizes
 LEADING = 1.4  # line height over font size
 GROUPS, PER_GROUP, COPIED, DROPPED = 6, 8, 8, 8  # images or groups shown
@@ -50,15 +50,16 @@ def shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def sheet(title: str, words: str, sections: Sequence[Section]) -> Image.Image:
     """The whole montage. words: a paragraph below the title."""
-    pen = _Pen(2 * MARGIN + PAIRS * (2 * CELL + GAP) + (PAIRS - 1) * BETWEEN)
-    pen.write(title, TITLE)
-    pen.write(words, PLAIN)
+    strips = [_text(title, TITLE), _text(words, PLAIN)]
     for section in sections:
-        pen.rule()
-        pen.write(section.heading, HEADING)
-        pen.write(section.note, PLAIN, SOFT_INK)
-        pen.blocks(section.blocks)
-    return pen.cut()
+        strips += [_rule(), _text(section.heading, HEADING), _text(section.note, PLAIN, SOFT_INK)]
+        strips += _rows(section.blocks)
+    page = Image.new("RGB", (WIDTH + 2 * MARGIN, sum(strip.height for strip in strips) + 2 * MARGIN), PAPER)
+    down = MARGIN
+    for strip in strips:
+        page.paste(strip, (MARGIN, down))
+        down += strip.height
+    return page
 
 
 # ---- what the sections show
@@ -115,67 +116,57 @@ def dropped(share: float, images: Sequence[np.ndarray]) -> Section:
     return Section("Dropped modes", words, [Block("", images)])
 
 
-# ---- drawing
+# ---- strips of the sheet, each WIDTH px wide
 
 
-class _Pen:
-    """Writes and pastes from the top of a sheet down; the sheet grows as needed."""
+def _strip(height: int, width: int = WIDTH) -> Image.Image:
+    return Image.new("RGB", (width, height), PAPER)
 
-    def __init__(self, width: int):
-        self.page, self.down = Image.new("RGB", (width, 2 * MARGIN), PAPER), MARGIN
 
-    def write(self, text: str, size: int, ink: str = INK) -> None:
-        """Writes `text` on as many lines as it needs between the margins."""
-        font = ImageFont.load_default(size)
-        for line in wrapped(text, font, self.page.width - 2 * MARGIN):
-            self._text(MARGIN, self.down, line, font, ink)
-            self.down += round(LEADING * size)
+def _text(text: str, size: int, ink: str = INK, width: int = WIDTH) -> Image.Image:
+    """`text` on as many lines as it needs."""
+    font = ImageFont.load_default(size)
+    lines = wrapped(text, font, width)
+    strip = _strip(round(LEADING * size) * len(lines), width)
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(strip).text((0, number * round(LEADING * size)), line, ink, font)
+    return strip
 
-    def rule(self) -> None:
-        self.down += BETWEEN // 2
-        self._room(self.down + 1)
-        ImageDraw.Draw(self.page).line((MARGIN, self.down, self.page.width - MARGIN, self.down), RULE)
-        self.down += BETWEEN // 2
 
-    def blocks(self, blocks: Sequence[Block]) -> None:
-        """Draws blocks from left to right, and starts a new row where the next block does not fit."""
-        across, lowest, font = MARGIN, self.down, ImageFont.load_default(PLAIN)
-        for block in blocks:
-            width = sum(image.shape[1] + GAP for image in block.images) - GAP
-            if across > MARGIN and across + width > self.page.width - MARGIN:
-                across, self.down = MARGIN, lowest
-            top = self.down + BETWEEN // 2
-            if block.caption:
-                self._text(across, top, shortened(block.caption, font, width), font, INK)
-                top += round(LEADING * PLAIN)
-            lowest = max(lowest, self._row(across, top, block.images))
-            across += width + BETWEEN
-        self.down = lowest
+def _rule() -> Image.Image:
+    strip = _strip(BETWEEN)
+    ImageDraw.Draw(strip).line((0, BETWEEN // 2, WIDTH, BETWEEN // 2), RULE)
+    return strip
 
-    def cut(self) -> Image.Image:
-        """The sheet, cut below its last line."""
-        self._room(self.down + MARGIN)
-        return self.page.crop((0, 0, self.page.width, self.down + MARGIN))
 
-    def _row(self, across: int, top: int, images: Sequence[np.ndarray]) -> int:
-        """Pastes images in a row; the y coordinate of its lower edge."""
-        bottom = top + max(image.shape[0] for image in images)
-        self._room(bottom)
-        for image in images:
-            self.page.paste(Image.fromarray(image), (across, top))
-            across += image.shape[1] + GAP
-        return bottom
+def _rows(blocks: Sequence[Block]) -> list[Image.Image]:
+    """Blocks from left to right; a new strip starts where the next block does not fit."""
+    rows: list[list[Image.Image]] = [[]]
+    for block in map(_block, blocks):
+        if rows[-1] and sum(each.width + BETWEEN for each in rows[-1]) + block.width > WIDTH:
+            rows.append([])
+        rows[-1].append(block)
+    return [_beside(row, BETWEEN, WIDTH) for row in rows if row]
 
-    def _text(self, across: int, top: int, text: str, font: ImageFont.FreeTypeFont, ink: str) -> None:
-        self._room(top + 2 * round(font.size))
-        ImageDraw.Draw(self.page).text((across, top), text, ink, font)
 
-    def _room(self, bottom: int) -> None:
-        """Makes the sheet at least `bottom` px high."""
-        if bottom > self.page.height:
-            longer = Image.new("RGB", (self.page.width, 2 * bottom), PAPER)
-            longer.paste(self.page, (0, 0))
-            self.page = longer
+def _block(block: Block) -> Image.Image:
+    row = _beside([Image.fromarray(image) for image in block.images], GAP)
+    caption = shortened(block.caption, ImageFont.load_default(PLAIN), row.width)
+    caption = _text(caption, PLAIN, width=row.width)
+    whole = _strip(BETWEEN // 2 + caption.height + row.height, row.width)
+    whole.paste(caption, (0, BETWEEN // 2))
+    whole.paste(row, (0, whole.height - row.height))
+    return whole
+
+
+def _beside(images: Sequence[Image.Image], gap: int, width: int | None = None) -> Image.Image:
+    """Images in a row, `gap` px apart. width: of the result, or as wide as the row."""
+    row = _strip(max(image.height for image in images), width or sum(image.width + gap for image in images) - gap)
+    across = 0
+    for image in images:
+        row.paste(image, (across, 0))
+        across += image.width + gap
+    return row
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -1,10 +1,10 @@
-"""Nearest neighbors in feature space, and the four numbers that are counted from them.
+"""Nearest neighbors in a feature space, and precision, recall, density and coverage.
 
-Distances are Euclidean, in float64. They come out of one matrix product, around the keys' mean, and where that cannot
-tell two rows apart they are taken again by subtraction: copies are at distance 0 exactly, and every distance is right
-to nine digits. In float32 copies came out as far apart as 0.02.
+Distances are Euclidean, in float64. They come from one matrix product, and where that cannot tell two rows apart they
+are computed again by subtraction: copies are at distance 0 exactly, and every distance is right to nine digits. In
+float32, copies came out as far apart as 0.02.
 
-Shapes here: N queries, M keys, D features. Memory: blocks of some 64 MB, whatever N and M are.
+Shapes here: N queries, M keys, D features. Memory: blocks of about 64 MB.
 """
 
 from collections.abc import Iterator
@@ -14,28 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan.metrics.frechet import check_features
+from pggan.metrics.frechet import check_features, check_same_width
 
-BLOCK = 2**23  # distances that are held at once: 64 MB
-KEYS = 2048  # keys that one matrix product takes
-PAIRS = 2**17  # numbers in the differences that are taken at once: they stay in the processor's cache
-MANY = 8  # neighbors from which a partial sort is quicker than looking for each of them
-SLACK = 1 + 1e-8  # on radii: rounding must not keep a copy of the neighbor that a ball reaches to out of the ball
-NEAR = 1e-6  # |x - y|^2 below this part of |x|^2 + |y|^2 is taken again: the product leaves an error of about 1e-15
+BLOCK = 2**23  # distances in memory at once: 64 MB
+KEYS = 2048  # keys of one matrix product
+PAIRS = 2**17  # numbers subtracted at once: they fit the processor's cache
+MANY = 8  # for more neighbors than this a partial sort is faster than one search for each
+SLACK = 1 + 1e-8  # factor on radii, so that rounding does not exclude the neighbor that the ball reaches to
+NEAR = 1e-6  # |x - y|^2 below this share of |x|^2 + |y|^2 is computed again: the product's error is about 1e-15
 
 
 @dataclass(frozen=True)
 class Prdc:
-    """How well two sets of pictures cover each other. All but density are shares, in [0, 1]."""
+    """How well two sets of images cover each other. All but density are shares, in [0, 1]."""
 
     precision: float
-    """The share of fakes that lie within the manifold of the reals: quality."""
+    """Share of the fakes within the manifold of the reals: quality."""
     recall: float
-    """The share of reals that lie within the manifold of the fakes: diversity."""
+    """Share of the reals within the manifold of the fakes: diversity."""
     density: float
-    """How many balls around reals hold a fake, over k, on average: from 0 up; about 1 for equal distributions."""
+    """Mean number of balls around reals that contain a fake, divided by k: >= 0, about 1 for equal distributions."""
     coverage: float
-    """The share of reals with a fake in the ball around them: diversity, and quality."""
+    """Share of the reals with a fake in their ball: diversity and quality."""
 
 
 def nearest(
@@ -43,15 +43,15 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest keys [M, D] of each query [N, D]: distances, float64 [N, k], ascending, and places, int64 [N, k].
 
-    Of several copies of a query the first comes first, if k is at most 8; of other keys at the same distance any may.
-    exclude_self: query i and key i are the same picture, which does not count as its own neighbor; another copy of it
-    does. Raises ValueError when there are fewer than k keys.
+    Up to k = 8, the first of several copies of a query comes first; other keys at equal distances come in any order.
+    exclude_self: query i and key i are the same image, which is not its own neighbor; another copy of it is. Raises
+    ValueError when there are fewer than k keys.
     """
     if k < 1:
         raise ValueError(f"neighbors are counted from 1, not {k}")
     queries, keys = _check(queries, keys, least=k + exclude_self)
     if exclude_self and len(queries) != len(keys):
-        raise ValueError(f"{len(queries)} queries cannot be the same pictures as {len(keys)} keys")
+        raise ValueError(f"{len(queries)} queries cannot be the same images as {len(keys)} keys")
     distances, places = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
     for start, block in _distances(queries, keys):
         rows = torch.arange(len(block))
@@ -72,10 +72,10 @@ def nearest(
 def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> Prdc:
     """Precision, recall, density and coverage of fakes [M, D] against reals [N, D].
 
-    Around each picture lies a closed ball that reaches to its k-th nearest neighbor of its own set, itself excluded;
-    the balls together are the manifold. Precision and recall, with balls to neighbor `k`: Kynkaanniemi et al. 2019,
+    Around each image is a closed ball that reaches to its k-th nearest neighbor in its own set, itself excluded; the
+    balls together are the manifold. Precision and recall, with balls to neighbor `k`: Kynkaanniemi et al. 2019,
     equations 1 and 2; density and coverage, to neighbor `k_balls`: Naeem et al. 2020, section 3. All four depend on N
-    and M: compare only figures at the same numbers. Raises ValueError when a set is too small to have the neighbors.
+    and M: compare only figures at the same numbers. Raises ValueError when a set has too few images.
     """
     if min(k, k_balls) < 1:
         raise ValueError(f"neighbors are counted from 1, not {min(k, k_balls)}")
@@ -101,13 +101,12 @@ def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> 
 
 def _check(queries: np.ndarray, keys: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
     queries, keys = check_features(queries), check_features(keys, least=least)
-    if queries.shape[1] != keys.shape[1]:
-        raise ValueError(f"{queries.shape[1]} features a picture cannot be compared with {keys.shape[1]}")
+    check_same_width(queries, keys)
     return queries, keys
 
 
 def _distances(queries: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, Tensor]]:
-    """(start, distances [n, M] of the queries from start on), in blocks that cover all queries once."""
+    """(start, distances [n, M]) of the queries from start on, block by block."""
     center = keys.mean(axis=0, dtype=np.float64)
     size = max(1, BLOCK // len(keys))
     for start in range(0, len(queries), size):
@@ -117,7 +116,7 @@ def _distances(queries: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, Ten
 
 
 def _block(queries: Tensor, keys: Tensor) -> Tensor:
-    """[n, m], by |x|^2 + |y|^2 - 2 x.y, or by |x - y|^2 where little is left of that."""
+    """Distances [n, m] by |x|^2 + |y|^2 - 2 x.y, or by |x - y|^2 where that nearly cancels."""
     sizes = queries.square().sum(dim=1)[:, None] + keys.square().sum(dim=1)
     squares = torch.addmm(sizes, queries, keys.T, alpha=-2)
     near = squares <= NEAR * sizes

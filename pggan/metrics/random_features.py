@@ -1,9 +1,9 @@
-"""Features of random filters: a measure of quality that needs no download and works on any machine.
+"""Features of random filters: a measure of quality that needs no download and gives the same on every machine.
 
-Their Frechet distance is called RFD (Naeem et al. 2020 and arXiv 2208.09218 use random networks so), never FID: its
-numbers have nothing to do with those of Inception. It sees blur, noise and wrong colors; it knows nothing of objects.
+Their Frechet distance is called RFD (Naeem et al. 2020 and arXiv 2208.09218 use random networks in this way), never
+FID: its numbers do not compare with Inception's. It detects blur, noise and wrong colors, but knows nothing of objects.
 
-Shapes here: N pictures; images are float32 [N, 3, 64, 64] in [-1, 1].
+Shapes here: N images, float32 [N, 3, 64, 64] in [-1, 1].
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pggan.metrics.kernel_distance import Estimate, kernel_distance
-from pggan.metrics.spaces import batches, spread
+from pggan.metrics.spaces import features, spread
 from pggan.randomness import Stream
 
 CHANNELS = (16, 32, 48, 64)
-COLORS = 8  # places along a side at which the mean color is taken
-BLOCKS = (*(2 * count for count in CHANNELS), 3 * COLORS**2)  # numbers in each block of features
+COLORS = 8  # the mean color is taken in each cell of an 8 x 8 grid
+BLOCKS = (*(2 * count for count in CHANNELS), 3 * COLORS**2)  # features in each block
 WIDTH = sum(BLOCKS)  # 512
 
 
 @lru_cache(maxsize=1)
 def filters() -> tuple[Tensor, ...]:
-    """Of four layers, float32 [outputs, inputs, 3, 3], each filter of mean 0 and of norm sqrt 2.
+    """The filters of four layers, float32 [outputs, inputs, 3, 3], each with mean 0 and norm sqrt 2.
 
-    Uniform numbers from the bits of Philox: the same on every machine.
+    They are uniform numbers from the bits of Philox: the same on every machine.
     """
     out, inputs = [], 3
     for level, outputs in enumerate(CHANNELS):
@@ -43,19 +43,18 @@ def filters() -> tuple[Tensor, ...]:
 
 @lru_cache(maxsize=1)
 def filters_digest() -> str:
-    """64 hexadecimal digits that say which filters these are."""
+    """sha256 of the filters, rounded to 1e-5: 64 hexadecimal digits."""
     whole = b"".join(np.round(weight.double().numpy() * 1e5).astype("<i4").tobytes() for weight in filters())
     return hashlib.sha256(whole).hexdigest()
 
 
-@torch.no_grad()
-def random_features(pictures: np.ndarray) -> np.ndarray:
-    """float64 [N, 512] of pictures uint8 [N, H, W, 3], which may be a memory map; see `balance`."""
-    return np.concatenate([of_images(images).double().numpy() for images in batches(pictures)])
+def random_features(pixels: np.ndarray) -> np.ndarray:
+    """float64 [N, 512] of images uint8 [N, H, W, 3], which may be a memory map; see `balance`."""
+    return features(pixels, of_images)
 
 
 def of_images(images: Tensor) -> Tensor:
-    """[N, 512]: the mean and the spread of each channel after each layer, and the colors at 8x8 places."""
+    """[N, 512]: mean and spread of each channel after each layer, and the mean colors of an 8 x 8 grid."""
     h, out = images.contiguous(memory_format=torch.channels_last), []
     for weight in filters():
         h = F.relu(F.conv2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), weight))
@@ -66,7 +65,7 @@ def of_images(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Balance:
-    """Centers and scales features, [512] each: b(features [N, 512]) -> [N, 512]."""
+    """Centers and scales features: [N, 512] -> [N, 512]."""
 
     mean: np.ndarray
     factors: np.ndarray
@@ -76,10 +75,10 @@ class Balance:
 
 
 def balance(reals: np.ndarray) -> Balance:
-    """After it the reals [N, 512] have mean 0, and each block of features the same variance, 1 in all.
+    """The Balance that gives reals [N, 512] mean 0 and each block of features the same variance, 1 in total.
 
-    Otherwise the block of the largest numbers would be all that a distance sees; an RFD of 1 is now as far as the
-    reals are wide.
+    Without it, the block with the largest numbers would decide every distance. After it, an RFD of 1 is as large as the
+    variance of the reals.
     """
     totals = [block.var(axis=0).sum() for block in np.split(reals, np.cumsum(BLOCKS)[:-1], axis=1)]
     scales = [1 / np.sqrt(max(len(BLOCKS) * total, 1e-12)) for total in totals]
@@ -87,5 +86,5 @@ def balance(reals: np.ndarray) -> Balance:
 
 
 def random_kernel_distance(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """The kernel distance of balanced features, with a mean variance of 1 as its kernel expects."""
+    """The kernel distance of balanced features, scaled to a mean variance of 1, which its kernel expects."""
     return kernel_distance(np.sqrt(WIDTH) * a, np.sqrt(WIDTH) * b)

@@ -87,7 +87,7 @@ class Reference:
             projection=projection,
             z=z,
             held_out=held_out_statistics(z[order[:n]]),
-            modes={name: _points(found[f"soft {name}"], fitted, held_out) for name in spaces.MODES},
+            modes={name: _points(found[f"soft {name}"], fitted, held_out) for name in spaces.modes()},
             contrast=float(found["contrast"].mean()),
             thumbs=found["thumbs"],
             similarity=copies.similarity,
@@ -160,5 +160,5 @@ def _restored(kind: type, arrays: dict[str, np.ndarray], name: str) -> object:
             **{field.name: _restored(types[field.name], arrays, f"{name} {field.name}") for field in fields(kind)}
         )
     if get_args(kind):
-        return {key: _restored(get_args(kind)[1], arrays, f"{name} {key}") for key in spaces.MODES}
+        return {key: _restored(get_args(kind)[1], arrays, f"{name} {key}") for key in spaces.modes()}
     return kind(arrays[name]) if kind is float else arrays[name]

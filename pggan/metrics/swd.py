@@ -1,11 +1,10 @@
-"""The sliced Wasserstein distance between patches of pictures, level by level of a Laplacian pyramid.
+"""The sliced Wasserstein distance (SWD) between patches of images, for each level of a Laplacian pyramid.
 
-Karras et al. 2018, section 5: each level shows one scale of detail, from 16 pixels up to the full size; a small
-distance at a level says that the two sets look alike at that scale. It takes no network, and knows nothing of what is
-in a picture.
+Karras et al. 2018, section 5. Each level shows one scale of detail, from 16 pixels up to the full size; a small
+distance means that two sets look alike at that scale. SWD uses no network, and knows nothing of objects.
 
-Shapes here: N pictures of H x W pixels, uint8 [N, H, W, 3]; P patches of 7 x 7 pixels, [P, 3, 49]. Levels are named by
-their shorter side in pixels. Memory: 75 kB a picture and level in either set.
+Shapes here: N images of H x W pixels, uint8 [N, H, W, 3]; P patches of 7 x 7 pixels, [P, 3, 49]. Levels are named by
+their shorter side in pixels. Memory: 75 kB for each image and level of a set.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,23 +17,23 @@ from torch import Tensor
 
 from pggan.randomness import Stream
 
-PICTURES = 16_384  # taken of each set, as published
-PATCHES = 128  # of each picture at each level, as published
+IMAGES = 16_384  # of each set, as published
+PATCHES = 128  # of each image at each level, as published
 SIDE = 7  # pixels
 COARSEST = 16  # pixels: the level at which the pyramid ends
-DIRECTIONS = 4 * 128  # that patches are projected on; published as four turns of 128
-AT_ONCE = 16  # directions that are sorted at once
-PIXELS = 2**20  # of the pictures whose pyramid is built at once
-FLAT = 1e-3  # gray levels of deviation below which a channel is rounding only
+DIRECTIONS = 4 * 128  # random projections; published as four rounds of 128
+AT_ONCE = 16  # directions sorted at once
+PIXELS = 2**20  # of the images whose pyramids are built at once
+FLAT = 1e-3  # gray levels; a smaller standard deviation is rounding only
 BINOMIAL = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 
 
 @dataclass(frozen=True)
 class SlicedDistances:
-    """One distance a level, times 1,000 as published; in units of a channel's standard deviation."""
+    """One distance for each level, in units of a channel's standard deviation, times 1,000 as published."""
 
     levels: dict[int, float]
-    """By the level's shorter side in pixels, finest first."""
+    """By the level's shorter side in pixels, the finest level first."""
 
     @property
     def mean(self) -> float:
@@ -45,21 +44,20 @@ def sliced_distances(
     reals: Iterable[np.ndarray],
     fakes: Iterable[np.ndarray],
     patches: int = PATCHES,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     seed: int = 0,
 ) -> SlicedDistances:
-    """The distances between two sets of pictures, which come in batches uint8 [N, H, W, 3], all of one size.
+    """The distances between two sets of images, which come in batches uint8 [N, H, W, 3], all of one size.
 
-    Of each set the first `pictures` are taken: hand them over in random order where there are more. Picture i of a set
-    always gives patches from the same places, whatever the batches; those of the other set's picture i are the same, so
-    that two sets of the same pictures in the same order are at distance 0. Of the set with more patches a random
-    part is taken. As published it is 16,384 pictures and 128 patches; compare only figures at the same numbers. Raises
-    ValueError when there are no pictures, or none of at least 16 x 16 pixels, or of several sizes.
+    The first `images` of each set are used: pass larger sets in random order. Patches of image i come from the same
+    places in both sets, whatever the batches, so equal sets in equal order have distance 0. Of the set with more
+    patches a random part is used. Published figures are of 16,384 images and 128 patches; compare only figures at the
+    same numbers. Raises ValueError for no images, images below 16 x 16 pixels, or images of several sizes.
     """
     stream = Stream(seed)
-    real, fake = (descriptors(batches, patches, pictures, stream) for batches in (reals, fakes))
+    real, fake = (descriptors(batches, patches, images, stream) for batches in (reals, fakes))
     if real.keys() != fake.keys():
-        raise ValueError(f"pictures with levels of {list(real)} px cannot be compared with {list(fake)} px")
+        raise ValueError(f"images with levels of {list(real)} px cannot be compared with {list(fake)} px")
     directions = _directions(stream)
     found = {}
     for level in list(real):
@@ -69,33 +67,31 @@ def sliced_distances(
     return SlicedDistances(found)
 
 
-def descriptors(batches: Iterable[np.ndarray], patches: int, pictures: int, stream: Stream) -> dict[int, Tensor]:
-    """{level: float32 [N * patches, 3, 49]} of the first `pictures` pictures, finest level first; in gray levels."""
+def descriptors(batches: Iterable[np.ndarray], patches: int, count: int, stream: Stream) -> dict[int, Tensor]:
+    """{level: patches float32 [N * patches, 3, 49], in gray levels} of the first `count` images, finest level first."""
     found: dict[int, list[Tensor]] = {}
     taken, shape = 0, None
-    for images in _pieces(batches, pictures):
+    for images in _pieces(batches, count):
         shape = shape or images.shape[1:]
         if images.shape[1:] != shape:
-            raise ValueError(f"pictures are of several sizes: {list(shape[:2])} and {list(images.shape[1:3])}")
+            raise ValueError(f"images are of several sizes: {list(shape[:2])} and {list(images.shape[1:3])}")
         for level in laplacian_pyramid(torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)):
             name = min(level.shape[2:])
             found.setdefault(name, []).append(_patches(level, patches, taken, stream))
         taken += len(images)
     if not taken:
-        raise ValueError("there are no pictures to take patches of")
+        raise ValueError("there are no images to take patches of")
     return {name: torch.cat(found.pop(name)) for name in list(found)}
 
 
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
-    """images [N, 3, H, W] as details at each scale, finest first; the last one is the picture at the coarsest size.
+    """The levels of images [N, 3, H, W], finest first (Burt and Adelson 1983).
 
-    Burt and Adelson 1983: each level is the picture less its half-size version blown up again, down to the last size
-    whose shorter side is at least 16 px, with sides that halve evenly. Raises ValueError below 16 x 16 pixels.
+    A level is the image minus its half-size version enlarged again; the last level is the smallest image. Halving stops
+    when a side is odd, or the shorter side would be below 16 px. Raises ValueError below 16 x 16 pixels.
     """
     if min(images.shape[2:]) < COARSEST:
-        raise ValueError(
-            f"pictures of at least {COARSEST} x {COARSEST} pixels are needed, not {list(images.shape[2:])}"
-        )
+        raise ValueError(f"images need at least {COARSEST} x {COARSEST} pixels, not {list(images.shape[2:])}")
     levels = []
     while all(side % 2 == 0 and side >= 2 * COARSEST for side in images.shape[2:]):
         smaller = halved(images)
@@ -105,35 +101,35 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
 
 
 def halved(images: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, H/2, W/2]: smoothed with 1-4-6-4-1, mirrored at the edges, every other pixel kept."""
+    """[N, C, H, W] -> [N, C, H/2, W/2]: smoothed with 1-4-6-4-1, every other pixel kept."""
     return _smoothed(images, stride=2)
 
 
 def doubled(images: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros in between, smoothed with 1-4-6-4-1, times 4."""
+    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros between the pixels, smoothed with 1-4-6-4-1, times 4."""
     spread = images.new_zeros(*images.shape[:2], 2 * images.shape[2], 2 * images.shape[3])
     spread[:, :, ::2, ::2] = images
     return 4 * _smoothed(spread)
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> float:
-    """The mean over directions [K, D] of the Wasserstein-1 distance of a and b, [P, D] each, as projected on them.
+    """The mean over directions [K, D] of the Wasserstein-1 distance of the projections of a and b, [P, D] each.
 
-    In one dimension that is the mean difference of the sorted projections: Rabin et al. 2011, section 2.
+    In one dimension it is the mean difference of the sorted values (Rabin et al. 2011, section 2).
     """
     total = 0.0
     for some in directions.split(AT_ONCE):
-        one, other = (np.sort((some @ each.T).numpy(), axis=1) for each in (a, b))  # four times as fast as torch's
+        one, other = (np.sort((some @ each.T).numpy(), axis=1) for each in (a, b))  # four times faster than torch
         total += float(np.abs(one - other).sum(dtype=np.float64))
     return total / (len(a) * len(directions))
 
 
-def _pieces(batches: Iterable[np.ndarray], pictures: int) -> Iterator[np.ndarray]:
-    """The first `pictures` pictures in pieces small enough for a pyramid."""
-    left = pictures
+def _pieces(batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The first `count` images in pieces small enough for a pyramid."""
+    left = count
     for batch in batches:
         if batch.ndim != 4 or batch.shape[3] != 3 or batch.dtype != np.uint8:
-            raise ValueError(f"pictures are uint8 [N, H, W, 3], not {batch.dtype} {list(batch.shape)}")
+            raise ValueError(f"images are uint8 [N, H, W, 3], not {batch.dtype} {list(batch.shape)}")
         size = max(1, PIXELS // (batch.shape[1] * batch.shape[2]))
         taken = batch[:left]
         yield from (taken[start : start + size] for start in range(0, len(taken), size))
@@ -143,26 +139,26 @@ def _pieces(batches: Iterable[np.ndarray], pictures: int) -> Iterator[np.ndarray
 
 
 def _patches(level: Tensor, patches: int, index: int, stream: Stream) -> Tensor:
-    """[N * patches, 3, 49] of level [N, 3, h, w], from places that depend on (stream, level, picture) alone.
+    """[N * patches, 3, 49] of level [N, 3, h, w], from places that depend on (stream, level, image) alone.
 
-    index: of the first of these pictures in its set.
+    index: number of the first of these images in its set.
     """
     count, _, height, width = level.shape
     uniform = torch.from_numpy(stream.uniform(f"patches at {height}x{width}", index, count, 2 * patches))
-    room = torch.tensor([height - SIDE + 1, width - SIDE + 1])  # places there are for a patch
+    room = torch.tensor([height - SIDE + 1, width - SIDE + 1])  # possible places of a patch
     tops, lefts = (uniform.reshape(count, patches, 2) * room).long().unbind(dim=2)
     windows = level.unfold(2, SIDE, 1).unfold(3, SIDE, 1)  # (N, 3, h - 6, w - 6, 7, 7), a view
     return windows[torch.arange(count)[:, None], :, tops, lefts].reshape(count * patches, 3, SIDE * SIDE)
 
 
 def _standardized(patches: Tensor) -> Tensor:
-    """[P, 3, 49] with mean 0 and deviation 1 in each channel, over the whole set; in place."""
+    """[P, 3, 49], in place: each channel with mean 0 and standard deviation 1 over the whole set."""
     deviation, mean = torch.std_mean(patches, dim=(0, 2), correction=0, keepdim=True)
     return patches.sub_(mean).div_(deviation.clamp(min=FLAT))
 
 
 def _part(patches: Tensor, count: int, stream: Stream) -> Tensor:
-    """`count` of the patches, all of them or at random without replacement."""
+    """`count` of the patches: all, or a random choice without replacement."""
     if count == len(patches):
         return patches
     source = np.random.Generator(np.random.Philox(key=stream.key(f"{count} of {len(patches)} patches")))
@@ -170,11 +166,11 @@ def _part(patches: Tensor, count: int, stream: Stream) -> Tensor:
 
 
 def _directions(stream: Stream) -> Tensor:
-    """[512, 147] of length 1, evenly spread over all directions."""
+    """[512, 147] of length 1, uniformly distributed over all directions."""
     return F.normalize(torch.from_numpy(stream.normal("directions", 0, DIRECTIONS, 3 * SIDE * SIDE)), dim=1)
 
 
 def _smoothed(images: Tensor, stride: int = 1) -> Tensor:
     kernel = torch.outer(BINOMIAL, BINOMIAL)[None, None]
-    flat = F.pad(images.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")  # each channel by itself
+    flat = F.pad(images.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")  # one channel at a time, edges mirrored
     return F.conv2d(flat, kernel, stride=stride).unflatten(0, images.shape[:2]).squeeze(2)

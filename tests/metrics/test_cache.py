@@ -103,7 +103,7 @@ def test_a_file_under_another_key_s_name_is_not_believed(tmp_path):
     assert make.calls == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_damaged_or_truncated_file_is_never_trusted(tmp_path_factory, place, bit, cut):
     folder = tmp_path_factory.mktemp("damaged")

@@ -32,15 +32,15 @@ def slow_zoomed(light: np.ndarray) -> np.ndarray:
     return np.array([np.interp(centers, np.arange(27), column) for column in across.T]).T
 
 
-def slow_likeness(sample: np.ndarray, picture: np.ndarray) -> float:
+def slow_similarity(sample: np.ndarray, picture: np.ndarray) -> float:
     """The best of all zooms and shifts, one at a time; -1 where one of the two is flat."""
     light, other = (each.astype(float).mean(axis=2) / 127.5 - 1 for each in (sample, picture))
     window, best = slow_sharpened(light)[4:28, 4:28], -1.0
     window = window - window.mean()
-    for laid in (slow_sharpened(other), slow_sharpened(slow_zoomed(other))):
+    for index in (slow_sharpened(other), slow_sharpened(slow_zoomed(other))):
         for dy in range(9):
             for dx in range(9):
-                part = laid[dy : dy + 24, dx : dx + 24]
+                part = index[dy : dy + 24, dx : dx + 24]
                 part = part - part.mean()
                 scale = np.sqrt((window**2).sum() * (part**2).sum())
                 if scale >= 1e-3:
@@ -51,7 +51,7 @@ def slow_likeness(sample: np.ndarray, picture: np.ndarray) -> float:
 def slow_find(samples: np.ndarray, training: np.ndarray) -> np.ndarray:
     """[n, N]: the better of each sample as it is and mirrored with each training picture."""
     return np.array(
-        [[max(slow_likeness(view, each) for view in (one, one[:, ::-1])) for each in training] for one in samples]
+        [[max(slow_similarity(view, each) for view in (one, one[:, ::-1])) for each in training] for one in samples]
     )
 
 
@@ -72,7 +72,7 @@ def find(samples: np.ndarray, training: np.ndarray, **others) -> module.Copies:
 
 @SOME
 @given(SEEDS, st.integers(1, 3), st.integers(1, 4))
-def test_likeness_matches_a_direct_loop_over_zooms_and_shifts(seed, n, count):
+def test_similarity_matches_a_direct_loop_over_zooms_and_shifts(seed, n, count):
     samples, training = blobs(seed, n), blobs(seed + 1, count)
     expected, found = slow_find(samples, training), find(samples, training)
     np.testing.assert_allclose(found.similarity, expected.max(axis=1), atol=2e-4)
@@ -113,7 +113,7 @@ def test_flat_pictures_are_like_nothing(level):
     assert with_flat.original.tolist() == [2, 3] and (with_flat.similarity > 0.999).all()
 
 
-def test_likeness_is_no_more_than_one_and_that_of_a_picture_with_itself_is_one():
+def test_similarity_is_at_most_one_and_one_for_a_picture_with_itself():
     training = blobs(5, 16)
     found = find(training, training)
     assert (found.similarity <= 1).all() and (found.similarity > 0.9999).all()
@@ -190,13 +190,13 @@ def drawn() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def look(drawn):
-    """find_copies of images [n, 3, 64, 64] among the training pictures, by their form."""
+    """find_copies of images [n, 3, 64, 64] among the training pictures, by their handcrafted features."""
     features = handcrafted(drawn[:COUNT]).double().numpy()
-    space = fit_projection(features)
-    training, z = thumbnails(drawn[:COUNT]), space(features)
+    projection = fit_projection(features)
+    training, z = thumbnails(drawn[:COUNT]), projection(features)
 
     def points(images: torch.Tensor) -> np.ndarray:
-        return space(handcrafted(images).double().numpy())
+        return projection(handcrafted(images).double().numpy())
 
     return lambda images, same=None: find_copies(
         thumbnails(images), [points(images), points(images.flip(3))], training, z, same

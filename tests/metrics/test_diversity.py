@@ -1,4 +1,4 @@
-"""The score D against slow versions: an effective number by pairs, groups by joining, widths by their equation."""
+"""The diversity score against slow versions: numbers by pairs, groups by joining, widths by their equation."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def slow_vendi(z: np.ndarray, width: float) -> float:
     return float(np.exp(-sum(value * np.log(value) for value in values if value > 1e-12)))
 
 
-# --- the space ---------------------------------------------------------------------------------------------------
+# --- the projection ---------------------------------------------------------------------------------------------------
 
 
 @SOME
@@ -52,20 +52,20 @@ def test_points_have_mean_zero_and_root_mean_square_length_one(seed, shape, scal
 def test_axes_are_the_principal_components_half_whitened(seed):
     """Uncorrelated, widest first, and deviations are the square roots of what they were, up to one factor."""
     features = normal(seed, 200, 6) * [9, 5, 3, 2, 1, 0.5] @ np.linalg.qr(normal(seed + 1, 6, 6))[0]
-    space = fit_projection(features)
-    covariance = np.cov(space(features).T)
+    projection = fit_projection(features)
+    covariance = np.cov(projection(features).T)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-9)
     widths = np.sqrt(np.linalg.eigvalsh(np.cov(features.T)))[::-1]
     np.testing.assert_allclose(np.diag(covariance) / covariance[0, 0], widths / widths[0], rtol=1e-6)
     fresh = normal(seed + 2, 5, 6)
-    np.testing.assert_allclose(space(fresh), (fresh - features.mean(axis=0)) @ space.axes)
+    np.testing.assert_allclose(projection(fresh), (fresh - features.mean(axis=0)) @ projection.axes)
 
 
 def test_only_the_64_widest_directions_are_kept():
     features = normal(0, 300, 100) * np.where(np.arange(100) < 64, 1, 1e-3)
-    space = fit_projection(features)
-    assert space.axes.shape == (100, 64)
-    lost = np.abs(space.axes[64:]).max() / np.abs(space.axes[:64]).max()
+    projection = fit_projection(features)
+    assert projection.axes.shape == (100, 64)
+    lost = np.abs(projection.axes[64:]).max() / np.abs(projection.axes[:64]).max()
     assert lost < 0.05
 
 
@@ -210,14 +210,14 @@ def test_the_largest_group_is_a_share_of_all_pictures():
     assert largest_share([np.arange(4), np.arange(2)], 16) == 0.25
 
 
-# --- D -----------------------------------------------------------------------------------------------------------
+# --- the score ---------------------------------------------------------------------------------------------------
 
 
 def three(seed: int, n: int = 150, dim: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fitting reals, held-out reals and as good samples, in the space of the first."""
     features = normal(seed, 3 * n, dim) * np.linspace(2, 0.3, dim)
-    space = fit_projection(features[:n])
-    fitted, held, samples = np.split(space(features), 3)
+    projection = fit_projection(features[:n])
+    fitted, held, samples = np.split(projection(features), 3)
     return fitted, held, samples
 
 
@@ -296,7 +296,7 @@ def test_reals_that_are_all_the_same_give_numbers_all_the_same():
     assert found.ratio == pytest.approx(1)
 
 
-def test_what_is_held_says_how_the_reals_are(drawn):
+def test_held_out_statistics_match_slow_versions(drawn):
     held, z, _ = drawn
     assert held.width == kernel_width(z) and held.number == pytest.approx(slow_vendi(z, held.width), rel=1e-6)
     assert held.counts[0] == 1 and held.counts[-1] == len(z) and (np.diff(held.counts) > 0).all()

@@ -1,4 +1,4 @@
-"""Deserted reals against a slow count, and on clusters of which some get no sample."""
+"""Dropped modes against a slow count, and on clusters of which some get no sample."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def slow_votes(fitted: np.ndarray, points: np.ndarray) -> list[int]:
     return votes
 
 
-def slow_deserted(fitted: np.ndarray, held: np.ndarray, samples: np.ndarray) -> np.ndarray:
+def slow_shares(fitted: np.ndarray, held: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """In whole numbers. A neighborhood that has exactly the share that is asked for may be taken either way."""
     total, count = len(fitted), min(len(held), len(samples))
     size = min(round(max(3, min(14 * total / count, max(3, 0.25 * total)))), total)
@@ -51,7 +51,7 @@ def clusters(seed: int, counts: list[int], dim: int = 8, apart: float = 12.0) ->
 @given(SEEDS, st.integers(3, 40), st.integers(2, 40), st.integers(2, 40), st.floats(0, 3))
 def test_it_matches_a_slow_count(seed, total, n, m, shift):
     fitted, held, samples = normal(seed, total, 3), normal(seed + 1, n, 3), normal(seed + 2, m, 3) + shift
-    np.testing.assert_allclose(dropped_shares(fitted, held, samples), slow_deserted(fitted, held, samples))
+    np.testing.assert_allclose(dropped_shares(fitted, held, samples), slow_shares(fitted, held, samples))
 
 
 @SOME
@@ -82,13 +82,13 @@ def test_the_unit_and_the_origin_of_the_space_do_not_matter(seed, scale, shift):
 
 @SOME
 @given(SEEDS, st.integers(3, 80), st.integers(1, 80))
-def test_nothing_is_deserted_by_the_held_out_reals_themselves(seed, total, n):
+def test_nothing_is_dropped_by_the_held_out_reals_themselves(seed, total, n):
     fitted, held = normal(seed, total, 5), normal(seed + 1, n, 5)
     assert not dropped_shares(fitted, held, held.copy()).any()
 
 
 @pytest.mark.parametrize("dim", [2, 10, 50])
-def test_hardly_anything_is_deserted_by_other_reals(dim):
+def test_hardly_anything_is_dropped_by_other_reals(dim):
     shares = []
     for seed in range(6):
         fitted, held, samples = np.split(normal(seed, 600, dim), 3)
@@ -97,7 +97,7 @@ def test_hardly_anything_is_deserted_by_other_reals(dim):
 
 
 @pytest.mark.parametrize("gone", [[2], [0], [1, 3]])
-def test_exactly_the_clusters_without_a_sample_are_deserted(gone):
+def test_exactly_the_clusters_without_a_sample_are_dropped(gone):
     fitted, own = clusters(0, [100] * 5)
     held, held_own = clusters(1, [50] * 5)
     samples, sample_own = clusters(2, [80] * 5)
@@ -108,7 +108,7 @@ def test_exactly_the_clusters_without_a_sample_are_deserted(gone):
 
 
 @pytest.mark.parametrize("left", [0, 5, 15, 60, 80, 100])
-def test_a_cluster_is_deserted_when_few_of_its_samples_are_left_and_not_when_most_are(left):
+def test_a_cluster_is_dropped_when_few_of_its_samples_are_left_and_not_when_most_are(left):
     """Left: in percent."""
     fitted, own = clusters(3, [100] * 5)
     held, _ = clusters(4, [50] * 5)
@@ -126,13 +126,13 @@ def test_a_share_is_that_of_the_held_out_reals_rather_than_of_the_fitting_ones()
     assert found[own == 2].sum() == pytest.approx(0.1) and not found[own < 2].any()
 
 
-def test_one_point_over_and_over_deserts_nearly_all():
+def test_one_point_over_and_over_drops_nearly_all():
     fitted, held, samples = normal(0, 200, 10), normal(1, 200, 10), np.repeat(normal(2, 1, 10), 200, axis=0)
     assert dropped_shares(fitted, held, samples).sum() > 0.8
 
 
 @pytest.mark.parametrize("worse", ["noise", "moved"])
-def test_samples_of_poor_quality_desert_nothing_so_long_as_they_come_in_all_kinds(worse):
+def test_samples_of_poor_quality_drop_nothing_so_long_as_they_come_in_all_kinds(worse):
     """As far from the reals again as these are from the middle of their kind, or all of them off to one side."""
     fitted, _ = clusters(9, [100] * 4)
     held, _ = clusters(10, [50] * 4)
@@ -141,11 +141,11 @@ def test_samples_of_poor_quality_desert_nothing_so_long_as_they_come_in_all_kind
     assert dropped_shares(fitted, held, samples).sum() < 0.03
 
 
-def test_fitting_reals_that_are_all_the_same_are_not_deserted_by_each_other():
+def test_fitting_reals_that_are_all_the_same_are_not_dropped_by_each_other():
     assert not dropped_shares(np.zeros((100, 1)), np.zeros((50, 1)), np.zeros((50, 1))).any()
 
 
-def test_copies_among_the_reals_are_no_desert():
+def test_copies_among_the_reals_are_not_dropped():
     """Ten different reals, twenty times each, and samples of all of them: votes go to some of the copies only."""
     z = normal(0, 10, 6)
     shuffled = [np.random.default_rng(seed).permutation(np.repeat(z, 20, axis=0)) for seed in range(3)]

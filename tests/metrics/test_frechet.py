@@ -314,18 +314,6 @@ def test_saved_moments_come_back_bit_for_bit(n):
     assert frechet_distance(back, moments(normal(1, 9, 12))) == frechet_distance(kept, moments(normal(1, 9, 12)))
 
 
-@pytest.mark.parametrize("damage", ["n", "mean", "root", "both", "short", "dtype"])
-def test_damaged_arrays_are_refused(damage):
-    arrays = moments(normal(0, 5, 12)).arrays()
-    if damage in arrays:
-        del arrays[damage]
-    arrays |= {"both": {"covariance": np.eye(12)}, "short": {"mean": np.zeros(11)}}.get(damage, {})
-    if damage == "dtype":
-        arrays["root"] = arrays["root"].astype(np.float32)
-    with pytest.raises(ValueError, match="moments"):
-        Moments.from_arrays(arrays)
-
-
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 
@@ -344,13 +332,13 @@ def test_features_that_are_not_finite_are_refused(value):
 
 
 def test_no_pictures_are_refused_and_so_is_another_number_of_features():
-    with pytest.raises(ValueError, match="at least 1 picture"):
+    with pytest.raises(ValueError, match="at least 1 image"):
         moments(np.zeros((0, 3)))
     with pytest.raises(ValueError, match="no features"):
         RunningMoments().moments()
     running = RunningMoments()
     running.add(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="4 features"):
+    with pytest.raises(ValueError, match="4 features an image"):
         running.add(np.zeros((2, 4)))
-    with pytest.raises(ValueError, match="3 features a picture cannot be compared with 4"):
+    with pytest.raises(ValueError, match="3 features an image cannot be compared with 4"):
         frechet_distance(moments(np.zeros((2, 3))), moments(np.zeros((2, 4))))

@@ -1,6 +1,6 @@
-"""Inception's features are those of the usual libraries, and no weights but whole and known ones are ever used.
+"""Inception's features are those of the usual libraries, and only complete weights are used.
 
-The published weights are not needed: both sides get the same drawn ones.
+The published weights are not needed: both sides get the same random ones.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ with warnings.catch_warnings():
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A file of weights that is whole, but not the published one."""
+    """A complete file of weights, but not the published ones."""
     path = tmp_path_factory.mktemp("weights") / "weights.pth"
     torch.save(random_weights(torch.Generator().manual_seed(0)), path)
     return path
@@ -42,13 +42,16 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(weights) -> Network:
-    return open_network(str(weights))
+    before = torch.get_rng_state()
+    network = open_network(str(weights))
+    assert torch.equal(torch.get_rng_state(), before)  # opening draws no random numbers
+    return network
 
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    """uint8 [5, 3, 299, 299]"""
-    return torch.from_numpy(np.stack([draw(7, index, 299, 299)[0] for index in range(5)])).movedim(-1, 1)
+    """uint8 [3, 3, 299, 299]"""
+    return torch.from_numpy(np.stack([draw(7, index, 299, 299)[0] for index in range(3)])).movedim(-1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def ours(network: Network, path: Path, how: str) -> np.ndarray:
 
 
 def distance(one: np.ndarray, two: np.ndarray) -> float:
-    """Of one array from another, relative to its length."""
+    """The distance of one array from another, relative to the norm of the other."""
     return float(np.linalg.norm(one - two) / np.linalg.norm(two))
 
 
@@ -91,21 +94,20 @@ def test_features_are_torch_fidelity_s_in_float64(network, weights, images, feat
 
 def test_features_are_pytorch_fid_s(weights, images, features):
     with torch.no_grad():
-        theirs = pytorch_fid_network(torch.load(weights))(images[:2] / 256)[0][:, :, 0, 0].numpy()
-    assert distance(features[:2], theirs) < 2e-6
+        theirs = pytorch_fid_network(torch.load(weights))(images[:1] / 256)[0][:, :, 0, 0].numpy()
+    assert distance(features[:1], theirs) < 2e-6
 
 
 def test_pictures_in_bytes_and_in_floats_are_the_same(network, images, features):
-    assert features.shape == (5, WIDTH) and features.dtype == np.float32
-    wanted = network.features(images[:1])
-    locked = images[:1].numpy().copy()
+    assert features.shape == (3, WIDTH) and features.dtype == np.float32
+    locked = images.numpy().copy()
     locked.flags.writeable = False
-    for form in (images[:1].float(), locked, images[:1].contiguous(memory_format=torch.channels_last)):
-        assert np.array_equal(network.features(form), wanted)
+    for form in (images.float().contiguous(memory_format=torch.channels_last), locked):
+        assert np.array_equal(network.features(form), features)
 
 
 def test_features_do_not_depend_on_company_or_cores(network, images, features):
-    assert distance(network.features(images[3:4]), features[3:4]) < 1e-6
+    assert distance(network.features(images[2:]), features[2:]) < 1e-6
     torch.set_num_threads(2)
     assert distance(network.features(images), features) < 1e-6
     assert torch.get_num_threads() == 2
@@ -123,23 +125,17 @@ def test_no_pictures_have_no_features_and_what_is_no_picture_is_refused(network,
             network.features(wrong)
 
 
-def test_opening_draws_no_random_numbers(weights):
-    before = torch.get_rng_state()
-    open_network(str(weights))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 # ---- the same figures
 
 
-MIXED = [(64, 64), (32, 48), (299, 299), (320, 240), (512, 300)]
+MIXED = [(32, 48), (299, 299), (512, 300)]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> tuple[Path, Path]:
     """Pictures of mixed sizes."""
     place = tmp_path_factory.mktemp("folders")
-    return folder(place / "one", MIXED, seed=1), folder(place / "two", MIXED[:4], seed=2)
+    return folder(place / "one", MIXED, seed=1), folder(place / "two", MIXED, seed=2)
 
 
 def test_resize_tf_gives_torch_fidelity_s_features_and_fid(network, weights, folders):
@@ -149,7 +145,7 @@ def test_resize_tf_gives_torch_fidelity_s_features_and_fid(network, weights, fol
     mine = [ours(network, path, "tf") for path in folders]
     for a, b in zip(mine, theirs, strict=True):
         assert distance(a, b.numpy()) < 2e-6
-    few = slice(0, WIDTH, 16)  # the eigenvalues of all take many seconds
+    few = slice(0, WIDTH, 64)  # the eigenvalues of all take many seconds
     wanted = fid_statistics_to_metric(*(fid_features_to_statistics(b[:, few]) for b in theirs), verbose=False)
     found = frechet_distance(*(moments(a[:, few]) for a in mine))
     assert found == pytest.approx(wanted["frechet_inception_distance"], rel=1e-3) and found > 0.1
@@ -168,7 +164,7 @@ def test_resize_clean_gives_clean_fid_s_features_and_fid(network, folders, monke
     mine = [ours(network, path, "clean") for path in folders]
     for a, b in zip(mine, theirs, strict=True):
         assert distance(a, b) < 1e-5
-    few = np.argsort(np.concatenate(theirs).std(axis=0))[-3:]  # fewer than pictures: no root of a singular matrix
+    few = np.argsort(np.concatenate(theirs).std(axis=0))[-2:]  # fewer than images: no root of a singular matrix
     monkeypatch.setattr(cleanfid.linalg, "sqrtm", lambda matrix, disp: (sqrtm(matrix), None))  # as before SciPy 1.18
     wanted = cleanfid.fid_from_feats(*(b[:, few] for b in theirs))
     found = frechet_distance(*(moments(a[:, few]) for a in mine))
@@ -189,7 +185,7 @@ def clean_fid(network: Network, path: Path) -> np.ndarray:
 
 
 def test_the_bench_measures_both_networks(tmp_path):
-    figures = inception_figures(repeat=1, folder=tmp_path, pictures=1)
+    figures = inception_figures(repeat=1, folder=tmp_path, batch=1)
     faster, _, mine, theirs, _, error = (figure.values[0] for figure in figures)
     assert faster == pytest.approx(mine / theirs) and error < 2e-6
     assert figures[-1].verdict == "ok"

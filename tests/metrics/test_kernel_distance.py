@@ -89,9 +89,9 @@ def test_over_many_draws_it_is_the_truth_on_average():
     mean = np.array([0.5, -0.2, 0.0])
     random = np.random.default_rng(0)
     for away in (0 * mean, mean):
-        draws = (random.standard_normal((2, 6, 3)) for _ in range(3000))
+        draws = (random.standard_normal((2, 6, 3)) for _ in range(1000))
         values = [kernel_distance(a, b + away).value for a, b in draws]
-        assert abs(np.mean(values) - truth(away)) < 3 * np.std(values) / 3000**0.5
+        assert abs(np.mean(values) - truth(away)) < 3 * np.std(values) / 1000**0.5
 
 
 @SOME
@@ -142,8 +142,8 @@ def test_the_standard_error_is_near_that_of_leaving_one_out(n, m, away):
     assert reach / scipy.stats.t.ppf(0.95, min(n, m) - 1) == pytest.approx(jackknife(a, b), rel=1.5 / min(n, m))
 
 
-@pytest.mark.parametrize(("n", "m"), [(40, 40), (30, 100), (200, 200)])
-@pytest.mark.parametrize("away", [0.0, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (30, 100)])
+@pytest.mark.parametrize("away", [0.0, 0.1, 1.0])
 def test_the_interval_holds_the_truth_as_often_as_promised(n, m, away):
     """In 150 draws of 16 features. 0.9 is what 150 draws of a true 0.95 fall below once in a few hundred."""
     random = np.random.default_rng(n + m)
@@ -161,7 +161,7 @@ def test_the_interval_is_not_needlessly_wide():
     for away, factor in ((0.0, 2.0), (1.0, 1.15)):
         draws = [
             kernel_distance(random.standard_normal((60, 16)), random.standard_normal((60, 16)) + away)
-            for _ in range(200)
+            for _ in range(100)
         ]
         reach = np.mean([(found.high - found.low) / 2 for found in draws])
         assert reach / (2.0 * np.std([found.value for found in draws])) < factor
@@ -201,12 +201,12 @@ def test_two_sets_of_one_picture_copied_are_no_distance_apart():
 
 def test_fewer_than_two_pictures_are_refused():
     for a, b in ((normal(0, 1, 3), normal(1, 5, 3)), (normal(0, 5, 3), normal(1, 1, 3)), (np.zeros((0, 3)),) * 2):
-        with pytest.raises(ValueError, match="at least 2 pictures"):
+        with pytest.raises(ValueError, match="at least 2 images"):
             kernel_distance(a, b)
 
 
 def test_features_that_do_not_match_or_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="3 features a picture cannot be compared with 4"):
+    with pytest.raises(ValueError, match="3 features an image cannot be compared with 4"):
         kernel_distance(normal(0, 5, 3), normal(1, 5, 4))
     for value in (np.nan, np.inf, 1e30):
         with pytest.raises(ValueError, match="finite and below 1e"):

@@ -21,7 +21,7 @@ def fresh(count: int, width: int, height: int) -> tuple[torch.Tensor, torch.Tens
 
 @pytest.fixture(scope="module")
 def pictures() -> tuple[torch.Tensor, torch.Tensor]:
-    return fresh(400, 32, 32)
+    return fresh(200, 32, 32)
 
 
 def test_reads_fresh_pictures_at_32_pixels(pictures):
@@ -31,8 +31,8 @@ def test_reads_fresh_pictures_at_32_pixels(pictures):
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (128, 160)])
 def test_reads_fresh_pictures_at_other_sizes(width, height):
-    images, kinds = fresh(400, width, height)
-    assert (read_kinds(images)[0] == kinds).double().mean() >= 0.99
+    images, kinds = fresh(100, width, height)
+    assert (read_kinds(images)[0] == kinds).sum() >= 98
 
 
 def test_reads_soft_and_noisy_pictures(pictures):
@@ -44,16 +44,16 @@ def test_reads_soft_and_noisy_pictures(pictures):
 
 def test_counts_every_kind_evenly_in_an_even_set(pictures):
     counts = count_kinds(pictures[0])
-    assert counts.total == 400
+    assert counts.total == 200
     assert counts.made == KINDS
     assert counts.missing == ()
-    assert all(abs(count - 40) <= 2 for count in counts.counts.values())
+    assert all(abs(count - 20) <= 1 for count in counts.counts.values())
 
 
-@pytest.mark.parametrize("dropped", range(len(KINDS)))
-def test_a_dropped_kind_is_exactly_the_one_missing(pictures, dropped):
+def test_a_dropped_kind_is_exactly_the_one_missing(pictures):
     images, kinds = pictures
-    assert count_kinds(images[kinds != dropped]).missing == (KINDS[dropped],)
+    for dropped in range(len(KINDS)):
+        assert count_kinds(images[kinds != dropped][::2]).missing == (KINDS[dropped],)
 
 
 def test_noise_and_flat_color_are_no_kind():

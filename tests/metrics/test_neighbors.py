@@ -234,14 +234,14 @@ def test_features_may_be_read_only_and_in_any_order_in_memory():
 
 
 def test_too_few_pictures_are_refused_by_the_number_needed():
-    with pytest.raises(ValueError, match="at least 6 pictures"):
+    with pytest.raises(ValueError, match="at least 6 images"):
         prdc(normal(0, 5, 2), normal(1, 9, 2))
-    with pytest.raises(ValueError, match="at least 4 pictures"):
+    with pytest.raises(ValueError, match="at least 4 images"):
         prdc(normal(0, 9, 2), normal(1, 3, 2))
     assert prdc(normal(0, 6, 2), normal(1, 4, 2)).density >= 0
-    with pytest.raises(ValueError, match="at least 3 pictures"):
+    with pytest.raises(ValueError, match="at least 3 images"):
         nearest(normal(0, 2, 2), normal(1, 2, 2), 3)
-    with pytest.raises(ValueError, match="at least 3 pictures"):
+    with pytest.raises(ValueError, match="at least 3 images"):
         nearest(normal(0, 2, 2), normal(0, 2, 2), 2, exclude_self=True)
 
 
@@ -261,5 +261,5 @@ def test_features_that_do_not_match_or_are_not_finite_are_refused(call):
         call(normal(0, 9, 2), np.full((9, 2), np.nan))
     with pytest.raises(ValueError, match=r"\[N, D\]"):
         call(normal(0, 9, 2), np.zeros(9))
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         nearest(normal(0, 9, 2), normal(1, 8, 2), exclude_self=True)

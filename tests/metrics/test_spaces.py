@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from pggan.data.builtin import KINDS, draw
-from pggan.metrics import spaces
+from pggan.metrics import labels, spaces
 from pggan.metrics.neighbors import nearest
-from pggan.metrics.spaces import classifier, handcrafted, read, read_one, softened
+from pggan.metrics.reference import Reference
+from pggan.metrics.spaces import FeatureSpace, classifier, handcrafted, read, read_one, softened
 
 SOME = settings(max_examples=20, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -338,6 +339,30 @@ def test_a_soft_histogram_divides_each_value_between_the_two_nearest_centres(see
     found = spaces.soft_histogram(torch.from_numpy(values), low, low + reach, bins)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found.sum(1), [1, 1], atol=1e-5)
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def test_a_space_is_added_by_one_entry(drawn, monkeypatch):
+    def colors(images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3))
+
+    monkeypatch.setitem(spaces.SPACES, "colors", FeatureSpace(lambda: colors, 64, "1", "MIT", modes=True))
+    reals = np.concatenate([drawn[0], drawn[0][:50, :, ::-1]])
+    reference = Reference.of(reals)
+    assert list(reference.modes) == ["handcrafted", "classifier", "colors"]
+    assert reference.modes["colors"].fitted.shape == (100, 3)
+    assert Reference.from_arrays(reference.arrays()).modes.keys() == reference.modes.keys()
+    assert labels.features(reals[:5]).shape == (5, 486 + 464 + 3)
+
+
+@pytest.mark.parametrize(("name", "width"), [("handcrafted", 486), ("classifier", 464), ("rand", 512)])
+def test_each_space_without_weights_reads_images_of_its_side(name, width):
+    space = spaces.SPACES[name]
+    images = torch.zeros(2, 3, space.side, space.side)
+    assert space.load()(images).shape == (2, width)
+    assert f"{name} {space.version}" in spaces.VERSION and space.license
 
 
 # --- the spaces as a whole ---------------------------------------------------------------------------------------

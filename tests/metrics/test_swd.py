@@ -220,7 +220,7 @@ def test_another_seed_takes_other_patches_and_directions():
 
 
 def test_as_published_there_are_128_patches_of_each_of_16384_pictures():
-    assert (swd.PATCHES, swd.PICTURES, swd.DIRECTIONS) == (128, 16384, 512)
+    assert (swd.PATCHES, swd.IMAGES, swd.DIRECTIONS) == (128, 16384, 512)
     assert {level: len(each) for level, each in swd.descriptors([smooth(0, 3)], 128, 9, Stream(0)).items()} == {
         64: 384,
         32: 384,
@@ -236,7 +236,7 @@ def test_no_more_pictures_are_looked_at_than_asked_for():
             yield images
 
     assert {len(each) for each in swd.descriptors(endless(), 4, 25, Stream(0)).values()} == {100}
-    assert sliced_distances(endless(), endless(), patches=4, pictures=25).mean == 0
+    assert sliced_distances(endless(), endless(), patches=4, images=25).mean == 0
 
 
 def test_of_sets_of_different_sizes_a_random_part_of_the_larger_is_taken():
@@ -275,7 +275,7 @@ def test_flat_pictures_give_finite_distances(other):
         (np.zeros((2, 3, 32, 32), np.uint8), "uint8"),
         (np.zeros((32, 32, 3), np.uint8), "uint8"),
         (np.zeros((2, 8, 32, 3), np.uint8), "16 x 16"),
-        (np.zeros((0, 32, 32, 3), np.uint8), "no pictures"),
+        (np.zeros((0, 32, 32, 3), np.uint8), "no images"),
     ],
 )
 def test_what_is_no_batch_of_pictures_is_refused(batch, words):
@@ -284,7 +284,7 @@ def test_what_is_no_batch_of_pictures_is_refused(batch, words):
 
 
 def test_no_pictures_and_pictures_of_several_sizes_are_refused():
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         sliced_distances([], [smooth(0, 2, 32)])
     with pytest.raises(ValueError, match="several sizes"):
         sliced_distances([smooth(0, 2, 32), smooth(0, 2, 64)], [smooth(0, 2, 32)])
