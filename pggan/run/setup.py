@@ -82,7 +82,7 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     of_its_run = ("metrics_bytes", "data", "seconds", "speeds", "replay", "history", "best")
     values = {name: value for name, value in values.items() if name not in of_its_run}
     plan = {**values["stage"]["plan"], "until": 0.0, "budget": 0.0}  # seconds of another run's budget
-    values["stage"] = {"plan": plan}
+    values["stage"] = {"plan": plan, "timed_from": values["nimg"]}
     if not settings.training.ada:
         values.pop("augment", None)  # --ada does not begin with a fixed p
     return {**values, "precision": pick_precision(config.training.precision, device)}
