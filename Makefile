@@ -1,42 +1,43 @@
-# Two commands: `make demo` and `make test`. Both make .venv first, from requirements.txt (with uv if it is there).
+# Each command makes .venv first, with uv if it is there: .venv/ready is enough to train, .venv/ready-test adds what the
+# tests need. Versions are those of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-PARALLEL := -n auto --dist loadscope  # a worker a core, a module's fixtures made once
+PARALLEL := -n auto --dist loadscope  # a worker per core; a module's fixtures are made once
+INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/pip install) --quiet -c constraints.txt
 
 .PHONY: demo test quick lint format bench clean
 
 demo: .venv/ready
 	$(BIN)/python train.py --preset demo
 
-test: .venv/ready
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+test: quick
 	$(BIN)/python -m pytest -n auto -m slow
 
-quick: .venv/ready
+quick: .venv/ready-test
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-lint: .venv/ready
+lint: .venv/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: .venv/ready
+format: .venv/ready-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: .venv/ready
 	$(BIN)/python tools/bench.py limits
 
-.venv/ready: requirements.txt pyproject.toml
+.venv/ready: requirements.txt pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 2; }
-	@echo "making .venv from requirements.txt: about 6 GB with torch, half a minute with uv, some minutes with pip"
-	@rm -rf .venv
-	@if command -v uv >/dev/null; then \
-	    uv venv --quiet --python $(PYTHON) .venv \
-	    && uv pip install --quiet --python $(BIN)/python -r requirements.txt -e .; \
-	else \
-	    $(PYTHON) -m venv .venv && $(BIN)/pip install --quiet -r requirements.txt -e .; \
-	fi
+	@echo "installing into .venv: about 6 GB with torch, half a minute with uv, some minutes with pip"
+	@[ -x $(BIN)/python ] || { rm -rf .venv \
+	    && if command -v uv >/dev/null; then uv venv --quiet --python $(PYTHON) .venv; else $(PYTHON) -m venv .venv; fi; }
+	@$(INSTALL) -r requirements.txt -e .
+	@touch $@
+
+.venv/ready-test: .venv/ready
+	@$(INSTALL) -e '.[test]'
 	@touch $@
 
 clean:

@@ -1,9 +1,9 @@
-"""Random numbers that depend on where they are used, never on what was drawn before.
+"""Random numbers that depend on what they are for, not on what was drawn before.
 
-Every number is a function of (seed, attempt, purpose, index in the image stream). A grid, an evaluation, a restart
-or another batch size can therefore disturb nothing: image 12,345 of a run always gets the same latent, the same
-picture, the same crop. Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") is a function of a
-key and a counter, which is exactly this; numpy carries it.
+Every number is a function of (seed, attempt, purpose, index in the image stream). Sample grids, evaluations, restarts
+and the batch size therefore change nothing: image 12,345 of a run always has the same latent, real image and crop.
+numpy's Philox generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") computes such numbers from
+a key and a counter.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ WORDS_PER_COUNT = 4  # Philox 4x64 gives four 64-bit words for each value of its
 class Stream:
     """The random numbers of one attempt of one run.
 
-    seed: the run's own; attempt: incremented by a rollback, so that a replay does not fail the same way again.
+    seed: of the run. attempt: each rollback adds 1, so that the next attempt does not fail in the same way.
     """
 
     seed: int
@@ -27,7 +27,7 @@ class Stream:
 
     def words(self, purpose: str, index: int, count: int, width: int) -> np.ndarray:
         """uint64 [count, width]: `width` random words for each of the images index .. index + count - 1."""
-        counts = -(-width // WORDS_PER_COUNT)  # counter values that one image uses up
+        counts = -(-width // WORDS_PER_COUNT)  # values of the counter for each image
         source = np.random.Philox(key=self.key(purpose), counter=index * counts)
         raw = source.random_raw(count * counts * WORDS_PER_COUNT)
         return raw.reshape(count, counts * WORDS_PER_COUNT)[:, :width]
@@ -45,27 +45,24 @@ class Stream:
         return both.reshape(count, 2 * words.shape[1])[:, :width].astype(np.float32)
 
     def order(self, index: int, count: int, total: int) -> np.ndarray:
-        """int64 [count]: which of `total` pictures the images index .. index + count - 1 are.
+        """int64 [count]: which of `total` data set images are shown at index .. index + count - 1.
 
-        Each pass over the data is a fresh permutation, so every picture is seen once before any is seen again.
+        Each pass over the data is a new permutation, so every image is shown once before any is shown again.
         """
-        positions = np.arange(index, index + count)
-        picked = np.empty(count, dtype=np.int64)
-        for epoch in range(index // total, (index + count - 1) // total + 1):
-            here = positions // total == epoch
-            picked[here] = _permutation(self, epoch, total)[positions[here] % total]
-        return picked
+        passes, places = np.divmod(np.arange(index, index + count), total)
+        return np.concatenate([_permutation(self, int(n), total)[places[passes == n]] for n in np.unique(passes)])
 
     def integer(self, purpose: str) -> int:
-        """One integer in [0, 2^63), to seed another library's generator with."""
+        """One integer in [0, 2^63), as a seed for another library's generator."""
         return int(self.words(purpose, 0, 1, 1)[0, 0] >> np.uint64(1))
 
     def key(self, purpose: str) -> np.ndarray:
+        """uint64 [2]: the key of Philox."""
         digest = hashlib.sha256(f"{self.seed}/{self.attempt}/{purpose}".encode()).digest()
         return np.frombuffer(digest[:16], dtype=np.uint64)
 
 
 @lru_cache(maxsize=4)
-def _permutation(stream: Stream, epoch: int, total: int) -> np.ndarray:
-    source = np.random.Philox(key=stream.key(f"order of {total}, pass {epoch}"))
+def _permutation(stream: Stream, number: int, total: int) -> np.ndarray:
+    source = np.random.Philox(key=stream.key(f"order of {total}, pass {number}"))
     return np.random.Generator(source).permutation(total)

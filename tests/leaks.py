@@ -1,4 +1,4 @@
-"""What augmentation would leave in samples if it leaked, measured on pictures [N, 3, H, W] in [-1, 1]."""
+"""What augmentation would leave in samples if it leaked, measured on images [N, 3, H, W] in [-1, 1]."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def cut_places(samples: Tensor, reals: Tensor) -> float:
 
 
 def wrongly_turned(samples: Tensor, reals: Tensor) -> float:
-    """The share of samples that are liker to the mean real picture when it is turned or flipped. For squares."""
+    """The share of samples that are liker to the mean real image when it is turned or flipped. For squares."""
     mean = reals.mean(dim=0)
     ways = [turned for k in range(4) for turned in (mean.rot90(k, (1, 2)), mean.rot90(k, (1, 2)).flip(2))]
     distances = torch.stack([(samples - way).square().mean(dim=(1, 2, 3)) for way in ways])  # [8, N]

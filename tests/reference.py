@@ -108,7 +108,7 @@ def lerp(a, b, alpha):
 
 
 def fade(image, alpha):
-    """A real picture as the discriminator sees it in a fade."""
+    """A real image as the discriminator sees it in a fade."""
     return lerp(double(halve(image)), image, alpha)
 
 
@@ -152,7 +152,7 @@ def discriminator(weights, image, sizes, alpha, group=4):
 
 
 def last_layers(weights, x, group):
-    """The base grid to one number a picture, in the paper's networks and in style's."""
+    """The base grid to one number a image, in the paper's networks and in style's."""
     sqrt2 = np.sqrt(2)
     x = minibatch_stddev(x, group) if group else x
     x = lrelu(conv(x, weights["output.conv.weight"], weights["output.conv.bias"], sqrt2))
@@ -172,7 +172,7 @@ def slope(critic, image, step=1e-5):
     return out
 
 
-def steepness(critic, image):
+def squared_gradient_norm(critic, image):
     """The squared length of the gradient of critic([image]), over channels and pixels."""
     return (slope(critic, image) ** 2).sum()
 
@@ -183,7 +183,7 @@ def softplus(x):
 
 
 def discriminator_loss(name, critic, reals, fakes, mix, weight, drift=0.0):
-    """Picture by picture. critic: [N, 3, H, W] -> [N], no talk among the pictures."""
+    """Picture by image. critic: [N, 3, H, W] -> [N], no talk among the images."""
     total = 0.0
     for real, fake, t in zip(reals, fakes, mix, strict=True):
         on_real, on_fake = critic(real[None])[0], critic(fake[None])[0]
@@ -206,10 +206,10 @@ def discriminator_loss(name, critic, reals, fakes, mix, weight, drift=0.0):
 def penalty(name, critic, real, fake, t):
     """Of one real and one fake: one-centered between them (wgan-gp), R1 (logistic), R1 + R2 (relativistic)."""
     if name == "wgan-gp":
-        return (math.sqrt(steepness(critic, real + t * (fake - real))) - 1) ** 2
+        return (math.sqrt(squared_gradient_norm(critic, real + t * (fake - real))) - 1) ** 2
     if name == "logistic":
-        return steepness(critic, real) / 2
-    return steepness(critic, real) / 2 + steepness(critic, fake) / 2
+        return squared_gradient_norm(critic, real) / 2
+    return squared_gradient_norm(critic, real) / 2 + squared_gradient_norm(critic, fake) / 2
 
 
 def generator_loss(name, critic, fakes, reals):
@@ -227,14 +227,14 @@ def generator_loss(name, critic, fakes, reals):
     return total / len(reals)
 
 
-# ---- style: Karras et al. 2019 and 2020, a picture at a time
+# ---- style: Karras et al. 2019 and 2020, a image at a time
 
 
 FIR = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64  # 2020, appendix B; sums to 1
 
 
 def extended(x, margin):
-    """The picture with its edge pixels repeated `margin` times."""
+    """The image with its edge pixels repeated `margin` times."""
     return np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)), mode="edge")
 
 
@@ -267,17 +267,17 @@ def fir_halve(x):
 
 
 def style_conv(weights, name, x, w, demodulate):
-    """2020, equations 1 to 3: each picture has weights of its own."""
+    """2020, equations 1 to 3: each image has weights of its own."""
     style = dense(w, weights[name + ".style.weight"], weights[name + ".style.bias"], 1)
     kernel = weights[name + ".conv.weight"]
     scaled = kernel / np.sqrt(np.prod(kernel.shape[1:]))
     out = []
-    for picture, factors in zip(x, style, strict=True):
+    for image, factors in zip(x, style, strict=True):
         own = scaled * factors[None, :, None, None]
         if demodulate:
             own = own / np.sqrt((own**2).sum(axis=(1, 2, 3), keepdims=True) + 1e-8)
         gain = np.sqrt(np.prod(own.shape[1:]))  # conv() divides by it
-        out.append(conv(picture[None], own, np.zeros(len(own)), gain)[0])
+        out.append(conv(image[None], own, np.zeros(len(own)), gain)[0])
     return np.stack(out)
 
 
@@ -369,7 +369,7 @@ def transposed_conv(x, weight, stride, pad):
 
 
 def norm(weights, name, x, kind):
-    """batch: over pictures and pixels, a map at a time; layer: over all of a picture."""
+    """batch: over images and pixels, a map at a time; layer: over all of a image."""
     if kind == "none":
         return x
     axes = {"batch": (0, 2, 3), "layer": (1, 2, 3)}[kind]
@@ -383,7 +383,7 @@ def relu(x):
 
 
 def dcgan_generator(weights, z, sizes, grid, alpha, residual=False):
-    """As it trains: batch norm measures these pictures."""
+    """As it trains: batch norm measures these images."""
     x = transposed_conv(z[:, :, None, None], weights["input.conv.weight"], 1, 0)
     x = relu(norm(weights, "input.norm", x, "batch"))
     features = [x]

@@ -1,11 +1,15 @@
 """Whole runs in processes of their own, for the tests that start, kill and compare them."""
 
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +54,18 @@ def refused(*flags: object, script: str = "train.py", cwd: Path = ROOT, **env: s
     assert len(lines) == 1, err
     assert "Traceback" not in err
     return lines[0]
+
+
+def refused_here(*flags: object, script: str) -> str:
+    """As `refused`, but the script runs in this process, which saves seconds of imports."""
+    err = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(err), pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", [script, *map(str, flags)])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert end.value.code == 2
+    (line,) = err.getvalue().splitlines()
+    assert line.startswith("error: ")
+    return line
 
 
 def assert_same(a: object, b: object, where: str = "") -> None:

@@ -10,7 +10,7 @@ from runs import TINY
 from pggan.config import cli
 from pggan.config.presets import preset
 from pggan.config.schema import Config
-from pggan.data.batches import Pictures
+from pggan.data.batches import BatchLoader
 from pggan.run import loop
 from pggan.training import checkpoint, phases
 
@@ -33,15 +33,15 @@ def latest(run: Path) -> dict:
 
 
 def watch_steps(monkeypatch, before=None, after=None) -> None:
-    """Calls before(state, stage, reals) and after(...) around every step."""
+    """Calls before(state, reals) and after(state, reals) around every step."""
     real = loop.step
 
-    def step(state, stage, reals, say):
+    def step(state, reals, say):
         if before:
-            before(state, stage, reals)
-        real(state, stage, reals, say)
+            before(state, reals)
+        real(state, reals, say)
         if after:
-            after(state, stage, reals)
+            after(state, reals)
 
     monkeypatch.setattr(loop, "step", step)
 
@@ -66,10 +66,10 @@ def watch_losses(monkeypatch, discriminator=None, generator=None) -> None:
     monkeypatch.setattr(phases, "generator_loss", g)
 
 
-def watch_pictures(monkeypatch) -> list[Pictures]:
+def watch_pictures(monkeypatch) -> list[BatchLoader]:
     """The batches' source of each stage, as the loop opens it."""
-    opened, real = [], loop.pictures_at
-    monkeypatch.setattr(loop, "pictures_at", lambda *given: opened.append(real(*given)) or opened[-1])
+    opened, real = [], loop.batches_at
+    monkeypatch.setattr(loop, "batches_at", lambda *given: opened.append(real(*given)) or opened[-1])
     return opened
 
 

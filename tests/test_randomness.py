@@ -1,4 +1,4 @@
-"""Random numbers by position: what they depend on, what they do not, and that they are random."""
+"""Random numbers: what they depend on, what they do not depend on, and their distributions."""
 
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from scipy import stats
 from pggan.config.schema import Config, NetworkConfig, TrainingConfig
 from pggan.models.networks import fade_reals
 from pggan.randomness import Stream
+from pggan.schedule.stages import Stage
 from pggan.training.state import TrainState, new_state
 from pggan.training.step import step
 
@@ -90,7 +91,7 @@ def test_drawing_leaves_the_global_generators_alone():
 
 
 def test_the_numbers_are_the_same_on_every_machine():
-    """Written down once: a change here would make another run of every run there is."""
+    """These constants must never change: all existing runs would continue differently."""
     assert Stream(0).words("p", 5, 1, 2).tolist() == [[9334538826383760867, 18445979765954782077]]
     assert Stream(0).order(0, 5, 5).tolist() == [1, 4, 2, 3, 0]
 
@@ -102,7 +103,7 @@ def test_normals_are_standard_normal(width):
     assert stats.kstest(drawn.ravel(), "norm").pvalue > 1e-3
 
 
-def test_normals_of_one_image_and_of_neighbours_are_uncorrelated():
+def test_normals_of_one_image_and_of_neighbors_are_uncorrelated():
     drawn = Stream(2).normal("latents G", 0, 20_000, 6)
     together = np.concatenate([drawn[:-1], drawn[1:]], axis=1).astype(np.float64)
     between = np.corrcoef(np.concatenate([together, together**2], axis=1), rowvar=False) - np.eye(24)
@@ -117,7 +118,7 @@ def test_uniforms_are_uniform_from_0_to_below_1(width):
 
 
 class AllOnes(Stream):
-    """The largest and smallest words that there are."""
+    """The largest and the smallest word."""
 
     def words(self, purpose, index, count, width):
         return np.resize(np.array([2**64 - 1, 0], dtype=np.uint64), (count, width))
@@ -137,21 +138,17 @@ def state(growths: int = 0) -> TrainState:
     network = NetworkConfig(start_res=4, max_res=8, fmap_base=64, fmap_max=4, latent=6)
     made = new_state(Config(network=network, training=TrainingConfig(batch=str(BATCH))), torch.device("cpu"))
     for _ in range(growths):
-        made.grow()
-        made.nimg = made.stage_start + made.stage().fade // 4
+        made.grow(Stage(8, made.nimg, fade=400))
+        made.nimg += 100
     return made
 
 
-def take_step(made: TrainState, reals: torch.Tensor) -> None:
-    step(made, made.stage(), reals)
-
-
 def latents_of_steps(made: TrainState, steps: int) -> list[torch.Tensor]:
-    """What G is given, in the order D's latents, G's latents, D's ..."""
+    """The inputs of G: the latents of D's phase, of G's phase, of D's ..."""
     seen = []
     made.G.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
     for _ in range(steps):
-        take_step(made, torch.zeros(BATCH, 3, 4, 4))
+        step(made, torch.zeros(BATCH, 3, 4, 4))
         made.nimg += BATCH
     return seen
 
@@ -175,8 +172,8 @@ def test_the_discriminator_is_shown_faded_reals():
     made = state(1)
     reals, seen = torch.rand(BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(0)), []
     made.D.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
-    take_step(made, reals)
-    alpha = made.stage().alpha(made.nimg)
+    step(made, reals)
+    alpha = made.alpha
     assert 0 < alpha < 1 and torch.equal(seen[0], fade_reals(reals, alpha)) and not torch.equal(seen[0], reals)
 
 
@@ -186,13 +183,13 @@ def test_both_players_fade_with_the_alpha_of_the_stage():
         network.register_forward_pre_hook(
             lambda _, given, named: seen.append(named["alpha"] if named else given[1]), with_kwargs=True
         )
-    take_step(made, torch.zeros(BATCH, 3, 8, 8))
-    assert seen == [made.stage().alpha(made.nimg)] * 5
+    step(made, torch.zeros(BATCH, 3, 8, 8))
+    assert seen == [made.alpha] * 5
 
 
 def test_a_step_moves_every_weight_of_both_networks_in_a_fade():
     made = state(1)
     before = {name: value.clone() for name, value in [*made.G.named_parameters("G"), *made.D.named_parameters("D")]}
-    take_step(made, torch.rand(BATCH, 3, 8, 8))
+    step(made, torch.rand(BATCH, 3, 8, 8))
     after = dict([*made.G.named_parameters("G"), *made.D.named_parameters("D")])
     assert not [name for name, value in after.items() if torch.equal(value, before[name])]

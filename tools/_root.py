@@ -1,4 +1,4 @@
-"""Puts the project's root on the path, so that `python tools/NAME.py` works without an install."""
+"""Puts the root of the project on the path, so that `python tools/NAME.py` works without an install."""
 
 import sys
 from pathlib import Path

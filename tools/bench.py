@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measurements, held against their limits.
+"""Measures what the project costs, each figure beside its limit.
 
-`python tools/bench.py limits`: what everything beside the step of a run costs.
-`python tools/bench.py metrics`: what measuring quality costs, beside the usual library in the same run.
-`python tools/bench.py train`: what a step costs at each resolution, and how far that is from the machine's limit.
+`python tools/bench.py limits`: everything beside the training steps of a run.
+`python tools/bench.py metrics`: measuring quality and diversity, beside the usual library.
+`python tools/bench.py train`: a training step at each resolution, beside the machine's own limit.
 """
 
 import json
@@ -11,28 +11,29 @@ import os
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import _root  # noqa: F401  (the project on the path)
 
 from pggan.config import cli
-from pggan.config.presets import ARCH_TABLE, LOSS_TABLE, NAMES, preset, suited
+from pggan.config.presets import before_flags
 from pggan.config.schema import Config, DataConfig, NetworkConfig, PresetName, ScheduleConfig, TrainingConfig
 from pggan.config.validation import check_ignored, validate
 from pggan.errors import UserError
-from train import flag
 
-PICTURES = 500  # of builtin, that training is measured on
+Args = TypeVar("Args")
+IMAGES = 500  # of builtin, for measuring training
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Measure what a run costs beside its steps: start-up, packing, the cached start, waiting for data, and all else.
-    `bench.py metrics` and `bench.py train` measure other things; see their --help."""
+    """Measure what a run costs beside its steps: start-up, packing, waiting for data and all else. `bench.py metrics`
+    and `bench.py train` measure other things. Example: bench.py limits --repeat 3 --json limits.json"""
 
     data: str = "builtin"
-    """Pictures for the packing and the start; 1,400 of them are what the limits are meant for."""
+    """Images for the packing and the start. The limits are meant for 1,400 of them."""
     pictures: int = 1400
-    """How many built-in pictures, when --data is builtin."""
+    """How many built-in images, if --data is builtin."""
     repeat: int = 5
     """Repetitions of each start; the median counts."""
     json: str | None = None
@@ -41,7 +42,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Measure what the measuring costs: the features and the distance of FID, the score D."""
+    """Measure what evaluating samples costs: Inception's features, the Frechet distance, the diversity score.
+    Example: bench.py metrics --repeat 3 --json metrics.json"""
 
     repeat: int = 5
     """Repetitions of each measurement; the median counts."""
@@ -51,20 +53,21 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Train:
-    """Measure steps of training, stable and fading: images/s, memory, the share of the machine's own limit, where the
-    time goes, and how long the whole road is. All settings of train.py that a step depends on may be given."""
+    """Measure training steps, stable and fading: images/s, memory, the share of the machine's own limit, where the time
+    goes, and the time of a whole run. Takes all settings of train.py that a step depends on.
+    Example: bench.py train --res 32,64 --loss wgan-gp --json train.json"""
 
     res: str | None = None
-    """Resolutions to measure, 64 or 32,64. Left out: all that the settings train at."""
+    """Resolutions to measure: 64, or 32,64. Left out: all that the settings train at."""
     seconds: float = 5.0
-    """About how long each speed is measured; a step that takes longer is taken --repeat times all the same."""
+    """About how long to measure each speed. Slow steps are taken at least --repeat times."""
     repeat: int = 5
-    """Windows that each speed is measured in; the median counts, their spread is told."""
-    parts: bool = True
-    """Break a step down, too, to D, its penalty, G, the average: some steps more, and one compilation without the
-    penalty."""
+    """Windows in which each speed is measured; the median counts."""
+    breakdown: bool = True
+    """Also measure the parts of a step: data, D, penalty, G, average. Takes some more steps, and compiles D without its
+    penalty if steps are compiled."""
     json: str | None = None
-    """A file for the records: a list."""
+    """A file for the records, a list."""
     preset: PresetName = "paintings"
     """The named settings that all others start from."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -79,63 +82,54 @@ class Train:
 
 
 def main(argv: list[str]) -> None:
-    if argv and not argv[0].startswith("-"):
-        name, *argv = argv
-    else:
-        name = "limits"
+    name, *rest = argv if argv and not argv[0].startswith("-") else ("limits", *argv)
     if name not in COMMANDS:
         raise UserError(f"bench.py measures {', '.join(COMMANDS)}, not '{name}'")
-    COMMANDS[name](argv)
+    COMMANDS[name](rest)
 
 
 def limits(argv: list[str]) -> None:
-    args = cli.parse(Limits, argv, prog="bench.py limits")
+    args = _parse(Limits, argv)
     from benchmarks.limits import limits
 
-    _check(args)
     with tempfile.TemporaryDirectory() as folder:
         _show(limits(Path(folder), args.data, args.pictures, args.repeat), args.json)
 
 
 def metrics(argv: list[str]) -> None:
-    args = cli.parse(Metrics, argv, prog="bench.py metrics")
+    args = _parse(Metrics, argv)
     from benchmarks.metrics import metrics
 
-    _check(args)
     with tempfile.TemporaryDirectory() as folder:
         _show(metrics(Path(folder), args.repeat), args.json)
 
 
 def train(argv: list[str]) -> None:
-    default = usual(argv)
-    args = cli.parse(Train, argv, default, prog="bench.py train")
+    default = defaults(argv)
+    args = _parse(Train, argv, default)
     config, resolutions = settings(args, default)
-    _check(args)
     import torch
     from benchmarks import report
     from benchmarks.training import Effort, measure_all
 
-    from pggan.run.setup import pick_device
+    from pggan.run.devices import pick_device
 
     torch.set_num_threads(config.training.threads or torch.get_num_threads())
     device = pick_device(config.training.device)
     print(report.HEAD, flush=True)
-    effort = Effort(args.seconds, args.repeat, args.parts)
+    effort = Effort(args.seconds, args.repeat, args.breakdown)
     records = measure_all(config, device, resolutions, effort, lambda record: print(report.row(record), flush=True))
     print("\n".join(report.closing(config, records)))
-    if args.json:
-        _write(report.plain(config, device, records), args.json)
+    _write(report.as_json(config, device, records), args.json)
 
 
 COMMANDS = {"limits": limits, "metrics": metrics, "train": train}
 
 
-def usual(argv: list[str]) -> Train:
-    """What the flags are laid over: the preset, with what --arch and --loss bring with them."""
-    asked = {"--preset": NAMES, "--arch": ARCH_TABLE, "--loss": LOSS_TABLE}
-    name, arch, loss = (value if (value := flag(argv, word)) in known else None for word, known in asked.items())
-    config = suited(preset(name or "paintings"), arch, loss)
-    data = replace(config.data, builtin_images=PICTURES)
+def defaults(argv: list[str]) -> Train:
+    """The settings that the flags go over: those of --preset, --arch and --loss."""
+    config = before_flags(argv)
+    data = replace(config.data, builtin_images=IMAGES)
     return Train(
         preset=config.preset, data=data, network=config.network, training=config.training, schedule=config.schedule
     )
@@ -151,22 +145,24 @@ def settings(args: Train, default: Train) -> tuple[Config, list[int]]:
     for res in resolutions:
         if res not in config.network.resolutions():
             some = ", ".join(map(str, config.network.resolutions()))
-            raise UserError(f"--res {res} is not on the ladder of --base {config.network.base}: {some}")
+            raise UserError(f"--res {res} is no resolution of --base {config.network.base}: {some}")
     start, top = config.network.ends()
     whole = replace(config.network, start_res=min(start, *resolutions), max_res=max(top, *resolutions))
     validate(replace(config, network=whole))
     check_ignored(config, default.config())
     if config.schedule.budget or config.schedule.plan:
-        raise UserError("the road is reckoned by --fade-kimg and --stable-kimg: leave out --budget and --plan")
+        raise UserError("the time of a run follows from --fade-kimg and --stable-kimg: leave out --budget and --plan")
     if args.seconds <= 0:
         raise UserError("--seconds must be above 0")
     return config, resolutions
 
 
-def _check(args: Limits | Metrics | Train) -> None:
+def _parse(kind: type[Args], argv: list[str], default: Args | None = None) -> Args:
+    args = cli.parse(kind, argv, default, prog=f"bench.py {kind.__name__.lower()}")
     if args.repeat < 1:
         raise UserError("--repeat must be at least 1")
     cli.check_writable("--json", args.json)
+    return args
 
 
 def _show(figures: list, path: str | None) -> None:
@@ -174,12 +170,12 @@ def _show(figures: list, path: str | None) -> None:
 
     for figure in figures:
         print(figure)
+    _write(as_dict(figures), path)
+
+
+def _write(values: object, path: str | None) -> None:
     if path:
-        _write(as_dict(figures), path)
-
-
-def _write(values: object, path: str) -> None:
-    Path(os.path.expanduser(path)).write_text(json.dumps(values, indent=2) + "\n")
+        Path(os.path.expanduser(path)).write_text(json.dumps(values, indent=2) + "\n")
 
 
 if __name__ == "__main__":

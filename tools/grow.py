@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The growth step alone: a checkpoint one resolution up, `python tools/grow.py CKPT [--out FILE]`."""
+"""Grow a checkpoint to the next resolution: `python tools/grow.py CKPT [--out FILE]`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,33 +11,34 @@ import tyro
 from pggan.config import cli
 from pggan.errors import UserError
 
+EXAMPLE = """example: grow from 64 to 128 px, then train there in a new run
+  python tools/grow.py runs/NAME/checkpoints/res-0064.pt
+  python train.py --resume runs/NAME/checkpoints/grown-0128.pt --out runs/NAME-128"""
+
 
 @dataclass(frozen=True)
 class Args:
-    """Add a block to the networks of a checkpoint, and check that they compute what they did."""
+    """Double the resolution of a checkpoint: add a block to each network, and check that no output changes."""
 
-    ckpt: Annotated[str, tyro.conf.Positional]
-    """A checkpoint whose fade is over, such as runs/NAME/checkpoints/res-0032.pt."""
+    ckpt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")]
+    """Checkpoint to grow, whose fade is over, such as runs/NAME/checkpoints/res-0064.pt."""
     out: str | None = None
-    """Where the grown checkpoint goes. Left out: grown-RES.pt beside it; of a manual run's latest.pt, in its place."""
+    """File for the grown checkpoint. None: grown-RES.pt beside it; for latest.pt of a manual run, that file."""
 
 
 def main(argv: list[str]) -> None:
-    args = cli.parse(Args, argv, prog="grow.py")
+    args = cli.parse(Args, argv, prog="grow.py", example=EXAMPLE)
     if args.out == "":
         raise UserError("--out is empty: name a file")
     from pggan.run.grown_file import grow_file
 
     before, state, path, in_place = grow_file(Path(args.ckpt), Path(args.out) if args.out else None)
-    if in_place:
-        top = state.config.network.ends()[1]
-        go_on = f"the command that trained it, once more (with --max-res {top} or above)"
-    else:
-        go_on = f"python train.py --resume {path} --out runs/NAME"
+    top = state.config.network.ends()[1]
+    same_command = f"the command that trained it, once more (with --max-res {top} or above)"
     print(
         f"grown from {before} to {state.res} px: {path}\n"
-        "checked: at alpha 0 the generator, its average and the discriminator compute exactly what they did\n"
-        f"go on: {go_on}"
+        "checked: at alpha 0, the generator, its average and the discriminator compute exactly what they did before\n"
+        f"to continue: {same_command if in_place else f'python train.py --resume {path} --out runs/NAME'}"
     )
 
 

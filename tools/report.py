@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The page of a run, made again from its files: `python tools/report.py runs/NAME`."""
+"""The page of a run, made again from the run's files: `python tools/report.py runs/NAME`."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ from pggan.errors import UserError
 
 @dataclass(frozen=True)
 class Args:
-    """Write report.html into a run's folder: curves, samples over time, growth, settings, and how to go on."""
+    """Write report.html into a run's folder: samples over time, curves, growth, settings, and commands to go on.
+
+    Training writes it too. Example: python tools/report.py runs/NAME
+    """
 
     run: Annotated[str, tyro.conf.Positional]
     """The folder of a run, such as runs/NAME."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pictures from a checkpoint: `python tools/sample.py CKPT --num 64 --seed 1 --out DIR`."""
+"""Images from a checkpoint: `python tools/sample.py CKPT --num 64 --seed 1 --out DIR`."""
 
 import os
 from dataclasses import dataclass
@@ -12,27 +12,28 @@ import tyro
 from pggan.config import cli
 from pggan.errors import UserError
 
-MOST_ON_GRID = 256
-
 
 @dataclass(frozen=True)
 class Args:
-    """Draw PNGs, and a grid of them, from the moving average of a checkpoint's generator."""
+    """Draw images from a checkpoint's G_ema, the moving average of its generator: PNG files and a grid of them.
+
+    Example: python tools/sample.py runs/NAME/checkpoints/latest.pt --num 64 --psi 0.8
+    """
 
     ckpt: Annotated[str, tyro.conf.Positional]
     """A checkpoint, such as runs/NAME/checkpoints/latest.pt."""
     num: int = 64
-    """How many pictures."""
+    """Number of images."""
     seed: int = 0
-    """Picture i of a seed is always the same, however many are drawn."""
+    """Number, 0 or more, that selects the images. Image i of a seed is the same for every --num."""
     psi: float = 1.0
-    """Below 1 samples are pulled towards the mean: cleaner and less varied. 0: the mean itself."""
+    """From 0 to 10. Below 1, images come closer to the mean: fewer defects, less variety. 0: all show the mean."""
     out: str = "samples"
-    """The folder that grid.png and SEED-00000.png ... go to."""
+    """The folder for grid.png and the images, SEED-00000.png and so on."""
     columns: int = 8
-    """Pictures in a row of the grid."""
+    """Images in a row of the grid."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "cpu"
-    """Where to draw them. Another kind of device may change a color by 1 in 255."""
+    """The device to draw on. Colors may differ by 1 of 255 between devices."""
 
 
 def main(argv: list[str]) -> None:
@@ -44,31 +45,15 @@ def main(argv: list[str]) -> None:
         raise UserError("--seed cannot be negative, and --psi must be from 0 to 10")
     if not args.out:
         raise UserError("--out is empty: name a folder")
-    from itertools import chain
-
-    import numpy as np
-    from PIL import Image
-    from tqdm import tqdm
-
-    from pggan.evaluation.samples import draw_batches, tile
-    from pggan.run.setup import pick_device
+    from pggan.evaluation.samples import save_samples
+    from pggan.run.devices import pick_device
     from pggan.training.state import load_generator
 
     generator, alpha = load_generator(args.ckpt, pick_device(args.device))
     out = Path(os.path.expanduser(args.out))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"--out {out} is a file: name a folder") from None
-    batches = draw_batches(generator, alpha, args.seed, args.num, args.psi)
-    shown, on_grid = [], min(args.num, MOST_ON_GRID)
-    for number, image in enumerate(tqdm(chain.from_iterable(batches), total=args.num, disable=None, leave=False)):
-        Image.fromarray(image).save(out / f"{args.seed:04d}-{number:05d}.png")
-        if number < on_grid:
-            shown.append(image)
-    tile(np.stack(shown), min(args.columns, on_grid)).save(out / "grid.png")
+    on_grid = save_samples(generator, alpha, out, args.seed, args.num, args.psi, args.columns)
     width, height = generator.config.size(generator.res)
-    print(f"{args.num} pictures of {width}x{height} px, and grid.png of the first {on_grid}, in {out}{os.sep}")
+    print(f"{args.num} images of {width}x{height} px, and grid.png of the first {on_grid}, in {out}{os.sep}")
 
 
 if __name__ == "__main__":

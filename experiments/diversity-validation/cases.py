@@ -1,9 +1,9 @@
-"""Sets of fakes that are known to be varied or not, each with the verdicts that are right, said beforehand.
+"""Sets of fakes that are known to be varied or not, each with its right verdicts.
 
-A case makes n fakes from the pool of a split (pictures as good as the reals, and never seen), or from the reals where
-copies are meant; it is a pure function of the split, n and a generator of random numbers.
+A case makes n fakes from the pool of a split, or from the reals if it is about copies. It is a pure function of the
+split, n and a random generator.
 
-Shapes here: pictures are uint8 [n, 64, 64, 3].
+Shapes: images are uint8 [n, 64, 64, 3].
 """
 
 from collections.abc import Callable, Iterator
@@ -20,14 +20,14 @@ HEALTHY = frozenset(["healthy"])
 PARTIAL = frozenset(["partial-collapse"])
 COLLAPSED = frozenset(["collapsed"])
 NOT_HEALTHY = PARTIAL | COLLAPSED
-MEMORISING = frozenset(["memorization"])
+MEMORIZATION = frozenset(["memorization"])
 
 Make = Callable[[Split, int, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Case:
-    """expected: the verdicts that are right; copies: whether copies of the reals have to be looked for."""
+    """A set of fakes. expected: the right verdicts. copies: whether copies of the reals are searched for."""
 
     group: str
     name: str
@@ -36,7 +36,7 @@ class Case:
     copies: bool = False
 
 
-# Thresholds were chosen on the first part; none of the second was looked at before they were frozen.
+# Thresholds were chosen on the first part. The second was not looked at before they were frozen.
 VALUES = {
     "development": {
         "k": (1, 4, 16, 64, 100, 256),
@@ -71,10 +71,10 @@ VALUES = {
 
 
 def cases(part: Literal["development", "frozen"], split: Split, n: int, thorough: bool = True) -> Iterator[Case]:
-    """All cases for n fakes. thorough: otherwise every second of the longer rows is left out."""
+    """All cases for n fakes. Without `thorough` only every second value of the longer rows."""
     values = {name: row if thorough or len(row) < 5 else row[1::2] for name, row in VALUES[part].items()}
     yield Case("held out", "held out", held_out, HEALTHY, copies=True)
-    yield Case("held out", "held out, mirrored", lambda *given: held_out(*given)[:, :, ::-1], HEALTHY)
+    yield Case("held out", "held out, mirrored", lambda *args: held_out(*args)[:, :, ::-1], HEALTHY)
     for k in values["k"]:
         if k < 0.95 * n:
             yield Case("k distinct", f"k = {k}", distinct(k), expected_of_k(k, n))
@@ -89,13 +89,13 @@ def cases(part: Literal["development", "frozen"], split: Split, n: int, thorough
     for kind in values["noise"]:
         yield Case("noise", kind, noise_of(kind), NOT_HEALTHY)
     for share, how in values["copies"]:
-        yield Case("copies", f"{share:.0%} {how}", copied(share, how), MEMORISING, copies=True)
+        yield Case("copies", f"{share:.0%} {how}", copied(share, how), MEMORIZATION, copies=True)
     if split.kinds is not None:
         yield from kind_cases(part, split)
 
 
 def kind_cases(part: Literal["development", "frozen"], split: Split) -> Iterator[Case]:
-    """Kinds dropped, one by one and all but one; in the frozen part two at once and one crowding out the others too."""
+    """One kind dropped; all but one dropped; in the frozen part also two dropped, and one kind at 80 %."""
     names, shares = split.kind_names, np.bincount(split.kinds) / len(split.kinds)
     for kind, name in enumerate(names):
         yield Case("a kind dropped", f"no {name} ({shares[kind]:.0%})", only(set(range(len(names))) - {kind}), PARTIAL)
@@ -107,7 +107,7 @@ def kind_cases(part: Literal["development", "frozen"], split: Split) -> Iterator
 
 
 def expected_of_k(k: int, n: int) -> frozenset[str]:
-    """k of n: up to 16 is a collapse, from an eighth of n a partial one, between them it may be called either."""
+    """k of n images: up to 16 a collapse, above n / 8 a partial one, between them both are right."""
     if k >= n:
         return HEALTHY
     if k <= 16:
@@ -116,11 +116,11 @@ def expected_of_k(k: int, n: int) -> frozenset[str]:
 
 
 def expected_of_p(p: float) -> frozenset[str]:
-    """A collapse from 60 % of one picture, a partial one to 40 %, and either between."""
+    """A share of one image: a collapse from 60 %, a partial one up to 40 %, between them both are right."""
     return COLLAPSED if p >= 0.6 else PARTIAL if p <= 0.4 else NOT_HEALTHY
 
 
-# ---- what is made
+# ---- sets of fakes
 
 
 def held_out(split: Split, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -128,7 +128,7 @@ def held_out(split: Split, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def distinct(k: int, shift: int = 0, noise: float = 0.0, light: float = 0.0) -> Make:
-    """k pictures, each as often as the others."""
+    """k images, each equally often."""
 
     def make(split: Split, n: int, rng: np.random.Generator) -> np.ndarray:
         pictures = held_out(split, k, rng)[rng.permutation(np.arange(n) % k)]
@@ -138,7 +138,7 @@ def distinct(k: int, shift: int = 0, noise: float = 0.0, light: float = 0.0) -> 
 
 
 def one_mode(p: float) -> Make:
-    """A share of p of the fakes is one picture, hardly changed; the rest is held out."""
+    """A share p of the fakes is one image with slight jitter; the rest is held out."""
 
     def make(split: Split, n: int, rng: np.random.Generator) -> np.ndarray:
         pictures, count = held_out(split, n, rng), round(p * n)
@@ -149,7 +149,7 @@ def one_mode(p: float) -> Make:
 
 
 def only(kinds: set[int]) -> Make:
-    """Pictures of these kinds; where the pool has too few, there are fewer than n."""
+    """Images of these kinds; fewer than n if the pool has too few."""
 
     def make(split: Split, n: int, rng: np.random.Generator) -> np.ndarray:
         places = np.flatnonzero(np.isin(split.kinds, list(kinds)))
@@ -159,7 +159,7 @@ def only(kinds: set[int]) -> Make:
 
 
 def crowded(kind: int, share: float) -> Make:
-    """A share of the fakes is of one kind, the rest of the others; fewer than n where the pool has too few."""
+    """A share of the fakes is of one kind, the rest of the others; fewer than n if the pool has too few."""
 
     def make(split: Split, n: int, rng: np.random.Generator) -> np.ndarray:
         of, others = (rng.permutation(np.flatnonzero(where)) for where in (split.kinds == kind, split.kinds != kind))
@@ -171,7 +171,7 @@ def crowded(kind: int, share: float) -> Make:
 
 
 def copied(share: float, how: str) -> Make:
-    """A share of the fakes is copied from the reals, the rest is held out."""
+    """A share of the fakes are copies of reals; the rest is held out."""
 
     def make(split: Split, n: int, rng: np.random.Generator) -> np.ndarray:
         pictures, count = held_out(split, n, rng), round(share * n)
@@ -211,11 +211,11 @@ def noise_of(kind: str) -> Make:
 
 
 def worse(how: str, amount: float) -> Make:
-    """Held out, and of worse quality."""
+    """Held-out images of worse quality."""
     return lambda split, n, rng: worse_pictures(held_out(split, n, rng), how, amount, rng)
 
 
-# ---- how pictures are changed
+# ---- changes of images
 
 
 def worse_pictures(pictures: np.ndarray, how: str, amount: float, rng: np.random.Generator) -> np.ndarray:
@@ -233,7 +233,7 @@ def worse_pictures(pictures: np.ndarray, how: str, amount: float, rng: np.random
 
 
 def jittered(pictures: np.ndarray, rng: np.random.Generator, shift: int, noise: float, light: float) -> np.ndarray:
-    """Each moved by up to `shift` pixels either way, with noise in gray levels, and brighter or darker by a share."""
+    """Moves each image by up to `shift` pixels, adds noise (in gray levels) and scales its brightness by 1 ± light."""
     if not (shift or noise or light):
         return pictures
     side, out = pictures.shape[1], np.empty(pictures.shape, np.float32)
@@ -245,7 +245,7 @@ def jittered(pictures: np.ndarray, rng: np.random.Generator, shift: int, noise: 
 
 
 def enlarged(picture: np.ndarray, factor: float) -> np.ndarray:
-    """The middle of a picture, as large as the whole was."""
+    """The center of an image, enlarged to the size of the whole."""
     side = len(picture)
     large = zoom(picture.astype(np.float32), (factor, factor, 1), order=1)
     start = (len(large) - side) // 2

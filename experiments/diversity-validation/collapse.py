@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Trains generators until they collapse: what the articles warn of, done on purpose.
+"""Trains generators until they collapse, on purpose.
 
     python experiments/diversity-validation/collapse.py --runs runs/collapse --monet DIR
 
-dcgan with the plain loss of 2014, no minibatch stddev, and a learning rate of 10 to 100 times the usual. A run takes
-two to eight minutes of one core; those that are there already are left alone.
+dcgan with the plain loss of 2014, no minibatch stddev, and 10 to 100 times the usual learning rate. A run takes two to
+eight minutes of one core. Finished runs are not repeated.
 """
 
 import argparse
@@ -18,7 +18,7 @@ TO_64 = f"{ALL} --start-res 32 --max-res 64 --stable-kimg 32:25,64:15 --arch dcg
 TO_32 = f"{ALL} --start-res 16 --max-res 32 --stable-kimg 16:15,32:25 --loss bce"
 SHORT = f"{ALL} --start-res 16 --max-res 32 --stable-kimg 16:8,32:12 --loss bce"
 RUNS = {
-    # the first seven were looked at while the thresholds were chosen, the last two were not
+    # the thresholds were chosen with a look at the first seven, not at the last two
     "builtin-dcgan-lr.002":      f"{TO_64} --lr 0.002 --seed 0",
     "builtin-dcgan-lr.01":       f"{TO_64} --lr 0.01 --seed 0",
     "monet-dcgan-lr.005":        f"{TO_64} --lr 0.005 --seed 0",
@@ -34,9 +34,9 @@ SEEN = tuple(RUNS)[:7]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--monet", help="a folder of paintings; left out, the two runs on it are")
+    parser.add_argument("--monet", help="a folder of paintings; without it the two runs on it are left out")
     parser.add_argument("--runs", default="runs/collapse", help="where the runs go")
-    parser.add_argument("--only", nargs="*", choices=RUNS, help="these runs alone")
+    parser.add_argument("--only", nargs="*", choices=RUNS, help="only these runs")
     args = parser.parse_args()
     for name, flags in RUNS.items():
         data = args.monet if name.startswith("monet") else "builtin"

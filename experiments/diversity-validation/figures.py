@@ -1,4 +1,4 @@
-"""The table in markdown, two curves, and a sheet of what the cases look like, all from table.json."""
+"""Makes the table in markdown, two curves, and a sheet with samples of each case, from table.json."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -12,19 +12,20 @@ from collapse import RUNS
 from pictures import builtin_images, split
 from PIL import Image, ImageDraw, ImageFont
 
-from pggan.evaluation.samples import draw, tile
+from pggan.evaluation.grids import make_grid
+from pggan.evaluation.samples import draw
 from pggan.training.state import load_generator
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 TITLES = {"ms-ssim": "MS-SSIM", "recall": "recall", "vendi": "Vendi", "distance": "distance", "coverage": "coverage"}
-SHOWN = 15  # pictures a row of a sheet
-BOUNDS = np.linspace(0.3, 1.2, 181)  # of a signal over the lowest of held-out sets
+SHOWN = 15  # images in a row of a sheet
+BOUNDS = np.linspace(0.3, 1.2, 181)  # thresholds that are tried, as multiples of the lowest held-out value
 
 
 def figures(results: Path, collapsed: Path | None = None) -> None:
-    """table.md, signals.png and cases.jpg beside results/table.json; of the runs in `collapsed`, collapsed.jpg."""
+    """Writes table.md, signals.png, cases.jpg beside results/table.json; collapsed.jpg from the runs in `collapsed`."""
     found = json.loads((results / "table.json").read_text())
     (results / "table.md").write_text(table(found))
     curves(found["rows"], results / "signals.png")
@@ -49,13 +50,13 @@ def table(found: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-LEGEND = """`=` right, `x` wrong, `·` not judged, since either would be right. Ours: the verdict, D with its interval,
-then the shares of near-duplicates, of deserted reals and of copies. Others: their value over the lowest of 20 held-out
-sets of as many; below 1 they alarm."""
+LEGEND = """`=` right, `x` wrong, `·` not judged, because both would be right. Ours: the verdict, the diversity score
+(interval), then the shares of near-duplicates, dropped reals and copies. Others: their value over the lowest of 20
+held-out sets of the same size; below 1 they alarm."""
 
 
 def summary(rows: list[dict]) -> str:
-    """A line a kind of case: right of all, the frozen part and then the development part."""
+    """One line for each kind of case: how many are right, first in the frozen part, then in the development part."""
     lines = ["| case | n | ours | " + " | ".join(TITLES.values()) + " |", "|---|---:|---:|" + "---:|" * len(SIGNALS)]
     for part in ("frozen", "development"):
         lines.append(f"| **{part}** |" + " |" * (len(SIGNALS) + 2))
@@ -72,21 +73,21 @@ def summary(rows: list[dict]) -> str:
 
 
 def alarm_is_right(row: dict) -> bool | None:
-    """None where both an alarm and none are."""
+    """Whether an alarm is right for this row; None if both an alarm and no alarm are right."""
     if "healthy" not in row["expected"]:
         return True
     return False if len(row["expected"]) == 1 else None
 
 
 def over_lowest(row: dict, signal: str) -> float:
-    """A signal of others over the lowest of held-out sets, 0 where it has fallen to nothing."""
+    """Another measure over its lowest value on held-out sets."""
     return row["others"][signal] / max(row["lowest"][signal], 1e-9)
 
 
 def balanced(rows: list[dict], alarms: Callable[[dict, float], bool], bounds: Iterable[float] = BOUNDS) -> str:
-    """Half the share of due alarms that came, and half that of sets without one for which none was due.
+    """Balanced accuracy of alarms: the mean of the true positive and the true negative rate.
 
-    At the bound that is best for these very rows: kinder than life.
+    Taken at the bound that is best for these very rows, which is kinder than any use of the measure.
     """
     found = []
     for bound in bounds:
@@ -102,7 +103,7 @@ def share(values: Iterable[bool | None]) -> str:
 
 
 def draws(rows: list[dict]) -> str:
-    lines = ["| source | n | reals | sets | healthy | intervals that hold 1 | D, lowest to highest |"]
+    lines = ["| source | n | reals | sets | healthy | intervals that hold 1 | score, lowest to highest |"]
     lines += ["|---|---:|---:|---:|---:|---:|---|"]
     for source in unique(row["source"] for row in rows):
         for n in sorted({row["n"] for row in rows if row["source"] == source}):
@@ -116,7 +117,7 @@ def draws(rows: list[dict]) -> str:
     alarms = [line for line, row in zip(alarms, rows, strict=True) if row["verdict"] != "healthy"]
     looked = sum(row["copies looked for"] for row in rows)
     return "\n".join(
-        [*lines, "", f"Copies were looked for in {looked} of them. False alarms:", "", *(alarms or ["none"])]
+        [*lines, "", f"Copies were searched for in {looked} of them. False alarms:", "", *(alarms or ["none"])]
     )
 
 
@@ -138,19 +139,15 @@ def wrong(rows: list[dict]) -> str:
 
 
 def every(rows: list[dict]) -> str:
-    titles = ["case", "n", "ours", "D", "twins", "deserted", "copies", *TITLES.values()]
+    titles = ["case", "n", "ours", "score", "duplicates", "dropped", "copies", *TITLES.values()]
     lines = ["| " + " | ".join(titles) + " |", "|---|---:|---|---|---:|---:|---:|" + "---|" * len(SIGNALS)]
     for row in rows:
         seen = row["evidence"]
-        case = (
-            row["case"]
-            if row["group"] in ("k distinct", "share p of one picture")
-            else f"{row['group']}: {row['case']}"
-        )
-        case = row["case"] if row["case"].startswith(row["group"]) else case
+        plain = row["group"] in ("k distinct", "share p of one picture") or row["case"].startswith(row["group"])
+        case = row["case"] if plain else f"{row['group']}: {row['case']}"
         cells = [case, str(row["n"]), f"{mark(row['right'])} {row['verdict']}"]
         cells += [f"{seen['ratio']:.2f} ({row['d low']:.2f} to {seen['high']:.2f})"]
-        cells += [f"{seen[name]:.2f}" for name in ("duplicates", "deserted", "copied")]
+        cells += [f"{seen[name]:.2f}" for name in ("duplicates", "dropped", "copied")]
         for signal in SIGNALS:
             cells.append(f"{mark(row['others right'][signal])} {over_lowest(row, signal):.2f}")
         lines.append("| " + " | ".join(cells) + " |")
@@ -165,53 +162,53 @@ def unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-# ---- pictures
+# ---- images
 
 
 def curves(rows: list[dict], path: Path) -> None:
-    """Each signal over its held-out floor against k and against p, on the built-in pictures."""
+    """Plots each measure, over its lowest held-out value, against k and against p, for the built-in images."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
     for axis, group, prefix in zip(axes, ("k distinct", "share p of one picture"), ("k = ", "p = "), strict=True):
         of = [row for row in rows if row["source"].startswith("builtin") and row["group"] == group]
         at = np.array([float(row["case"].removeprefix(prefix).partition(",")[0]) for row in of])
         order = np.argsort(at, kind="stable")
         ours = np.array([row["evidence"]["ratio"] for row in of])
-        axis.plot(at[order], ours[order], "k-o", lw=2, ms=4, label="D (ours)")
+        axis.plot(at[order], ours[order], "k-o", lw=2, ms=4, label="diversity score (ours)")
         for number, signal in enumerate(SIGNALS):
             over = np.array([over_lowest(row, signal) for row in of])
             axis.plot(at[order], over[order], "-o", color=f"C{number}", lw=1, ms=3, label=TITLES[signal])
         axis.axhline(1, color="gray", lw=0.8, ls=":")
-    axes[0].set(xscale="log", xlabel="k distinct pictures among 500", ylabel="signal, 1: as varied as the reals")
-    axes[1].set(xlabel="share of the samples that are one picture", ylim=(0, 1.4))
+    axes[0].set(xscale="log", xlabel="k distinct images among 500", ylabel="measure; 1: as varied as the reals")
+    axes[1].set(xlabel="share of the samples that are one image", ylim=(0, 1.4))
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def sheet() -> Image.Image:
-    """A row of pictures for each case on the built-in pictures."""
+    """A row of fakes for each case on the built-in images."""
     parts, n = split(builtin_images(5, 900), 400, 0), 200
     rows = []
     for case in [*cases("development", parts, n), *cases("frozen", parts, n)]:
         if not (case.name.startswith("no ") and "fields" not in case.name):
             made = case.make(parts, n, np.random.default_rng(0))[:SHOWN, ::2, ::2]
-            rows.append((f"{case.group}: {case.name}", tile(made, SHOWN)))
+            rows.append((f"{case.group}: {case.name}", make_grid(made, SHOWN, gap=0)))
     return labeled(rows, 32)
 
 
 def generators(runs: Path) -> Image.Image:
-    """A row of samples of each generator that was trained to collapse."""
+    """A row of samples for each generator that was trained to collapse."""
     rows = []
     for run in RUNS:
         path = runs / run / "checkpoints" / "latest.pt"
         if path.exists():
             made = draw(*load_generator(path), 0, SHOWN)
-            rows.append((run, tile(made, SHOWN).resize((48 * SHOWN, 48), Image.Resampling.BOX)))
+            rows.append((run, make_grid(made, SHOWN, gap=0).resize((48 * SHOWN, 48), Image.Resampling.BOX)))
     return labeled(rows, 48)
 
 
 def labeled(rows: list[tuple[str, Image.Image]], height: int) -> Image.Image:
-    """Rows of pictures, each with its name on the left."""
+    """Rows of images, each with its name on the left."""
     whole = Image.new("RGB", (300 + rows[0][1].width, (height + 2) * len(rows)), "white")
     pen, font = ImageDraw.Draw(whole), ImageFont.load_default(10)
     for number, (name, row) in enumerate(rows):

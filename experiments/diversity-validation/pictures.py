@@ -1,6 +1,6 @@
-"""Pictures of several sources, and how they are split into real ones and a pool of further ones like them.
+"""Images of several sources, and their split into reals and a pool of further images of the same source.
 
-Shapes here: N pictures, uint8 [N, 64, 64, 3]; kinds are int [N].
+Shapes: images are uint8 [N, 64, 64, 3]; kinds are int [N].
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from pggan.data.packing import pack
 from pggan.data.sources import open_source
 
 SIDE = 64
-CLOSE = 160  # pixels of the built-in pictures that close-ups are cut from
+CLOSE = 160  # size in pixels of the built-in images that close-ups are cut from
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """All there is of a source."""
+    """All images of a source."""
 
     name: str
     images: np.ndarray
@@ -30,18 +30,17 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Split:
-    """reals: what a generator would have been trained on; pool: as good, and never seen by it."""
+    """reals: the images that a generator would have been trained on. pool: others, which it would not have seen."""
 
     reals: np.ndarray
     pool: np.ndarray
     real_kinds: np.ndarray | None
-    kinds: np.ndarray | None
-    """Of the pool."""
+    kinds: np.ndarray | None  # of the pool
     kind_names: tuple[str, ...]
 
 
 def split(pictures: Pictures, count: int, seed: int) -> Split:
-    """`count` reals at random, the rest is the pool."""
+    """Takes `count` reals at random; the rest is the pool."""
     order = np.random.default_rng(seed).permutation(len(pictures.images))
     first, rest = order[:count], order[count:]
     real_kinds, kinds = (None if pictures.kinds is None else pictures.kinds[part] for part in (first, rest))
@@ -55,7 +54,7 @@ def builtin_images(seed: int, count: int) -> Pictures:
 
 
 def close_ups(seed: int, count: int) -> Pictures:
-    """Built-in pictures so near that only a part of each is seen."""
+    """Crops of large built-in images."""
     rng, images, kinds = np.random.default_rng([seed, 1]), [], []
     for index in range(count):
         image, kind = builtin.draw(seed, index, CLOSE, CLOSE)
@@ -69,7 +68,7 @@ def close_ups(seed: int, count: int) -> Pictures:
 
 
 def shapes(seed: int, count: int) -> Pictures:
-    """A circle, square, triangle or cross of one color on a ground of another, anywhere and of any size."""
+    """A circle, square, triangle or cross in one color on another, at a random place and size."""
     rng, names = np.random.default_rng([seed, 2]), ("circle", "square", "triangle", "cross")
     kinds = rng.integers(len(names), size=count)
     return Pictures("shapes", np.stack([_shape(names[kind], rng) for kind in kinds]), kinds, names)
@@ -95,13 +94,13 @@ def _shape(name: str, rng: np.random.Generator, fine: int = 4) -> np.ndarray:
 
 
 def _corner(p: int, q: int, arm: float = 0.33) -> list[tuple[float, float]]:
-    """Three corners of a cross in one of its quarters, in the order that goes on to the next quarter."""
+    """Three corners of a cross in one of its quarters, in drawing order."""
     corner = [(1, arm), (arm, arm), (arm, 1)]
     return corner if p * q > 0 else corner[::-1]
 
 
 def two_colors(rng: np.random.Generator) -> np.ndarray:
-    """int [2, 3], a ground and an ink that can be told apart."""
+    """Background and ink, int [2, 3], two colors that differ clearly."""
     while True:
         colors = rng.integers(0, 256, (2, 3))
         if np.abs(colors[0] - colors[1]).sum() > 200:
@@ -112,7 +111,7 @@ def two_colors(rng: np.random.Generator) -> np.ndarray:
 
 
 def gratings(seed: int, count: int) -> Pictures:
-    """Gratings, plaids, rings, checks and runs of color, in two colors, at any scale, angle and phase."""
+    """Gratings, plaids, rings, checks and gradients in two colors, at a random scale, angle and phase."""
     rng, names = np.random.default_rng([seed, 3]), ("grating", "plaid", "rings", "checks", "run")
     kinds = rng.integers(len(names), size=count)
     return Pictures("gratings", np.stack([_grating(names[kind], rng) for kind in kinds]), kinds, names)
@@ -139,12 +138,12 @@ def _grating(name: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def folder(name: str, path: str, cache: Path, most: int = 2500) -> Pictures:
-    """The pictures of a folder, of which at most so many count; its sub-folders are the kinds."""
+    """The images of a folder, at most `most` of them at random; its sub-folders are the kinds."""
     source = open_source(path, 0, cache)
     packed = pack(source, [(SIDE, SIDE, SIDE)], progress=False)
     chosen = np.sort(np.random.default_rng(0).permutation(len(packed))[:most])
     kinds = None if packed.labels is None else np.array(packed.labels)[chosen]
-    return Pictures(name, np.array(packed.level(SIDE)[chosen]), kinds, tuple(packed.label_names))
+    return Pictures(name, np.array(packed.images(SIDE)[chosen]), kinds, tuple(packed.label_names))
 
 
 DRAWN: dict[str, Callable[[int, int], Pictures]] = {

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Is the verdict right, and where are others wrong? Every case with every signal, into one JSON.
+"""Is the verdict right, and where do other measures fail? Measures every case with every measure, into one JSON.
 
     python experiments/diversity-validation/run.py --folders paintings=DIR monet=DIR --collapsed DIR --trained DIR
 
-All of it is optional; what is left out is missing from the table. The same command goes on with what is missing in
---runs; `--figures-only` makes the table and the plots of what is there.
+All flags are optional; sources that are not given are missing from the table. Parts that are finished in --runs are not
+measured again. `--figures-only` makes the table and the plots of the finished parts.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from pictures import DRAWN, Pictures, Split, folder, split  # noqa: E402
 from pggan.evaluation.samples import draw  # noqa: E402
 from pggan.metrics.random_features import random_features  # noqa: E402
 from pggan.metrics.reference import Reference  # noqa: E402
-from pggan.metrics.scores import score  # noqa: E402
+from pggan.metrics.scores import Scores, score  # noqa: E402
 from pggan.training.state import load_generator  # noqa: E402
 
-# name            how         seed  pictures  fakes  part; the thresholds were chosen on the development part
+# name            how         seed  images    fakes  part; the thresholds were chosen on the development part
 SOURCES = {
     "builtin":    ("builtin",   0,    2500,   500,   "development"),
     "shapes":     ("shapes",    0,    2000,   300,   "development"),
@@ -43,26 +43,31 @@ SOURCES = {
     "gratings":   ("gratings",  2,    2000,   300,   "frozen"),
     "close-ups":  ("close-ups", 2,    2000,   300,   "frozen"),
 }  # fmt: skip
-SEEN_FOLDERS = ("paintings",)  # on which thresholds were chosen; all others are frozen ones
-FAKES = 300  # of a folder
-RANGE = 20  # held-out draws between whose extremes other signals are quiet
-DRAWS = {100: (2, 9), 150: (2, 7), 300: (1, 6), 500: (1, 4)}  # fakes: (references, sets for each), of each source
-COPIES_EVERY = 4  # held-out draws; in the others nobody looks for copies
+SEEN_FOLDERS = ("paintings",)  # development; all other folders are frozen
+FAKES = 300  # from a folder
+RANGE = 20  # held-out sets; other measures alarm below the lowest of them
+DRAWS = {
+    100: (2, 9),
+    150: (2, 7),
+    300: (1, 6),
+    500: (1, 4),
+}  # fakes: (references, sets for each reference), for each source
+COPIES_EVERY = 4  # of so many held-out sets one is searched for copies
 TRUNCATED = ("builtin-paper-logistic-1", "builtin-style-logistic-1", "monet-paper-logistic-0")  # of --trained
 PSIS = {1.0: HEALTHY, 0.7: HEALTHY | NOT_HEALTHY, 0.5: NOT_HEALTHY, 0.3: NOT_HEALTHY}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folders", nargs="*", default=[], metavar="NAME=DIR", help="folders of pictures")
+    parser.add_argument("--folders", nargs="*", default=[], metavar="NAME=DIR", help="folders of images")
     parser.add_argument("--collapsed", type=Path, help="the runs of collapse.py")
     parser.add_argument("--trained", type=Path, help="the runs of experiments/side-by-side")
     parser.add_argument(
-        "--runs", type=Path, default=ROOT / "runs" / "diversity-validation", help="for parts that are done"
+        "--runs", type=Path, default=ROOT / "runs" / "diversity-validation", help="where finished parts are kept"
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "diversity-validation")
     parser.add_argument(
-        "--only", nargs="*", default=[], metavar="PART", help="these parts alone, as `shapes` or `draws`"
+        "--only", nargs="*", default=[], metavar="PART", help="only parts with these words: shapes, draws"
     )
     parser.add_argument("--figures-only", action="store_true")
     args = parser.parse_args()
@@ -81,7 +86,7 @@ def main() -> None:
 
 
 def parts(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[dict]]]]:
-    """Everything there is to measure: name and how, in the order of the table."""
+    """Everything to measure, as (name, function), in the order of the table."""
     given = [each.partition("=")[::2] for each in args.folders]
     drawn = {name: (n, part, partial(DRAWN[how], seed, count)) for name, (how, seed, count, n, part) in SOURCES.items()}
     folders = {
@@ -103,7 +108,7 @@ def done_already(name: str, args: argparse.Namespace) -> bool:
 
 
 def measure(name: str, part: Callable[[], Iterable[dict]], runs: Path) -> None:
-    """Writes runs/name.json, unless it is there."""
+    """Writes runs/name.json, unless it exists."""
     path = runs / f"{name}.json"
     if path.exists():
         return
@@ -122,7 +127,7 @@ def case_rows(name: str, part: str, pictures: Callable[[], Pictures], n: int) ->
 
 
 class Bench:
-    """The reals of a split, measured once, and cases measured against them."""
+    """The reals of a split, measured once; cases are measured against them."""
 
     def __init__(self, source: str, split: Split) -> None:
         self.source, self.split = source, split
@@ -133,9 +138,9 @@ class Bench:
     def features(self, pictures: np.ndarray) -> np.ndarray:
         return self.reference.balance(random_features(pictures))
 
-    @cache  # noqa: B019 - there are few, and they live as long as their values are needed
+    @cache  # noqa: B019 - few instances, which live until the end
     def lowest(self, n: int) -> dict[str, float]:
-        """Of each signal of others, the lowest value of 20 held-out sets of n."""
+        """{other measure: its lowest value on 20 held-out sets of n}"""
         n = min(n, len(self.split.pool))
         draws = [np.random.default_rng(seed).choice(len(self.split.pool), n, replace=False) for seed in range(RANGE)]
         found = [baselines(self.reals, self.split.pool[some], self.pool_features[some]) for some in draws]
@@ -158,7 +163,7 @@ class Bench:
             "verdict": found.verdict,
             "right": found.verdict in case.expected,
             "reason": found.reason,
-            "evidence": rounded(vars(found.evidence)),
+            "evidence": evidence(found),
             "d low": round(found.diversity.low, 3),
             "others": rounded(others),
             "lowest": rounded(lowest),
@@ -168,6 +173,11 @@ class Bench:
                 for signal in SIGNALS
             },
         }
+
+
+def evidence(found: Scores) -> dict[str, float]:
+    """The numbers behind a verdict. dropped: share of the reals."""
+    return rounded(vars(found.evidence))
 
 
 def rounded(values: dict) -> dict:
@@ -180,9 +190,9 @@ def rounded(values: dict) -> dict:
 
 
 def held_out_draws(name: str, drawn: Callable[[], Pictures]) -> Iterator[dict]:
-    """Sets as good as the reals, for several numbers of them; where there are too few pictures that number is missing.
+    """Measures held-out sets of several sizes; a size is skipped if the source has too few images for it.
 
-    Every set is drawn from what is left of the pictures, so sets for one reference share some pictures.
+    All sets of one reference are drawn from the same remaining images, so they share some.
     """
     pictures = drawn()
     for n, (references, sets) in DRAWS.items():
@@ -202,7 +212,7 @@ def held_out_draws(name: str, drawn: Callable[[], Pictures]) -> Iterator[dict]:
                     "copies looked for": found.copies is not None,
                     "verdict": found.verdict,
                     "reason": found.reason,
-                    "evidence": rounded(vars(found.evidence)),
+                    "evidence": evidence(found),
                     "interval": interval,
                 }
 
@@ -211,7 +221,7 @@ def held_out_draws(name: str, drawn: Callable[[], Pictures]) -> Iterator[dict]:
 
 
 def collapsed_rows(name: str, pictures: Callable[[], Pictures], runs: Path, n: int) -> Iterator[dict]:
-    """Generators that were trained to collapse, against reals of the source they were trained on."""
+    """Measures generators that were trained to collapse, against reals of the source they were trained on."""
     bench = Bench(name, split(pictures(), 2 * n, 0))
     for run in RUNS:
         path = runs / run / "checkpoints" / "latest.pt"
@@ -222,7 +232,7 @@ def collapsed_rows(name: str, pictures: Callable[[], Pictures], runs: Path, n: i
 
 
 def truncated_rows(runs: Path) -> Iterator[dict]:
-    """Generators against themselves: reals are samples at psi 1, fakes other samples at psi 1 or less."""
+    """Measures generators against themselves: reals are samples at psi 1, fakes are other samples at psi 1 or less."""
     for run in TRUNCATED:
         path = runs / run / "checkpoints" / "latest.pt"
         if not path.exists():
@@ -240,7 +250,7 @@ def samples(path: Path, count: int, seed: int = 0, psi: float = 1.0) -> np.ndarr
 
 
 def as_json(done: list[dict]) -> str:
-    """A row a line."""
+    """JSON with one row a line."""
     about = {
         "commits": sorted({part["commit"] for part in done}),
         "torch": " and ".join(sorted({part["torch"] for part in done})),

@@ -1,9 +1,9 @@
-"""Trains the network that reads the kind of a built-in picture, and measures it on pictures it has never seen.
+"""Trains the network that reads the kind of a built-in image, and tests it on images of other seeds.
 
-    python experiments/kinds-classifier/train.py [--out pggan/metrics/kinds.safetensors] [--seed 0]
+    python experiments/kinds-classifier/train.py
 
-One thread, so that the same seed gives the same weights on the same machine. Pictures are drawn at 32 pixels from one
-collection for training and from others for the held-out figures at 32, 64 and 128 pixels.
+It uses one thread, so the same seed gives the same weights on the same machine. Training images have 32 pixels; test
+images have 32, 64 and 128, and come from other seeds.
 """
 
 import argparse
@@ -21,25 +21,25 @@ from torch.nn import functional as F
 from pggan.data.builtin import KINDS, draw
 from pggan.metrics.kinds import NONE, SIDE, WEIGHTS, KindNet, at_reading_size
 
-PICTURES = 16_000
+IMAGES = 16_000
 STEPS = 1_500
 BATCH = 128
-NONES = 42  # how many more a batch holds that are no picture of any kind
+NONES = 42  # images of no kind that are added to each batch
 PEAK_RATE = 4e-3
-TRAINING_COLLECTION = 1_000_003  # the seeds of the drawn collections: held-out pictures come from others
+TRAINING_COLLECTION = 1_000_003  # seeds of the built-in images
 HELD_OUT_COLLECTIONS = {32: 2_000_003, 64: 2_000_029, 128: 2_000_039}
 HELD_OUT = 2_000
 
 
 def collection(seed: int, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """`count` pictures float [count, 3, size, size] in [-1, 1] and their kinds, int64 [count]."""
+    """Draws built-in images, float [count, 3, size, size] in [-1, 1], and their kinds, int64 [count]."""
     drawn = [draw(seed, index, size, size) for index in range(count)]
-    pixels = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2)
     return pixels.float() / 127.5 - 1, torch.tensor([kind for _, kind in drawn])
 
 
 def disturbed(images: Tensor, rng: Generator) -> Tensor:
-    """Mirrored, blurred, noisy and tinted a little, each picture its own way: samples of a network are not clean."""
+    """Mirrors, blurs, tints and adds noise, at random for each image, because samples of a network are not clean."""
     mirror, coarse, soft = (_uniform(images, rng) < chance for chance in (0.5, 0.15, 0.3))
     images = torch.where(mirror, images.flip(3), images)
     images = torch.where(coarse, _resized(_resized(images, SIDE // 2), SIDE), images)
@@ -62,19 +62,19 @@ def cloudy_noise(images: Tensor, rng: Generator) -> Tensor:
 
 
 def flat(images: Tensor, rng: Generator) -> Tensor:
-    """One color, or a run from one color to another, with hardly any noise."""
+    """One color, or a gradient between two, with little noise."""
     ends = 2 * torch.rand((len(images), 3, 2, 1), generator=rng) - 1
     ends = torch.where(_uniform(images, rng) < 0.6, ends.mean(2, keepdim=True), ends)
     return F.interpolate(ends, images.shape[2:], mode="bilinear") + 0.03 * torch.randn(images.shape, generator=rng)
 
 
 def washed_out(images: Tensor, rng: Generator) -> Tensor:
-    """A picture of which only 3 x 3 colors are left."""
+    """Images reduced to 3 x 3 colors."""
     return F.interpolate(F.adaptive_avg_pool2d(images, 3), images.shape[2:], mode="bilinear")
 
 
 def shuffled(images: Tensor, rng: Generator) -> Tensor:
-    """The pixels of a picture, or its squares of 4 pixels, in any order."""
+    """The pixels of each image, or its 4x4 squares, in a random order."""
     patch = 1 if torch.rand((), generator=rng) < 0.5 else 4
     pieces = F.unfold(images, patch, stride=patch)
     order = torch.randperm(pieces.shape[2], generator=rng)
@@ -82,7 +82,7 @@ def shuffled(images: Tensor, rng: Generator) -> Tensor:
 
 
 def mixed(images: Tensor, rng: Generator) -> Tensor:
-    """Two pictures, one seen through the other."""
+    """Two images, one seen through the other."""
     weight = 0.35 + 0.3 * _uniform(images, rng)
     return weight * images + (1 - weight) * torch.roll(images, 1, dims=0)
 
@@ -98,27 +98,27 @@ NO_KIND: tuple[Callable[[Tensor, Generator], Tensor], ...] = (
 
 
 def batch(images: Tensor, kinds: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """BATCH pictures and NONES of no kind, [BATCH + NONES, 3, 32, 32], and their labels."""
+    """BATCH images and NONES images of no kind, [BATCH + NONES, 3, 32, 32], with their labels."""
     picked = torch.randint(len(images), (BATCH + NONES,), generator=rng)
-    pictures, labels = images[picked], kinds[picked]
+    chosen, labels = images[picked], kinds[picked]
     parts = torch.arange(NONES) % len(NO_KIND)
     for number, no_kind in enumerate(NO_KIND):
         here = BATCH + (parts == number).nonzero()[:, 0]
-        pictures[here] = no_kind(pictures[here], rng)
+        chosen[here] = no_kind(chosen[here], rng)
     labels[BATCH:] = NONE
-    return disturbed(pictures, rng), labels
+    return disturbed(chosen, rng), labels
 
 
 def trained(seed: int) -> KindNet:
     torch.manual_seed(seed)
     rng = Generator().manual_seed(seed)
-    images, kinds = collection(TRAINING_COLLECTION, PICTURES, SIDE)
+    images, kinds = collection(TRAINING_COLLECTION, IMAGES, SIDE)
     net = KindNet()
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=STEPS)
     for step in range(STEPS):
-        pictures, labels = batch(images, kinds, rng)
-        loss = F.cross_entropy(net(pictures), labels, label_smoothing=0.02)
+        inputs, labels = batch(images, kinds, rng)
+        loss = F.cross_entropy(net(inputs), labels, label_smoothing=0.02)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -130,7 +130,7 @@ def trained(seed: int) -> KindNet:
 
 @torch.no_grad()
 def answers(net: KindNet, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The answer to each picture, int64 [N], and its probability, float [N]."""
+    """The kind read from each image, int64 [N], and its probability, float [N]."""
     probabilities, kinds = torch.cat([net(at_reading_size(part)) for part in images.split(250)]).softmax(1).max(1)
     return kinds, probabilities
 

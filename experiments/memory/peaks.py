@@ -1,8 +1,8 @@
-"""How much memory a step takes at 1024 px, computed; and that computed is what is counted.
+"""Computes the memory of a step at 1024 px, and checks the method against steps that are really taken.
 
     python experiments/memory/peaks.py --json results/memory/peaks.json
 
-Needs neither a GPU nor the memory. Some minutes on one core, most of them for the steps that are really taken.
+Needs neither a GPU nor the memory. About five minutes on one core, most of them for the real steps.
 """
 
 import argparse
@@ -21,13 +21,12 @@ import torch  # noqa: E402
 
 from pggan.config.presets import preset, with_settings  # noqa: E402
 from pggan.config.schema import Config  # noqa: E402
-from pggan.run.dry_run import state_at  # noqa: E402
-from pggan.run.profiling import MemoryWatch, computed_peak, lasting, step_of  # noqa: E402
+from pggan.run.profiling import MemoryWatch, computed_peak, lasting, trial_state, trial_step  # noqa: E402
 from pggan.training.state import TrainState  # noqa: E402
 from pggan.training.step import step  # noqa: E402
 
 CPU = torch.device("cpu")
-# arch, loss, res, precision, recompute: steps of 4 pictures that a CPU can take in seconds
+# arch, loss, res, precision, recompute: real steps of 4 images, which take seconds on a CPU
 CHECKED = [
     ("paper", "logistic", 64, "fp32", False),
     ("paper", "wgan-gp", 128, "fp32", False),
@@ -50,40 +49,40 @@ GROUP = 4
 
 
 def settings(name: str, arch: str, loss: str, precision: str, **more: object) -> Config:
-    """A preset with another arch and loss, to 1024 px."""
+    """A preset with this arch and loss, up to 1024 px."""
     return with_settings(preset(name, arch=arch, loss=loss), {"max_res": 1024, "precision": precision, **more})
 
 
 def computed(state: TrainState, batch: int, recompute: bool) -> int:
-    """Bytes at the most in a step of `batch` pictures in mid-fade."""
-    state.recompute = recompute
+    """Peak bytes of a step of `batch` images in mid-fade, computed."""
+    state.stage.recompute = recompute
     return computed_peak(state, batch)
 
 
 def counted(config: Config, res: int, batch: int, recompute: bool) -> tuple[int, float]:
-    """(bytes at the most in a step that is taken, the second one of its run; its seconds, the watch's own included)."""
-    state = state_at(config, res, CPU)
-    state.recompute = recompute
+    """(peak bytes, seconds) of a real step, the second of its run. The seconds include the counting."""
+    state = trial_state(config, res, CPU)
+    state.stage.recompute = recompute
     for number in (1, 2):
-        stage, reals = step_of(state, batch, number)
+        reals = trial_step(state, batch, number)
         start = time.perf_counter()
         with MemoryWatch([*lasting(state), reals]) as watch:
-            step(state, stage, reals)
+            step(state, reals)
     return watch.peak, time.perf_counter() - start
 
 
 def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> dict:
-    """Both ways, by networks an eighth as wide as the default's."""
+    """Peak bytes counted and computed, for networks an eighth as wide as the default."""
     config = settings("paintings", arch, loss, precision, fmap_base=2048, fmap_max=64)
     peak, seconds = counted(config, res, GROUP, recompute)
     kind = {"arch": arch, "loss": loss, "res": res, "precision": precision, "recompute": recompute}
-    again = computed(state_at(config, res, CPU), GROUP, recompute)
+    again = computed(trial_state(config, res, CPU), GROUP, recompute)
     return {**kind, "counted": peak, "computed": again, "seconds": round(seconds, 2)}
 
 
 def peaks(name: str, arch: str, loss: str) -> dict:
-    """What a step at 1024 px takes: the whole batch of the preset; one group of 4, in float32 too; recomputed."""
-    half, full = (state_at(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
+    """Peak bytes of a step at 1024 px: whole batch, group of 4, float32; with activations kept and recomputed."""
+    half, full = (trial_state(settings(name, arch, loss, precision), RES, CPU) for precision in ("bf16", "fp32"))
     batch = int(settings(name, arch, loss, "bf16").training.batch.at(RES))
     return {
         "preset": name,
@@ -101,6 +100,7 @@ def peaks(name: str, arch: str, loss: str) -> dict:
 
 
 def about() -> dict:
+    """Command, commit, versions and machine."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
@@ -117,7 +117,7 @@ def about() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--json", type=Path, required=True, help="where the figures go; its folder must be there")
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures; its folder must exist")
     where = parser.parse_args().json
     figures = {"about": about(), "checked": [], "peaks": []}
     for kind in CHECKED:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The first real run: a folder of paintings from 32 to 256 px by the clock, then its figures.
+"""The first real run: trains on a folder of paintings from 32 to 256 px in a fixed time, then makes its figures.
 
-`python experiments/paintings-first/run.py --data DIR` on two CPU cores takes 76 minutes: 62 at 32 and 64 px, and a
-short pass through 128 and 256 px that shows the road works, not what it can do. `--gpu` takes the default preset down
-the whole road by a clock of 24 minutes. The same command goes on with a run that was cut off.
+`python experiments/paintings-first/run.py --data DIR` takes 76 minutes on two CPU cores: 62 at 32 and 64 px, the rest
+at 128 and 256 px, which only shows that they train. `--gpu` runs the default preset in 24 minutes. The same command
+continues a run that was cut off.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--run", default="runs/paintings-first", help="the run's folder")
     parser.add_argument("--results", default="results/paintings-first", help="where the figures go")
     parser.add_argument("--gpu", action="store_true", help="the default preset, for a GPU")
-    parser.add_argument("--figures-only", action="store_true", help="draw the figures of a run that is there")
+    parser.add_argument("--figures-only", action="store_true", help="only make the figures of a finished run")
     args = parser.parse_args()
     if not args.figures_only:
         flags = [*COMMON, *(GPU if args.gpu else CPU), "--data", args.data, "--out", args.run]
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def figures(run: Path, results: Path) -> None:
-    """The last grid of each resolution, what four latents became over time, the curves, and the plain records."""
+    """Writes the last grid of each resolution, four latents over time, the curves, growth.json and run.json."""
     results.mkdir(parents=True, exist_ok=True)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last_grids(run, results)
@@ -53,7 +53,7 @@ def figures(run: Path, results: Path) -> None:
     curves(records, results / "curves.png")
     shutil.copy(run / "growth.json", results / "growth.json")
     whole = json.loads((run / "config.json").read_text())
-    for name in ("data", "cache", "out", "resume"):  # places on one machine
+    for name in ("data", "cache", "out", "resume"):  # paths of one machine
         for part in ("data", "run"):
             whole["config"][part].pop(name, None)
     facts = {**whole, "stages": stages(records)}
@@ -75,7 +75,7 @@ def last_grids(run: Path, results: Path) -> None:
 
 
 def over_time(run: Path, latents: int = 4, moments: int = 12, side: int = 96) -> Image.Image:
-    """One row a latent, one column a moment of the run, evenly spaced among all grids."""
+    """A row for each latent; its columns are moments of the run, evenly spaced among all grids."""
     grids = sorted((run / "samples").glob("*.png"), key=lambda path: int(path.stem.split("-")[1]))
     chosen = [grids[i] for i in np.linspace(0, len(grids) - 1, min(moments, len(grids))).round().astype(int)]
     sheet = Image.new("RGB", (len(chosen) * side, latents * side))
@@ -89,7 +89,7 @@ def over_time(run: Path, latents: int = 4, moments: int = 12, side: int = 96) ->
 
 
 def first_screen(run: Path, side: int = 128) -> Image.Image:
-    """The README's picture: two rows of the last grid at 32 px over four rows of the last one at 64 px."""
+    """The image in README.md: two rows of the last grid at 32 px above four rows of the last one at 64 px."""
     parts = [(32, 2), (64, 4)]
     sheet = Image.new("RGB", (8 * side, 6 * side + 12), "white")
     top = 0
@@ -102,11 +102,11 @@ def first_screen(run: Path, side: int = 128) -> Image.Image:
 
 
 def curves(records: list[dict], path: Path) -> None:
-    """Losses, logits, penalty and speed against the time, with the stages and fades marked."""
+    """Plots losses, logits, penalty and speed over time, with stages and fades marked."""
     panels = [
         ("loss", ["loss/d", "loss/g"]),
         ("logits of D", ["loss/real_logit", "loss/fake_logit"]),
-        ("squared gradient of D on reals", ["loss/penalty"]),
+        ("squared gradient norm of D on reals", ["loss/penalty"]),
         ("images/s", ["speed/images_per_s"]),
     ]
     figure, axes = plt.subplots(len(panels), 1, figsize=(9, 9), sharex=True, constrained_layout=True)
@@ -149,7 +149,7 @@ def mark_stages(axis, records: list[dict], named: bool) -> None:
 
 
 def smooth(values: list[float], over: int = 5) -> np.ndarray:
-    """A running mean that ends where the values end."""
+    """Mean of each value and the `over - 1` before it."""
     padded = np.pad(np.asarray(values, float), (over - 1, 0), mode="edge")
     return np.convolve(padded, np.ones(over) / over, mode="valid")
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Who collapses? Networks and losses side by side: same pictures, same sizes, same clock, 32 then 64 px, on a CPU.
+"""Which losses and networks collapse? Trains each with the same images, sizes and time, at 32 and then 64 px, on a CPU.
 
-`python experiments/side-by-side/run.py --monet DIR` trains every case on the built-in pictures and on those in DIR. The
-clock is the processor's: each run gets SECONDS of one core, so that what else the machine does takes nothing from it.
-The same command goes on with what is missing; `--figures-only` makes the tables and pictures of the runs that are done.
+`python experiments/side-by-side/run.py --monet DIR` trains every case on the built-in images and on those in DIR. Time
+is processor time: each run gets SECONDS of one core, however busy the machine is. The same command continues with
+missing runs; `--figures-only` makes the tables and montages of the finished ones.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-SECONDS = 180  # of one core, unless --seconds says otherwise
+SECONDS = 180  # of one core
 SEEDS = (0, 1)
 CASES = {
     # name                  arch      loss
@@ -57,8 +57,8 @@ def main() -> None:
     parser.add_argument("--monet", help="a folder of paintings")
     parser.add_argument("--runs", default="runs/side-by-side", help="where the runs go")
     parser.add_argument("--results", default="results/side-by-side", help="where the figures go")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="of one core for each run")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a core each")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of one core for each run (default: %(default)d)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each (default: 2)")
     parser.add_argument("--figures-only", action="store_true")
     parser.add_argument("--one", nargs=4, metavar=("CASE", "NAME", "DATA", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -78,21 +78,13 @@ def folder(runs: str, case: str, name: str, seed: int) -> Path:
 
 
 def train_all(args: argparse.Namespace) -> None:
-    """Every case on both sets, one seed after the other, so that what is there at any time can be compared."""
+    """Trains every case on both sets, one seed after the other, so that results are comparable at any time."""
     sets = {"builtin": "builtin", **({"monet": args.monet} if args.monet else {})}
     jobs = [(case, name, data, seed) for seed in SEEDS for name, data in sets.items() for case in CASES]
 
     def start(job: tuple) -> None:
-        command = [
-            sys.executable,
-            __file__,
-            "--runs",
-            args.runs,
-            "--seconds",
-            str(args.seconds),
-            "--one",
-            *map(str, job),
-        ]
+        flags = ["--runs", args.runs, "--seconds", args.seconds, "--one", *job]
+        command = [sys.executable, __file__, *map(str, flags)]
         began = time.time()
         code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
         print(f"{job[1]} {job[0]} {job[3]}: {time.time() - began:.0f} s, exit code {code}", flush=True)
@@ -102,18 +94,17 @@ def train_all(args: argparse.Namespace) -> None:
 
 
 def one(case: str, data: str, seed: int, seconds: int, out: Path) -> None:
-    """One run, by the processor's clock; 3 is a result too: it diverged."""
+    """One run by processor time. Exits with 3, and writes diverged.json, if it diverges."""
     from pggan.config.presets import preset, with_settings
     from pggan.errors import Diverged
     from pggan.run.loop import train
 
     arch, loss = CASES[case]
-    given = {"data": data, "seed": seed, "out": str(out), "lr": RATE[arch], "budget": f"{seconds}s"}
+    run = {"data": data, "seed": seed, "out": str(out), "lr": RATE[arch], "budget": f"{seconds}s"}
+    config = with_settings(preset("demo", arch, loss), {**SETTINGS, **run})
     began = time.process_time()
     try:
-        train(
-            with_settings(preset("demo", arch, loss), {**SETTINGS, **given}), clock=lambda: time.process_time() - began
-        )
+        train(config, clock=lambda: time.process_time() - began)
     except Diverged as error:
         (out / "diverged.json").write_text(json.dumps(str(error)))
         sys.exit(3)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Ours and its peers side by side: images per second of whole training steps, in turns, on this machine.
+"""Compares the speed of training steps, ours and those of other projects, on this machine, in images per second.
 
-`python experiments/speed/compare.py --json results/speed/cpu.json`. Every side has a process of its own that sleeps
-while another one is measured. All that a side may choose (precision, memory format, compile) has its turn in each
-round, in an order that is turned round after each; the fastest counts as its best.
+Example: `python experiments/speed/compare.py --json results/speed/cpu.json`.
+
+Each side has a process of its own, which sleeps while another one is measured. Each round measures every choice of
+each side (precision, memory format, compile) once; the order is reversed after each round.
 """
 
 import argparse
@@ -18,14 +19,15 @@ import environment  # noqa: F401
 import machine
 import peers
 import torch
+from case import OURS, Case
 from ratios import KINDS, Match, Speed, work_lines
-from sides import OURS, Case, work
+from sides import work
 from worker import SideFailed, Worker
 
-from pggan.run.setup import pick_precision
+from pggan.run.devices import pick_precision
 
 Open = Callable[[Case], Worker]
-HOPELESS = 1.5  # times as long as float32: where a processor has no units for bf16 it is five times and more
+MOST_BF16 = 1.5  # bf16 is left out where it takes longer, over float32; a CPU without bf16 has about 5
 
 
 def main(argv: list[str] | None = None, open_worker: Open = Worker) -> None:
@@ -38,11 +40,11 @@ def main(argv: list[str] | None = None, open_worker: Open = Worker) -> None:
         "work": [],
         "matches": [],
     }
-    write(args.json, report)  # now, so that a place that cannot be written is found out before the work
+    write(args.json, report)  # fails now, not after the work, when the file cannot be written
     if report["machine"]["load"] > 0.5:
-        print(f"the machine is busy: {report['machine']['load']} processes in the last minute")
+        print(f"the machine is busy: a load of {report['machine']['load']} in the last minute")
     report["bf16_over_fp32"] = slower = machine.bf16_over_fp32(args.device, args.threads)
-    half = slower < HOPELESS
+    half = slower < MOST_BF16
     print(
         f"a convolution takes {slower:.2g} times as long in bf16, which is {'tried' if half else 'left out'}",
         flush=True,
@@ -65,18 +67,22 @@ def main(argv: list[str] | None = None, open_worker: Open = Worker) -> None:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", nargs="+", default=list(peers.PEERS), choices=list(peers.PEERS))
-    parser.add_argument("--res", nargs="+", type=int, default=[32, 64], help="pixels")
+    parser.add_argument("--res", nargs="+", type=int, default=[32, 64], help="pixels (default: 32 64)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--fmap-base", type=int, default=1024)
     parser.add_argument("--fmap-max", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=8, help="of each measurement (default: %(default)g)")
     parser.add_argument(
-        "--compile", nargs="+", default=["off", "on"], choices=["off", "on"], help="of ours; on: minutes"
+        "--compile",
+        nargs="+",
+        default=["off", "on"],
+        choices=["off", "on"],
+        help="ours only; on takes minutes",
     )
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as torch likes")
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as torch chooses")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--json", help="a file for all figures, written after each match")
+    parser.add_argument("--json", help="file for all figures, written after each match")
     return parser.parse_args(argv)
 
 
@@ -88,22 +94,19 @@ def here(peer: str) -> bool:
 
 
 def pairs(setting: Case, peer: str, resolutions: list[int]) -> Iterator[tuple[Case, Case]]:
-    """(ours, theirs) of each match: the same loss where there is one, stable and in mid-fade where there is a fade."""
+    """(ours, theirs) of each match: with the same loss if the peer has it; stable, and in mid-fade if it has a fade."""
     for res in resolutions:
         if peer == "pro-gan-pth":
             for alpha in (1.0, 0.5):
                 ours = replace(setting, res=res, alpha=alpha, loss="wgan-gp")
                 yield ours, replace(ours, side=peer)
-        else:  # the penalty on reals and fakes, every fourth step
+        else:  # both have a penalty on reals and fakes every fourth step
             ours = replace(setting, res=res, loss="relativistic", penalty_interval=4)
             yield ours, replace(ours, side=peer, loss="hinge")
 
 
 def as_it_comes(case: Case) -> Case:
-    """A side with the settings it has if nobody asks for others.
-
-    Ours compiles where a stage is long: 40 minutes and more on a CPU, five on a GPU, which is true of most there.
-    """
+    """A side with its default settings. Ours compiles on a GPU only, as `--compile auto` does."""
     if case.side == OURS:
         precision = pick_precision("auto", torch.device(case.device))
         return replace(case, precision=precision, compile="on" if case.device == "cuda" else "off")
@@ -111,7 +114,7 @@ def as_it_comes(case: Case) -> Case:
 
 
 def choices(case: Case, half: bool, compiled: Sequence[str] = ("off", "on")) -> list[Case]:
-    """A side as it comes, and all else that it may choose. half: bf16 as well; compiled: of ours."""
+    """A side with its defaults, then with its other settings. half: bf16 too; compiled: values of compile for ours."""
     if case.side == OURS:
         ways = [{"compile": value} for value in compiled]
     else:
@@ -124,9 +127,9 @@ def choices(case: Case, half: bool, compiled: Sequence[str] = ("off", "on")) -> 
 
 
 def play(ours: list[Case], theirs: list[Case], rounds: int, seconds: float, open_worker: Open = Worker) -> Match:
-    """Rounds in which every choice of both sides has a turn. The first of each is the side as it comes.
+    """Measures every choice of both sides in each round. The first choice of a side is its defaults.
 
-    A choice that does not run is said and left out.
+    A choice that fails to start is reported and left out.
     """
     with ExitStack() as stack:
         workers, failed = {}, []
@@ -148,7 +151,7 @@ def play(ours: list[Case], theirs: list[Case], rounds: int, seconds: float, open
 
 
 def in_roles(side: list[Case], values: dict[Case, list[float]]) -> dict[Case, tuple[str, ...]]:
-    """{each choice of a side: the kinds of comparison in which it stands}"""
+    """{each choice of a side: the kinds of comparison that use it}"""
     slowest_first = sorted((case for case in side if case in values), key=lambda case: median(values[case]))
     full = [case for case in slowest_first if case.precision == "fp32"]
     standing = dict(zip(KINDS, (side[0], full[-1], slowest_first[-1]), strict=True))
@@ -161,7 +164,7 @@ def images_per_s(worker: Worker, seconds: float) -> float:
 
 
 def count(case: Case) -> dict:
-    """Weights and operations of a side."""
+    """Parameters and operations of a side."""
     return {"side": case.side, "res": case.res, "loss": case.loss, **work(as_it_comes(case))}
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What a GPU makes of it, in one command that ends within ten minutes: `python experiments/speed/gpu.py --json FILE`.
+"""Measures speed on a GPU within ten minutes. Example: `python experiments/speed/gpu.py --json results/speed/gpu.json`.
 
-The rate of a bf16 matrix product; ours with the relativistic loss, R1 and R2 at every step, at each resolution, first
-as it is and then compiled; what fetching pictures costs; pro-gan-pth beside ours, if it is there. Needs torch, numpy,
-Pillow and tqdm, neither tyro nor wandb. What was measured is written after each part.
+It measures the rate of a bf16 matrix product; our steps with the relativistic loss, R1 and R2 in every step, at each
+resolution, uncompiled and then compiled; the time of fetching batches; and pro-gan-pth beside ours, if it is installed.
+Needs torch, numpy, Pillow and tqdm only. The figures are written after each part.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import environment  # noqa: F401
 import machine
 import peers
 import torch
+from case import OURS, Case
 from compare import as_it_comes, choices, here, play, write
-from sides import OURS, Case
 from waiting import waiting
 from worker import SideFailed, Worker, finish
 
@@ -26,12 +26,12 @@ from worker import SideFailed, Worker, finish
 PUBLISHED = {128: (12.8, 13.7), 256: (21.6, 24.2), 512: (72.5, 74.9)}
 MOST_S_PER_KIMG = {256: 2.0}
 LEAST_SHARE = 0.35  # of the matrix rate
-MOST_WAITING = 0.01  # of the time, for data
+MOST_WAITING = 0.01  # of the time, for fetching batches
 PEER = "pro-gan-pth"
 
 
 class OutOfTimeError(Exception):
-    """The minutes are over."""
+    """The time of --minutes is over."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         Measuring(args, report).all()
     except OutOfTimeError:
-        print(f"{args.minutes:g} minutes are over: the rest is left out", flush=True)
+        print(f"{args.minutes:g} minutes are over: the rest was not measured", flush=True)
     signal.alarm(0)
     report["machine"]["load_after"] = machine.load()
     write(args.json, report)
@@ -53,17 +53,25 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--res", nargs="+", type=int, default=[256, 128, 64], help="pixels, most important first")
-    parser.add_argument("--batch", nargs="+", type=int, default=[64], help="each of them at the first resolution")
+    parser.add_argument(
+        "--res", nargs="+", type=int, default=[256, 128, 64], help="pixels, most important first (default: 256 128 64)"
+    )
+    parser.add_argument(
+        "--batch",
+        nargs="+",
+        type=int,
+        default=[64],
+        help="the first value everywhere, others at the first --res",
+    )
     parser.add_argument("--fmap-base", type=int, default=4096)
     parser.add_argument("--fmap-max", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2, help="of each turn")
-    parser.add_argument("--compile", nargs="+", default=["off", "on"], choices=["off", "on"], help="of ours, in turn")
-    parser.add_argument("--minutes", type=float, default=9, help="after which it ends, whatever is left")
-    parser.add_argument("--matrix", type=int, default=8192, help="rows and columns of the matrix product")
-    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try this script")
-    parser.add_argument("--json", help="a file for all figures")
+    parser.add_argument("--seconds", type=float, default=2, help="of each measurement (default: %(default)g)")
+    parser.add_argument("--compile", nargs="+", default=["off", "on"], choices=["off", "on"], help="ours only")
+    parser.add_argument("--minutes", type=float, default=9, help="it ends after this time (default: %(default)g)")
+    parser.add_argument("--matrix", type=int, default=8192, help="rows of the square matrices (default: %(default)d)")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu only to try this script")
+    parser.add_argument("--json", help="file for all figures")
     return parser.parse_args(argv)
 
 
@@ -79,14 +87,14 @@ class Measuring:
         self.setting = Case(OURS, 0, fmap_base=args.fmap_base, fmap_max=args.fmap_max, device=args.device)
 
     def all(self) -> None:
-        """The most important first; what has to be compiled may take minutes. Raises OutOfTimeError."""
+        """Measures everything, most important first. Compiling may take minutes. Raises OutOfTimeError."""
         first, batch = self.args.res[0], self.args.batch[0]
         self.part("matrix product", self.matrix)
         for number, compiled in enumerate(self.args.compile):
             for res in self.args.res:
                 self.part(f"ours at {res} px, compile {compiled}", self.ours, self.case(res, batch, compiled))
             if number == 0:
-                self.part("pictures", self.data, self.case(first, batch, compiled))
+                self.part("fetching batches", self.data, self.case(first, batch, compiled))
         for more in self.args.batch[1:]:
             self.part(f"ours at {first} px, batch {more}", self.ours, self.case(first, more, compiled))
         if here(PEER):
@@ -94,11 +102,11 @@ class Measuring:
             for res in dict.fromkeys((first, self.args.res[-1])):
                 self.part(f"{PEER} at {res} px", self.beside, replace(self.setting, res=res, batch=batch))
 
-    def part(self, name: str, function: Callable[..., None], *given: Case) -> None:
+    def part(self, name: str, function: Callable[..., None], *case: Case) -> None:
         began = time.monotonic()
         try:
-            function(*given)
-        except (SideFailed, RuntimeError) as error:  # the other parts can still be measured
+            function(*case)
+        except (SideFailed, RuntimeError) as error:  # go on with the other parts
             self.report["failed"][name] = f"{type(error).__name__}: {error}"
             print(f"{name} failed: {error}", flush=True)
         write(self.args.json, self.report)
@@ -115,7 +123,7 @@ class Measuring:
 
     def data(self, case: Case) -> None:
         self.report["data"].append(row := waiting(case, self.args.rounds, self.args.seconds))
-        print(f"{case.res} px with pictures: {row['host_share']:.2%} of the time in fetching them", flush=True)
+        print(f"{case.res} px: {row['host_share']:.2%} of the time goes to fetching batches", flush=True)
 
     def beside(self, case: Case) -> None:
         ours, theirs = (
@@ -127,13 +135,13 @@ class Measuring:
         print("\n".join(match.lines()), flush=True)
 
     def case(self, res: int, batch: int, compiled: str) -> Case:
-        """Ours with the relativistic loss, in the precision it takes by itself."""
+        """Ours with the relativistic loss and the precision of its defaults."""
         case = replace(self.setting, res=res, batch=batch, loss="relativistic")
         return replace(as_it_comes(case), compile=compiled)
 
 
 def matrix_rates(size: int, device: str, repeat: int) -> list[float]:
-    """FLOP/s of the product of two square bf16 matrices of random numbers, ten at a time."""
+    """FLOP/s of a product of two square bf16 matrices, `repeat` values, each of ten products."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     rates = []
     for _ in range(repeat + 1):
@@ -147,7 +155,7 @@ def matrix_rates(size: int, device: str, repeat: int) -> list[float]:
 
 
 def alone(case: Case, args: argparse.Namespace, rate: float | None) -> dict:
-    """s/kimg of ours, n values; its operations as a share of `rate`; its memory."""
+    """Our s/kimg (one value a round), share of `rate` (FLOP/s of the matrix product), and memory."""
     with Worker(case) as worker:
         counted = worker.work()
         turns = [worker.measure(args.seconds) for _ in range(args.rounds)]
@@ -178,7 +186,7 @@ def ours_line(row: dict) -> str:
 
 
 def goals(report: dict) -> list[str]:
-    """What was to be reached, a line each, and what was: at each resolution by the fastest that was measured."""
+    """A line for each goal: value, limit, reached or not. Each resolution counts with its fastest setting."""
     best: dict[int, dict] = {}
     for row in sorted(report["ours"], key=lambda row: median(row["s_per_kimg"])):
         best.setdefault(row["res"], row)
@@ -192,7 +200,7 @@ def goals(report: dict) -> list[str]:
     lines += [goal(f"{row['res']} px, of the time for data", row["host_share"], MOST_WAITING) for row in report["data"]]
     for res in sorted(speeds.keys() & PUBLISHED.keys()):
         theirs = "{} to {}".format(*PUBLISHED[res])
-        lines.append(f"{res} px: {speeds[res]:.3g} s/kimg here, {theirs} published of stylegan2-ada-pytorch (V100)")
+        lines.append(f"{res} px: {speeds[res]:.3g} s/kimg here, stylegan2-ada-pytorch as published (V100): {theirs}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Facts about the machine that the figures were measured on."""
 
 import os
 import platform
@@ -10,11 +10,11 @@ import torch
 from environment import ROOT
 from worker import finish
 
-UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of a processor, as far as they decide how fast it is here
+UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # instruction sets that decide the speed of a step
 
 
 def facts(threads: int = 0) -> dict:
-    """Processor, units, cores, memory, GPU, versions, commit, and how busy the machine was at this moment."""
+    """Processor, instruction sets, cores, memory, GPU, versions, commit, and the current load."""
     info = _cpuinfo()
     return {
         "processor": info.get("model name") or platform.processor() or platform.machine(),
@@ -31,7 +31,7 @@ def facts(threads: int = 0) -> dict:
 
 
 def bf16_over_fp32(device: str, threads: int = 0) -> float:
-    """How many times as long a convolution takes in bf16, forward and backward: 16 images of 64 maps of 32x32."""
+    """Time of a convolution in bf16 over that in float32, forward and backward: 16 images of 64 maps of 32x32."""
     if threads:
         torch.set_num_threads(threads)
     took = []
@@ -51,12 +51,12 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
 
 
 def load() -> float:
-    """Processes that ran or waited to, the mean of the last minute."""
+    """Mean number of running or runnable processes during the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
 def commit() -> str:
-    """Of the project, with a + where what is measured was changed since; unknown without git."""
+    """Commit of the project, with a + when the measured code has changed since; `unknown` without git."""
     try:
         head = _git("rev-parse", "--short", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "pggan", "experiments/speed") else "")
@@ -69,7 +69,7 @@ def _git(*words: str) -> str:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Of the first processor; empty where there is no such file."""
+    """/proc/cpuinfo of the first processor; empty where there is no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:

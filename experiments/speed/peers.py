@@ -1,6 +1,6 @@
-"""The peers' training steps, by their own classes: pro-gan-pth 3.4 and lightweight-gan 1.2.1.
+"""Training steps of the peers, by their own classes: pro-gan-pth 3.4 and lightweight-gan 1.2.1.
 
-Nothing of theirs is copied. What does not run as published is mended from outside, and each mend is a function here.
+No code of theirs is copied. Functions here that patch them from outside say which part does not run as published.
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
-from sides import Case, depth, latents, reals
+from case import Case, latents, noise_reals
 from torch import Tensor, nn
 
-# What the peers' modules import and their training steps never touch; used only where it is not installed.
+# Modules that the peers import and never use in a training step. Missing ones are replaced by stand-ins.
 UNUSED = (
     *("torch.utils.tensorboard", "torchvision", "torchvision.transforms", "torchvision.utils"),
     *("kornia", "kornia.filters", "adabelief_pytorch", "PIL", "tqdm"),
-    "pro_gan_pytorch.data_tools",  # which makes torchvision's transforms as it is imported
+    "pro_gan_pytorch.data_tools",  # builds torchvision transforms when it is imported
 )
 
 
 class MissingPeer(Exception):
-    """A peer is not installed. The message says which, and how to mend that."""
+    """A peer is not installed. The message says which one and how to install it."""
 
 
 class Absent(types.ModuleType):
-    """Stands in for a module that is not installed. Whatever is taken from it can be named, and not used."""
+    """Stands in for a module that is not installed: its names can be imported, but raise when they are used."""
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
@@ -41,7 +41,7 @@ class Absent(types.ModuleType):
 
 
 class Unusable:
-    """A name from a module that is not installed, as it stands in imports and annotations."""
+    """A name from a missing module. Good for imports and annotations; raises RuntimeError when called."""
 
     def __init__(self, name: str):
         self.name = name
@@ -58,7 +58,7 @@ def load(module: str) -> types.ModuleType:
     stand_ins = [name for name in UNUSED if not _installed(name)]
     sys.modules.update({name: Absent(name) for name in stand_ins})
     try:
-        # lightweight-gan asserts that there is a GPU, which its networks do not need
+        # lightweight-gan asserts that there is a GPU, but its networks run without one
         with patch("torch.cuda.is_available", lambda: True), contextlib.redirect_stdout(io.StringIO()):
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -77,7 +77,7 @@ def _installed(name: str) -> bool:
 
 
 def missing(side: str) -> str | None:
-    """Why a peer cannot be measured, or None."""
+    """The reason that a peer cannot be measured; None when it can."""
     try:
         load(MODULES[side])
     except MissingPeer as error:
@@ -91,30 +91,30 @@ def version(side: str) -> str:
 
 
 class ProGanPth:
-    """pro-gan-pth: ProGAN with its WganGP, driven as its train() does, at our feature maps.
+    """pro-gan-pth: its ProGAN class with WganGP, used as its train() uses them, with our feature maps.
 
-    Its train() takes four steps on the same reals and latents; each is counted as one of fresh images, in its favor.
+    Its train() takes four steps on the same images and latents. Each counts as a step on new ones, which favors it.
     """
 
     cycle = 1
 
     def __init__(self, case: Case):
         if case.loss != "wgan-gp" or case.penalty_interval != 1:
-            raise ValueError("pro-gan-pth has WGAN-GP with its penalty at every step")
+            raise ValueError("pro-gan-pth trains with WGAN-GP and a penalty in every step only")
         gan, networks, layers = (load(f"pro_gan_pytorch.{name}") for name in ("gan", "networks", "custom_layers"))
         layers.EqualizedConvTranspose2d._output_padding = _output_padding
         maps = partial(networks.nf, fmap_base=case.fmap_base, fmap_max=case.fmap_max)
         device = torch.device("cuda", 0) if case.device == "cuda" else torch.device(case.device)  # no DataParallel
         with patch.object(networks, "nf", maps), contextlib.redirect_stdout(io.StringIO()):
-            G, D = (kind(depth(case), latent_size=case.latent) for kind in (networks.Generator, networks.Discriminator))
+            G, D = (kind(case.depth, latent_size=case.latent) for kind in (networks.Generator, networks.Discriminator))
             self.gan = gan.ProGAN(G, D, device=device)
         self.case, self.loss, self.update_average = case, gan.WganGP(), gan.update_average
-        self.reals = reals(case)
+        self.reals = noise_reals(case)
         if case.layout == "channels_last":
             for network in (self.gan.gen, self.gan.dis, self.gan.gen_shadow):
                 network.to(memory_format=torch.channels_last)
             self.gan.dis.register_forward_pre_hook(_contiguous_gradient)
-        # train() has the betas (0, 0.99), which torch now refuses: all others are its defaults
+        # its defaults, but for beta1: torch now refuses the integer 0
         adam = partial(torch.optim.Adam, lr=0.003, betas=(0.0, 0.99), eps=1e-8)
         self.opt_G, self.opt_D = adam(self.gan.gen.parameters()), adam(self.gan.dis.parameters())
 
@@ -127,21 +127,21 @@ class ProGanPth:
         return self.gan.dis
 
     def step(self) -> None:
-        z, place = latents(self.case), (self.reals, depth(self.case), self.case.alpha)
+        z, place = latents(self.case), (self.reals, self.case.depth, self.case.alpha)
         with autocast(self.case):
             self.gan.optimize_discriminator(self.loss, self.opt_D, z, *place)
             self.update_average(self.gan.gen_shadow, self.gan.gen, beta=self.gan.ema_beta)
             self.gan.optimize_generator(self.loss, self.opt_G, z, *place)
 
     def sample(self) -> Tensor:
-        return self.gan.gen(latents(self.case), depth(self.case), self.case.alpha)
+        return self.gan.gen(latents(self.case), self.case.depth, self.case.alpha)
 
     def judge(self, images: Tensor) -> Tensor:
-        return self.gan.dis(images, depth(self.case), self.case.alpha)
+        return self.gan.dis(images, self.case.depth, self.case.alpha)
 
 
 def _output_padding(self, x, output_size, stride, padding, kernel_size):
-    """torch's private method of this name takes one argument more than it did in torch 1.10."""
+    """torch's private method of this name has one argument more than in torch 1.10."""
     return nn.ConvTranspose2d._output_padding(self, x, output_size, stride, padding, kernel_size, num_spatial_dims=2)
 
 
@@ -155,25 +155,25 @@ class _ContiguousGradient(torch.autograd.Function):
         return gradient.contiguous()
 
 
-def _contiguous_gradient(_, given: tuple) -> tuple:
-    """Its penalty takes `view` of D's input gradient, which a channels_last one does not have."""
-    return (_ContiguousGradient.apply(given[0]), *given[1:])
+def _contiguous_gradient(_, inputs: tuple) -> tuple:
+    """Makes D's input gradient contiguous: the penalty calls `view` on it, which fails in channels_last."""
+    return (_ContiguousGradient.apply(inputs[0]), *inputs[1:])
 
 
 class LightweightGan:
-    """lightweight-gan: its Trainer.train(), at our feature maps where it has a setting for them.
+    """lightweight-gan: its Trainer.train(), with our feature maps where it has a setting for them.
 
-    Its loss cannot be chosen: hinge, with the penalty on reals and fakes every fourth step, and the reconstruction of
-    reals. As near to ours as settings go: no attention but the fixed one of D's 32-px head, one logit, no augmentation.
-    The steps measured are those of a run well under way, where the average is updated every tenth step.
+    Its loss is fixed: hinge, a gradient penalty on reals and fakes every fourth step, and a reconstruction of reals.
+    Settings are as near to ours as it allows: one logit, no augmentation, no attention except in D's 32 px head, which
+    always has it. Measured late in a run, where the average is updated every tenth step.
     """
 
     cycle = 4
-    WELL_UNDER_WAY = 40_000  # steps; a multiple of the cycle
+    STEPS_BEFORE = 40_000  # a multiple of the cycle
 
     def __init__(self, case: Case):
         if (case.loss, case.penalty_interval) != ("hinge", 4):
-            raise ValueError("lightweight-gan has the hinge loss, and a penalty every fourth step")
+            raise ValueError("lightweight-gan trains with the hinge loss and a penalty every fourth step only")
         if case.alpha < 1:
             raise ValueError("lightweight-gan has no fade")
         if case.res < 32:
@@ -182,7 +182,7 @@ class LightweightGan:
         self.case = case
         with self._on_device(), tempfile.TemporaryDirectory() as base:
             self.trainer = self.module.Trainer(
-                base_dir=base,  # for its folders, into which it writes nothing here
+                base_dir=base,  # it makes folders there, and writes nothing into them here
                 image_size=case.res,
                 batch_size=case.batch,
                 latent_dim=case.latent,
@@ -195,12 +195,12 @@ class LightweightGan:
                 use_aim=False,
             )
             self.trainer.init_GAN()
-        self.trainer.steps = self.WELL_UNDER_WAY
-        batch = reals(case)
+        self.trainer.steps = self.STEPS_BEFORE
+        batch = noise_reals(case)
         if case.layout == "channels_last":
             self.trainer.GAN.to(memory_format=torch.channels_last)
             batch = batch.to(memory_format=torch.channels_last)
-        self.trainer.loader = (batch.clone() for _ in itertools.count())  # train() marks what it gets
+        self.trainer.loader = (batch.clone() for _ in itertools.count())  # train() changes requires_grad of its batch
 
     @property
     def G(self) -> nn.Module:
@@ -222,7 +222,7 @@ class LightweightGan:
 
     @contextlib.contextmanager
     def _on_device(self) -> Iterator[None]:
-        """Without a GPU: its calls to move to one do nothing, and its devices are the CPU."""
+        """On a CPU: `.cuda()` does nothing, and every device that it names is the CPU."""
         if self.case.device == "cuda":
             yield
             return
@@ -235,7 +235,7 @@ class LightweightGan:
 
 
 class _TorchOnCPU(types.ModuleType):
-    """torch, for whom every device is the CPU."""
+    """torch, except that every device is the CPU."""
 
     def __getattr__(self, name: str):
         return getattr(torch, name)
@@ -246,7 +246,7 @@ class _TorchOnCPU(types.ModuleType):
 
 
 def autocast(case: Case) -> torch.autocast:
-    """bf16 around a peer's whole step, or nothing."""
+    """bf16 autocast around a whole step of a peer; disabled in other precisions."""
     return torch.autocast(case.device, dtype=torch.bfloat16, enabled=case.precision == "bf16")
 
 

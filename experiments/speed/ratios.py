@@ -1,4 +1,4 @@
-"""What rounds of images per second come to: medians, ratios with their spread, tables."""
+"""Medians, ratios with their spread, and tables of images per second."""
 
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -8,7 +8,7 @@ KINDS = ("as they come", "same precision", "each at its best")
 
 @dataclass(frozen=True)
 class Speed:
-    """A side in a match. roles: in which kinds of comparison it stands; images_per_s: a round each."""
+    """A side in a match. roles: the kinds of comparison that use it. images_per_s: one value a round."""
 
     side: str
     variant: str
@@ -26,7 +26,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast the first is: of the medians, and the least and the most of any round."""
+    """How many times as fast as theirs ours is. value: ratio of the medians; least, most: over the rounds."""
 
     kind: str
     ours: str
@@ -37,20 +37,20 @@ class Ratio:
 
 
 def ratio(kind: str, ours: Speed, theirs: Speed) -> Ratio:
-    """Raises ValueError when the sides had not as many rounds."""
+    """The ratio of two speeds. Raises ValueError when they have different numbers of rounds."""
     rounds = [mine / other for mine, other in zip(ours.images_per_s, theirs.images_per_s, strict=True)]
     return Ratio(kind, ours.variant, theirs.variant, ours.median / theirs.median, min(rounds), max(rounds))
 
 
 def ratios(speeds: list[Speed], peer: str) -> list[Ratio]:
-    """A ratio for each kind of comparison."""
+    """The ratio of each kind of comparison."""
     found = {(speed.side == peer, role): speed for speed in speeds for role in speed.roles}
     return [ratio(kind, found[False, kind], found[True, kind]) for kind in KINDS]
 
 
 @dataclass(frozen=True)
 class Match:
-    """Ours and a peer, at one resolution and alpha. failed: choices that did not run, and why."""
+    """Ours and a peer at one resolution and alpha. failed: choices that did not run, with the reason."""
 
     peer: str
     res: int
@@ -67,7 +67,7 @@ class Match:
         return {**asdict(self), "ratios": [asdict(one) for one in self.ratios]}
 
     def lines(self) -> list[str]:
-        """The rows of both tables, in plain text."""
+        """Two plain-text tables: the speeds, then the ratios."""
         fade = f", alpha {self.alpha:g}" if self.alpha < 1 else ""
         rounds = len(self.speeds[0].images_per_s)
         head = f"{self.res} px{fade}, ours ({self.loss}) beside {self.peer}: images/s, median (range), {rounds} rounds"
@@ -82,7 +82,7 @@ class Match:
 
 
 def work_lines(rows: list[dict]) -> list[str]:
-    """How large the networks are and what a step computes, a side a row."""
+    """A table: sizes of the networks and operations of a step, one row a side."""
     head = (
         f"{'':<16} {'res':>4} {'loss':<13} {'M weights, G and D':>18} {'GFLOP, G and D':>16} {'a step, an image':>17}"
     )

@@ -1,37 +1,35 @@
-"""What fetching pictures costs beside the steps, by the class that training fetches them with."""
+"""How much time fetching batches takes beside the steps, with the class that training uses."""
 
 import time
 from statistics import median
 
 import numpy as np
-from sides import Case, open_side
+from case import Case
+from sides import open_side
 from worker import finish
 
-from pggan.data.batches import Pictures
+from pggan.data.batches import BatchLoader
 
-PICTURES = 1400
+IMAGES = 1400  # as many as a small data set has
 
 
 def waiting(case: Case, rounds: int, seconds: float) -> dict:
-    """The share of the time in which pictures are fetched, as a run counts it; and how much slower steps are with them.
-
-    As many random pictures as a small set has, through the same class as in training.
-    """
+    """The share of the time spent on fetching batches, and how much slower steps are with it. The images are noise."""
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (PICTURES, case.res, case.res, 3), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (IMAGES, case.res, case.res, 3), dtype=np.uint8)
     side = open_side(case)
-    pack = type("Random", (), {"level": lambda self, res: pixels})()
+    cache = type("Noise", (), {"images": lambda self, res: pixels})()
     size = (case.res, case.res)
-    pictures = Pictures(pack, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
+    batches = BatchLoader(cache, case.res, size, side.state.stream, mirror=True, random_crop=False, device=case.device)
 
     def run(steps: int, fetched: bool) -> tuple[float, float]:
-        """(seconds in all, seconds of fetching)"""
+        """(total seconds, seconds of fetching)"""
         finish(case.device)
         start, fetching = time.perf_counter(), 0.0
         for _ in range(steps):
             if fetched:
                 began = time.perf_counter()
-                side.reals = pictures.batch(side.state.nimg, case.batch)
+                side.reals = batches.batch(side.state.nimg, case.batch)
                 fetching += time.perf_counter() - began
             side.step()
         finish(case.device)

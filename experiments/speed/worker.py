@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""One side in a process of its own: it trains when asked to, and is asleep else.
+"""One side in a process of its own, which trains when asked and sleeps otherwise.
 
-`python worker.py '{"side": "pggan", "res": 64}'` answers lines of JSON on stdin with lines of JSON on stdout: first
-{"seconds_to_start"}, then {"images", "seconds", ...} for {"measure": SECONDS}, and what sides.work() counts for
-{"work": true}.
+`python worker.py '{"side": "pggan", "res": 64}'` reads requests and writes answers, one line of JSON each. It first
+writes {"seconds_to_start"}. It answers {"measure": SECONDS} with {"images", "seconds", ...}, and {"work": true} with
+the counts of sides.work().
 """
 
 import contextlib
@@ -15,25 +15,26 @@ import time
 
 import environment  # noqa: F401
 
-WARM_CYCLES, WARM_SECONDS = 2, 10  # after the first cycle, whichever comes first
+WARM_CYCLES, WARM_SECONDS = 2, 10  # warm-up after the first cycle: whichever limit is reached first
 
 
 class SideFailed(Exception):
-    """A side's process ended, or said what is wrong. The message says which and what."""
+    """The process of a side ended, or reported an error. The message names the side and the error."""
 
 
 def main() -> None:
     answers, sys.stdout = os.fdopen(os.dup(1), "w", buffering=1), open(os.devnull, "w")  # noqa: SIM115
     began = time.perf_counter()
     import torch
+    from case import OURS, Case
     from peers import MissingPeer
-    from sides import Case, open_side, work
+    from sides import open_side, work
 
     case = Case(**json.loads(sys.argv[1]))
     if case.threads:
         torch.set_num_threads(case.threads)
-    if case.device == "cuda" and case.side != "pggan":
-        torch.backends.cudnn.benchmark = True  # no peer sets it; it is to have its best
+    if case.device == "cuda" and case.side != OURS:
+        torch.backends.cudnn.benchmark = True  # no peer sets it, and each peer shall be measured at its best
     torch.manual_seed(0)
     try:
         side = open_side(case)
@@ -47,11 +48,11 @@ def main() -> None:
             estimate = timed(side, 1)
     print(json.dumps({"seconds_to_start": time.perf_counter() - began}), file=answers)
     for line in sys.stdin:
-        asked = json.loads(line)
-        if "work" in asked:
+        request = json.loads(line)
+        if "work" in request:
             print(json.dumps(work(case)), file=answers)
             continue
-        cycles = max(1, round(asked["measure"] / estimate))
+        cycles = max(1, round(request["measure"] / estimate))
         if case.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = timed(side, cycles)
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def timed(side, cycles: int) -> float:
-    """Seconds of so many whole cycles of steps, the GPU's work included."""
+    """Seconds of `cycles` cycles of steps, including the wait for the GPU."""
     start = time.perf_counter()
     for _ in range(cycles * side.cycle):
         side.step()
@@ -72,7 +73,7 @@ def timed(side, cycles: int) -> float:
 
 
 def finish(device: str) -> None:
-    """Waits for what a GPU has still to do."""
+    """Waits until a GPU has finished its work; returns at once on a CPU."""
     if device == "cuda":
         import torch
 
@@ -80,7 +81,7 @@ def finish(device: str) -> None:
 
 
 class Worker:
-    """The other end: such a process, from the process that compares. A context manager; raises SideFailed."""
+    """Starts such a process and talks to it. A context manager. Raises SideFailed."""
 
     def __init__(self, case):
         self.case = case
@@ -93,15 +94,15 @@ class Worker:
             raise
 
     def measure(self, seconds: float) -> dict[str, float]:
-        """{images, seconds, and peak_bytes on a GPU} of about so many seconds of training."""
+        """Trains for about `seconds`. Returns {images, seconds}, and peak_bytes on a GPU."""
         return self._ask({"measure": seconds})
 
     def work(self) -> dict[str, float]:
         return self._ask({"work": True})
 
-    def _ask(self, what: dict) -> dict:
-        with contextlib.suppress(BrokenPipeError):  # it has ended: the missing answer says so
-            print(json.dumps(what), file=self.process.stdin, flush=True)
+    def _ask(self, request: dict) -> dict:
+        with contextlib.suppress(BrokenPipeError):  # the process has ended; _answer() will notice
+            print(json.dumps(request), file=self.process.stdin, flush=True)
         return self._answer()
 
     def _answer(self) -> dict:
@@ -119,8 +120,8 @@ class Worker:
 
     def __exit__(self, kind, *_):
         if kind is not None:
-            self.process.kill()  # whatever it is at
-        self.process.communicate()  # nothing more: it ends
+            self.process.kill()
+        self.process.communicate()  # closes its stdin, which ends it
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `--augment` asks for: pieces, each with its strength. No torch here."""
+"""The setting `--augment`: which augmentations are on, and how strong each is. No torch here."""
 
 from dataclasses import dataclass, fields
 
@@ -7,47 +7,43 @@ from pggan.errors import UserError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The strength of each piece, 0 (off) to 1: a picture gets it with probability p * strength, see augment.py."""
+    """The strength of each augmentation, 0 (off) to 1, in the order in which they are applied (training/augment.py).
 
+    An image gets an augmentation with probability p * strength.
+    """
+
+    color: float = 0.0
     flip: float = 0.0
     vflip: float = 0.0
     turns: float = 0.0
     translation: float = 0.0
     cutout: float = 0.0
-    color: float = 0.0
 
     def strengths(self) -> dict[str, float]:
-        """{piece: strength} of the pieces that are on."""
-        return {name: getattr(self, name) for name in PIECES if getattr(self, name)}
+        """{name: strength} of the augmentations that are on."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name)}
 
     def __bool__(self) -> bool:
         return bool(self.strengths())
 
 
 PIECES = tuple(item.name for item in fields(Augmentation))
-ORIENTING = ("flip", "vflip", "turns")  # after these nothing says which way up a picture was
+ORIENTING = ("flip", "vflip", "turns")  # these hide which way up an image was
 
 
 def augmentation(text: str) -> Augmentation:
-    """`"translation:0.8,color:0.3"`; a name alone has strength 1; `"none"` is nothing. Raises UserError."""
-    if text.strip() == "none":
-        return Augmentation()
+    """Reads `"translation:0.8,color:0.3"`; a name alone has strength 1; `"none"` is none. Raises UserError."""
     strengths = {}
-    for part in text.split(","):
+    for part in text.split(",") if text.strip() != "none" else ():
         name, colon, number = (word.strip() for word in part.partition(":"))
         if name not in PIECES:
             raise UserError(f"--augment: there is no piece '{name}'; there are {', '.join(PIECES)}, or none alone")
         if name in strengths:
             raise UserError(f"--augment names {name} twice")
-        strengths[name] = _strength(name, number) if colon else 1.0
+        try:
+            strengths[name] = float(number) if colon else 1.0
+        except ValueError:
+            strengths[name] = -1.0
+        if not 0 < strengths[name] <= 1:  # nan is neither
+            raise UserError(f"--augment {name}:{number} is no strength: above 0 and at most 1, or leave {name} out")
     return Augmentation(**strengths)
-
-
-def _strength(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 1:  # nan is neither
-        raise UserError(f"--augment {name}:{text} is no strength: a number above 0, at most 1; or leave {name} out")
-    return value

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from pggan.errors import UserError
 
+LARGEST = 1e12  # of any number in the settings: anything above is a typing error
+
 
 @dataclass(frozen=True)
 class PerResolution:
@@ -17,7 +19,7 @@ class PerResolution:
 
     @classmethod
     def parse(cls, text: str | float) -> "PerResolution":
-        """Reads `16` or `32:64,128:16`. Raises UserError for anything else, and for values below 0 or not finite."""
+        """Reads `16` or `32:64,128:16`, with values from 0 to LARGEST. Raises UserError for anything else."""
         pairs = [part.rpartition(":") for part in str(text).split(",")]
         try:
             values = {int(res or 0): float(value) for res, _, value in pairs}
@@ -27,8 +29,8 @@ class PerResolution:
             raise UserError(f"'{text}' names a resolution twice")
         if min(values) < 0:
             raise UserError(f"'{text}' names a negative resolution")
-        if not all(0 <= value < float("inf") for value in values.values()):
-            raise UserError(f"'{text}' has a value that is negative or not finite")
+        if not all(0 <= value <= LARGEST for value in values.values()):
+            raise UserError(f"'{text}' has a value that is not a number from 0 to {LARGEST:g}")
         return cls(tuple(sorted(values.items())))
 
     def at(self, res: int) -> float:
@@ -46,4 +48,9 @@ class PerResolution:
         return any(value for _, value in self.values)
 
     def __str__(self) -> str:
-        return ",".join(f"{res}:{value:.12g}" if res else f"{value:.12g}" for res, value in self.values)
+        return ",".join(f"{res}:{_shortest(value)}" if res else _shortest(value) for res, value in self.values)
+
+
+def _shortest(value: float) -> str:
+    """Returns the shortest text that float() reads back as exactly `value`."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

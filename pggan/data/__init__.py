@@ -1,1 +1,1 @@
-"""Where the pictures come from."""
+"""The data set: from its files to batches of real images."""

@@ -1,11 +1,11 @@
-"""The built-in pictures: the project draws its own abstract paintings.
+"""The built-in images: abstract paintings that the project draws itself.
 
-Ten kinds of painting, each with a continuous variety of its own: palette, counts, angles, places, texture. A picture is
-a pure function of (seed, index). All geometry is in units of the picture's shorter side, so the same (seed, index) at
-32 and at 256 pixels is the same picture, and a circle stays a circle at any aspect ratio. The kind is the label.
+There are ten kinds of painting, which are the labels. Images of a kind vary in palette, counts, angles, places and
+texture. An image is a pure function of (seed, index). All geometry is in units of the image's shorter side, so the same
+(seed, index) at 32 and at 256 pixels is the same image, and a circle stays a circle at any aspect ratio.
 
-Shapes here: W, H pixels; points are float [n, 2] as (x, y) from the top left corner; colors are float
-[6, 3] in 0..255, five from dark to light and an accent.
+Shapes: W, H pixels; points are float [n, 2] as (x, y) from the top left corner; colors are float [6, 3] in 0..255, five
+from dark to light and an accent.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from pggan.data.paint import Canvas, blend, cuts, rotated, sequence
 
 
 def draw(seed: int, index: int, width: int, height: int) -> tuple[np.ndarray, int]:
-    """Picture `index` of the endless collection `seed`: uint8 [height, width, 3], and its kind as a place in KINDS.
+    """Image `index` of the endless collection `seed`: (uint8 [height, width, 3], its kind as an index into KINDS).
 
-    Every ten pictures in a row hold each kind once, in an order of their own.
+    Each ten images in a row have each kind once, in random order.
     """
     kind = kind_of(seed, index)
     rng = paint.generator(seed, index, 0)
@@ -29,19 +29,19 @@ def draw(seed: int, index: int, width: int, height: int) -> tuple[np.ndarray, in
 
 
 def kind_of(seed: int, index: int) -> int:
-    """The kind of picture `index`, without drawing it."""
+    """The kind of image `index`, without drawing it."""
     block, place = divmod(index, len(KINDS))
     return int(paint.generator(seed, block, 1).permutation(len(KINDS))[place])
 
 
-# ---- the kinds: each paints a whole canvas with a palette, colors [6, 3] from dark to light
+# ---- the kinds: each function paints a whole canvas with colors [6, 3] from dark to light
 
 
 def fields(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """Two to four soft blocks of thin paint floating one above the other on a ground."""
+    """Two to four soft blocks of thin paint, one above the other, on a plain ground."""
     x, y = paint.soft_coordinates(canvas, rng)
     ground, *blocks = rng.permutation(colors[[0, 1, 2, 4, 5]])
-    picture = np.broadcast_to(ground, (*x.shape, 3))
+    image = np.broadcast_to(ground, (*x.shape, 3))
     margin, feather = rng.uniform(0.06, 0.13), rng.uniform(0.02, 0.05)
     edges = margin + (canvas.h - 2 * margin) * cuts(rng, rng.choice([2, 2, 3, 3, 4]), 3.0)
     gap, shades = rng.uniform(0.015, 0.035), rng.uniform(-0.3, 0.3, (4, 2))
@@ -49,8 +49,8 @@ def fields(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None
         inside = np.minimum(np.minimum(x - margin, canvas.w - margin - x), np.minimum(y - top, bottom - y))
         cover = np.clip(inside / feather + 0.5, 0, 1)
         thin = 0.9 + np.clip((x - canvas.w / 2) * shade[0] + (y - (top + bottom) / 2) * shade[1], -0.3, 0.1)
-        picture = picture + (color - picture) * (cover * cover * (3 - 2 * cover) * thin)[:, :, None]
-    canvas.ground(picture)
+        image = image + (color - image) * (cover * cover * (3 - 2 * cover) * thin)[:, :, None]
+    canvas.ground(image)
 
 
 def stripes(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
@@ -78,7 +78,7 @@ def waves(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def grid(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """Upright rectangles of unequal size between heavy lines, most of them the color of paper."""
+    """Rectangles of different sizes between heavy lines; most have the color of paper."""
     line, paper, paints = colors[0], colors[4], colors[[1, 2, 3, 5]]
     half, filled = rng.uniform(0.012, 0.024), rng.uniform(0.3, 0.6)
     canvas.ground(line[None, None])
@@ -89,7 +89,7 @@ def grid(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def circles(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """Discs and rings of many sizes, some seen through others."""
+    """Discs and rings of many sizes, some of them transparent."""
     ground, *paints = colors[[4, 0, 1, 2, 3, 5] if rng.random() < 0.65 else [0, 1, 2, 3, 4, 5]]
     canvas.ground(ground + rng.normal(0, 8, (3, 3, 3)))
     taken = np.zeros((0, 3))
@@ -104,7 +104,7 @@ def circles(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> Non
 
 
 def strokes(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """Broad bent strokes of a bristle brush, one over the other."""
+    """Broad bent strokes of a bristle brush, over each other."""
     canvas.ground(colors[rng.choice([0, 4])] + rng.normal(0, 8, (3, 3, 3)))
     lean, loose = rng.uniform(0, np.pi), rng.uniform(0.2, 0.9)
     for color in sequence(rng, colors, rng.integers(13, 22)):
@@ -119,7 +119,7 @@ def strokes(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> Non
 
 
 def facets(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """A crumpled sheet of triangles whose color runs from one end of the palette to the other."""
+    """A crumpled sheet of triangles; their color goes from one end of a palette to the other across the image."""
     cells = rng.integers(4, 8)
     across, down = max(2, round(cells * canvas.w)), max(2, round(cells * canvas.h))
     knots = np.stack(np.meshgrid(np.arange(across + 3) - 1.0, np.arange(down + 3) - 1.0), axis=-1)
@@ -136,7 +136,7 @@ def facets(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None
 
 
 def rays(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """Beams that leave one point, straight or with a twist."""
+    """Beams from one point, straight or twisted."""
     center = rng.uniform(0.15, 0.85, 2) * [canvas.w, canvas.h]
     edges = rng.uniform(0, 2 * np.pi) + 2 * np.pi * cuts(rng, 2 * rng.integers(6, 13), rng.uniform(3, 12))
     r, twist = np.linspace(0, 1.3 * np.hypot(canvas.w, canvas.h), 28), rng.choice([0.0, rng.normal(0, 0.5)])
@@ -149,7 +149,7 @@ def rays(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def hills(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """A sky, a sun, and ridge behind ridge fading into it."""
+    """A sky with a sun, and rows of hills that fade with distance."""
     near, far, sky = colors[[[0, 3, 1], [0, 3, 4], [0, 4, 3], [3, 0, 1]][rng.integers(4)]]
     canvas.ground(np.stack([blend(np.stack([far, sky]), t) for t in (0.35, 1.0, 0.8)])[:, None])
     sun = [rng.uniform(0.12, 0.88) * canvas.w, rng.uniform(0.14, 0.4) * canvas.h]
@@ -165,7 +165,7 @@ def hills(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def tiles(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
-    """Square tiles, each with a quarter of a disc in one of its corners."""
+    """Square tiles with a quarter of a disc in one corner of each."""
     count, ring = rng.integers(3, 6), rng.uniform(0.4, 0.7) if rng.random() < 0.5 else 0.0
     turn = np.linspace(0, np.pi / 2, 14)
     wedge = np.concatenate([[[0, 0]], np.stack([np.cos(turn), np.sin(turn)], axis=1)])
@@ -179,7 +179,7 @@ def tiles(canvas: Canvas, colors: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _rooms(rng: np.random.Generator, room: tuple[float, ...], count: int) -> list[tuple[float, ...]]:
-    """Cuts a (left, top, right, bottom) into `count` such rooms, always the largest, across its longer side."""
+    """Cuts a rectangle (left, top, right, bottom) into `count`, each time the largest one across its longer side."""
     rooms = [room]
     while len(rooms) < count:
         left, top, right, bottom = rooms.pop(int(np.argmax([(r[2] - r[0]) * (r[3] - r[1]) for r in rooms])))
@@ -194,15 +194,7 @@ def _rooms(rng: np.random.Generator, room: tuple[float, ...], count: int) -> lis
 
 
 PAINTERS: dict[str, Callable[[Canvas, np.ndarray, np.random.Generator], None]] = {
-    "fields": fields,
-    "stripes": stripes,
-    "waves": waves,
-    "grid": grid,
-    "circles": circles,
-    "strokes": strokes,
-    "facets": facets,
-    "rays": rays,
-    "hills": hills,
-    "tiles": tiles,
+    painter.__name__: painter
+    for painter in (fields, stripes, waves, grid, circles, strokes, facets, rays, hills, tiles)
 }
 KINDS: tuple[str, ...] = tuple(PAINTERS)

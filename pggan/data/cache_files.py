@@ -1,108 +1,99 @@
-"""The files of a pack, written so that none is ever half: beside under a name of their own, and renamed when whole."""
+"""The files of an ImageCache. Each is written under a temporary name and renamed when it is complete."""
 
-import contextlib
 import errno
 import json
-import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from pggan.errors import UserError
+from pggan import system
+from pggan.errors import UserError, disk_full
 
-STALE_SECONDS = 600  # a packing writes all the time: what is older was left by one that was killed
+STALE_SECONDS = 600  # packing writes all the time: an older temporary file was left by a process that was killed
 
 
-class Unfinished:
-    """One resolution while it is being written: uint8 rows [height, width, 3] from byte `offset` of file `beside`."""
+class PartialFile:
+    """The file of one resolution while it is written: uint8 rows [height, width, 3] from byte `offset` of `path`."""
 
     def __init__(self, folder: Path, res: int, width: int, height: int):
         self.folder, self.res, self.width, self.height = folder, res, width, height
-        self.beside = folder / f"{res:04d}-{uuid.uuid4().hex}.tmp"
+        self.name = f"{res:04d}-{uuid.uuid4().hex}"
+        self.path = folder / f"{self.name}.tmp"
 
     def begin(self, count: int) -> None:
-        """Makes the file, for `count` pictures, with no more than its header written."""
-        array = np.lib.format.open_memmap(self.beside, "w+", np.uint8, (count, self.height, self.width, 3))
-        self.offset = array.offset
+        """Makes the file, with room for `count` images."""
+        shape = (count, self.height, self.width, 3)
+        self.offset = np.lib.format.open_memmap(self.path, "w+", np.uint8, shape).offset
 
-    def keep_only(self, places: list[int]) -> None:
-        """Rewrites the file without the rows of the pictures that could not be read."""
-        whole, self.beside = self.beside, self.beside.with_suffix(".kept.tmp")
-        try:
-            rows = np.load(whole, mmap_mode="r")
-            self.begin(len(places))
-            with self.beside.open("r+b") as file:
-                file.seek(self.offset)
-                for place in places:
-                    file.write(rows[place])
-        finally:
-            whole.unlink()
-
-    def drop(self) -> None:
-        self.beside.unlink(missing_ok=True)
+    def keep_only(self, rows: list[int]) -> None:
+        """Continues with a new file that has only these rows."""
+        images = np.load(self.path, mmap_mode="r")
+        self.path = self.folder / f"{self.name}.kept.tmp"
+        self.begin(len(rows))
+        with self.path.open("r+b") as file:
+            file.seek(self.offset)
+            for row in rows:
+                file.write(images[row])
 
     def finish(self, enlarged: int) -> None:
-        """Gives the file its name, now that it is whole. enlarged: how many pictures were."""
-        with self.beside.open("rb") as file:
-            os.fsync(file.fileno())
-        write_json(level_file(self.folder, self.res, "json"), {"enlarged": enlarged})
-        self.beside.replace(level_file(self.folder, self.res))
+        """Gives the complete file its final name. enlarged: how many of the images were enlarged."""
+        system.flush_to_disk(self.path)
+        write_json(resolution_file(self.folder, self.res, "json"), {"enlarged": enlarged})
+        self.path.replace(resolution_file(self.folder, self.res))
 
-
-def make_folder(folder: Path) -> None:
-    """The folder of a pack; git is told to leave the cache alone."""
-    try:
-        folder.mkdir(exist_ok=True)
-        (folder.parent / ".gitignore").write_text("*\n")
-    except OSError as error:
-        raise UserError(f"packed pictures cannot be written to {folder}: {error.strerror}") from None
+    def remove_temporary(self) -> None:
+        for path in self.folder.glob(f"{self.name}*"):
+            path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Removes what packings that were killed left in the folder: each a whole level's worth of disk."""
+    """Removes temporary files that killed processes left; each may be as large as a whole resolution."""
     for path in folder.glob("*.tmp"):
-        with contextlib.suppress(OSError):  # another process was quicker
+        with suppress(OSError):  # another process removed it first
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()
 
 
 @contextmanager
-def disk_errors(folder: Path, needed: int) -> Iterator[None]:
-    """Before: a UserError when the disk has not `needed` bytes. Within: one for a disk that fills up or fails."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(_too_small(folder, needed, free))
+def writing(folder: Path, needed: int) -> Iterator[None]:
+    """Makes the folder of an ImageCache and tells git to ignore it.
+
+    Raises UserError when the disk has fewer than `needed` bytes free, and when it fills up or fails within.
+    """
     try:
+        folder.mkdir(exist_ok=True)
+        (folder.parent / ".gitignore").write_text("*\n")
+        if shutil.disk_usage(folder).free < needed:
+            raise OSError(errno.ENOSPC, "No space left on device")
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(_too_small(folder, needed, shutil.disk_usage(folder).free)) from None
-        raise UserError(f"packed pictures cannot be written to {folder}: {error.strerror}") from None
+        reason = f"packed pictures cannot be written to {folder}: {error.strerror}"
+        if disk_full(error):
+            free = f"{folder} has {shutil.disk_usage(folder.parent).free:,} free"
+            reason = f"packed pictures need {needed:,} bytes and {free}: make room or choose another --cache"
+        raise UserError(reason) from None
 
 
-def _too_small(folder: Path, needed: int, free: int) -> str:
-    return f"packed pictures need {needed:,} bytes and {folder} has {free:,} free: make room or choose another --cache"
-
-
-def level_file(folder: Path, res: int, ending: str = "npy") -> Path:
+def resolution_file(folder: Path, res: int, ending: str = "npy") -> Path:
     return folder / f"{res:04d}.{ending}"
 
 
-def is_whole(folder: Path, res: int, shape: tuple[int, ...]) -> bool:
-    """Whether the level is there, of the shape [N, H, W, 3], with its count of enlarged pictures."""
+def is_complete(folder: Path, res: int, shape: tuple[int, ...]) -> bool:
+    """Whether the files of a resolution are there, with an array of `shape` [N, H, W, 3]."""
     try:
-        array = np.load(level_file(folder, res), mmap_mode="r")
+        array = np.load(resolution_file(folder, res), mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return False
-    return array.shape == shape and read_json(level_file(folder, res, "json")) is not None
+    return array.shape == shape and read_json(resolution_file(folder, res, "json")) is not None
 
 
 def read_json(path: Path) -> dict | None:
+    """The content of a JSON file; None when it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -110,6 +101,6 @@ def read_json(path: Path) -> dict | None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    beside.write_text(json.dumps(content))
-    beside.replace(path)
+    """Replaces a JSON file by a complete new one. Raises OSError."""
+    with system.replacing(path, unique=True) as temporary:
+        temporary.write_text(json.dumps(content))

@@ -1,4 +1,4 @@
-"""Which class each picture belongs to: by its folder, or by the dataset.json that StyleGAN's tools write."""
+"""The class of each image: from its folder, or from the dataset.json that StyleGAN's tools write."""
 
 import json
 
@@ -7,10 +7,10 @@ from pggan.errors import UserError
 
 
 def labels(spec: str, names: list[str], described: bytes | None) -> tuple[list[int] | None, list[str]]:
-    """(labels, label names): a class number for each picture, or None, and what the classes are called.
+    """(labels, label names): a class number for each image, or None without classes; and the name of each class.
 
-    names: relative paths, which say the classes unless `described`, the text of dataset.json, is there.
-    Raises UserError when dataset.json is malformed or lacks a picture.
+    names: relative paths; their folders are the classes if there is no dataset.json. described: the text of it.
+    Raises UserError when dataset.json is malformed or lacks an image.
     """
     classes = _folder_classes(names) if described is None else _described_classes(spec, names, described)
     if classes is None:
@@ -20,10 +20,10 @@ def labels(spec: str, names: list[str], described: bytes | None) -> tuple[list[i
 
 
 def _folder_classes(names: list[str]) -> list[str] | None:
-    """The first folder in which the paths differ; None unless every picture lies in one of at least two."""
+    """The name of each image's folder, at the first depth at which these differ; None if they differ at none."""
     folders = [name.split("/")[:-1] for name in names]
-    levels = list(zip(*folders, strict=False))  # as many as the shallowest picture has folders above it
-    return next((list(level) for level in levels if len(set(level)) > 1), None)
+    depths = zip(*folders, strict=False)  # as many as the image with the shortest path has folders
+    return next((list(depth) for depth in depths if len(set(depth)) > 1), None)
 
 
 def _described_classes(spec: str, names: list[str], described: bytes) -> list | None:
@@ -36,4 +36,4 @@ def _described_classes(spec: str, names: list[str], described: bytes) -> list | 
     except KeyError as error:
         raise UserError(f"dataset.json in {plain(spec)} has no label for {plain(error.args[0])}") from None
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: mend or remove it") from None
+        raise UserError(f"dataset.json in {plain(spec)} is not in StyleGAN's format: repair or remove it") from None

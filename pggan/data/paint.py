@@ -1,15 +1,15 @@
-"""What the painters of the built-in pictures share: the canvas, the palettes, a little geometry.
+"""Tools for painting the built-in images: the canvas, the palettes, and some geometry.
 
-Points are float [n, 2] as (x, y) from the top left corner in units of the picture's shorter side; colors are float
+Points are float [n, 2] as (x, y) from the top left corner in units of the image's shorter side; colors are float
 [..., 3] in 0..255.
 """
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-PALETTES = {  # dark to light for the first five, then an accent
+PALETTES = {  # five colors from dark to light, and an accent
     "ember":   "1d1a2f 5a1e3c a8324a e2613c f7e3c0 f3a950",
-    "harbour": "14213d 1f4e6b 3f8f9b 8fc1b5 f3e2bb e07a4f",
+    "harbor":  "14213d 1f4e6b 3f8f9b 8fc1b5 f3e2bb e07a4f",
     "meadow":  "1f2d1f 3d5a3a 7a9a4f c6c36a f1e8c6 d9825b",
     "bauhaus": "1c1b1a 1f4a8c c8321f e9b824 f2ead8 6c8a94",
     "orchid":  "2a1a3e 5e3a7e a65fa0 e39ab8 f6e3dc 4f9a94",
@@ -32,11 +32,11 @@ PALETTES = {  # dark to light for the first five, then an accent
 INKS = np.array([[list(bytes.fromhex(ink)) for ink in row.split()] for row in PALETTES.values()], dtype=np.float64)
 
 GRAIN = 96  # cells of the canvas texture along the shorter side
-SOFT = 96  # pixels along the shorter side in which soft-edged pictures are worked out
+SOFT = 96  # pixels along the shorter side at which images with soft edges are computed
 
 
 class Canvas:
-    """A picture being painted. `w` and `h` are its sides in units of the shorter one, so min(w, h) is 1."""
+    """An image that is being painted. `w` and `h` are its sides in units of the shorter one, so min(w, h) is 1."""
 
     def __init__(self, width: int, height: int) -> None:
         short = min(width, height)
@@ -46,7 +46,7 @@ class Canvas:
         self.scale = short * self.oversample
         self.image = Image.new("RGB", (width * self.oversample, height * self.oversample))
         self.pen = ImageDraw.Draw(self.image)
-        self.glaze = ImageDraw.Draw(self.image, "RGBA")
+        self.glaze = ImageDraw.Draw(self.image, "RGBA")  # slower, but it can draw transparent polygons
 
     def ground(self, colors: np.ndarray) -> None:
         """Fills the canvas with a smooth blend of colors [rows, columns, 3] in 0..255."""
@@ -56,38 +56,37 @@ class Canvas:
     def polygon(self, points: np.ndarray, color: np.ndarray, opacity: float = 1.0) -> None:
         """A filled polygon with corners [n, 2]."""
         corners = (points * self.scale - 0.5).ravel().tolist()
-        if opacity < 1:
-            self.glaze.polygon(corners, fill=(*_ink(color), int(255 * opacity)))
-        else:
-            self.pen.polygon(corners, fill=_ink(color))
+        ink = np.clip(color, 0, 255).astype(int).tolist()
+        pen = self.glaze if opacity < 1 else self.pen
+        pen.polygon(corners, fill=(*ink, int(255 * opacity)))
 
     def disc(self, x: float, y: float, radius: float, color: np.ndarray, opacity: float = 1.0) -> None:
         turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         self.polygon(np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1), color, opacity)
 
     def finished(self, relief: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3]: the picture at its own size, its brightness multiplied by 1 + relief [rows, columns]."""
-        picture = self.image.reduce(self.oversample)
-        texture = Image.fromarray(relief).resize(picture.size, Image.Resampling.BICUBIC)
-        shaded = np.asarray(picture, dtype=np.float32)
+        """uint8 [H, W, 3]: the image at its final size, its brightness multiplied by 1 + relief [rows, columns]."""
+        image = self.image.reduce(self.oversample)
+        texture = Image.fromarray(relief).resize(image.size, Image.Resampling.BICUBIC)
+        shaded = np.asarray(image, dtype=np.float32)
         shaded *= (1 + np.asarray(texture))[:, :, None]
         return np.clip(shaded + 0.5, 0, 255).astype(np.uint8)
 
 
 def generator(seed: int, number: int, purpose: int) -> np.random.Generator:
-    """Philox with key (seed, number): the same numbers whatever was drawn before."""
+    """Philox with key (seed, number): its numbers do not depend on earlier draws."""
     key = np.array([seed % 2**64, number % 2**64], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], dtype=np.uint64)))
 
 
 def palette(rng: np.random.Generator) -> np.ndarray:
-    """[6, 3] in 0..255, five from dark to light and an accent: one of PALETTES, moved a little as a whole and apart."""
+    """[6, 3] in 0..255, five from dark to light and an accent: one of PALETTES with small random changes."""
     colors = INKS[rng.integers(len(INKS))]
     return np.clip(colors + rng.normal(0, 7, 3) + rng.normal(0, 6, (6, 3)), 0, 255)
 
 
 def relief(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """float32 [rows, columns] around 0: slow washes of paint, and the threads of the linen under it."""
+    """float32 [rows, columns] around 0: slow changes of the paint, and the threads of the canvas."""
     columns, rows = round(GRAIN * canvas.w), round(GRAIN * canvas.h)
     wash, linen = rng.uniform(0.015, 0.05), rng.uniform(0.004, 0.02)
     slow = Image.fromarray(rng.normal(0, wash, (5, 5)).astype(np.float32))
@@ -96,7 +95,7 @@ def relief(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 
 def soft_coordinates(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x and y [rows, columns] of a coarse grid, bent a little so that no edge is ruled."""
+    """x and y [rows, columns] of a coarse grid, bent a little so that no edge is perfectly straight."""
     columns, rows = round(SOFT * canvas.w), round(SOFT * canvas.h)
     x, y = np.meshgrid((np.arange(columns) + 0.5) / SOFT, (np.arange(rows) + 0.5) / SOFT)
     bends = [Image.fromarray(rng.normal(0, 0.0045, (13, 13)).astype(np.float32)) for _ in range(2)]
@@ -105,13 +104,13 @@ def soft_coordinates(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def sequence(rng: np.random.Generator, colors: np.ndarray, count: int) -> np.ndarray:
-    """[count, 3]: colors at random, never the same twice running, each a little off."""
+    """[count, 3]: random colors, each changed a little; neighbors are never the same color."""
     steps = rng.integers(1, len(colors), count)
     return colors[np.cumsum(steps) % len(colors)] + rng.normal(0, 5, (count, 1))
 
 
 def cuts(rng: np.random.Generator, count: int, evenness: float) -> np.ndarray:
-    """[count + 1] from 0 to 1: the ends of `count` pieces, the more alike the higher `evenness`."""
+    """[count + 1] from 0 to 1: the ends of `count` pieces; with a higher `evenness` they are more equal."""
     ends = np.cumsum(rng.gamma(evenness, size=count) + 0.15 * evenness)
     return np.concatenate([[0], ends / ends[-1]])
 
@@ -126,8 +125,3 @@ def blend(ramp: np.ndarray, place: float) -> np.ndarray:
     at = float(np.clip(place, 0, 1)) * (len(ramp) - 1)
     low = min(int(at), len(ramp) - 2)
     return ramp[low] + (ramp[low + 1] - ramp[low]) * (at - low)
-
-
-def _ink(color: np.ndarray) -> tuple[int, int, int]:
-    red, green, blue = np.clip(color, 0, 255).astype(int).tolist()
-    return red, green, blue

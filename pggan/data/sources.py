@@ -1,8 +1,8 @@
-"""Where pictures come from: a folder, a zip, or the project's own drawings.
+"""Data sources: a folder, a zip file, or the built-in drawings.
 
-A source lists its pictures in sorted order, knows their classes, and fetches the bytes of any one. It can be pickled,
-so that worker processes read for themselves. Its fingerprint says what the pictures are, not where they lie: a copy on
-another machine has the same one.
+A source lists its images in sorted order, knows their classes, and reads any one of them. It can be pickled, so that
+worker processes read for themselves. Its fingerprint depends on the images, not on where they are stored: a copy on
+another machine has the same fingerprint.
 """
 
 import json
@@ -11,34 +11,35 @@ import re
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from pggan.data import classes, reading
-from pggan.data.fingerprints import digest, digests
+from pggan.data import builtin, classes, reading
+from pggan.data.fingerprints import digest, file_digests
 from pggan.data.reading import plain
 from pggan.errors import UserError
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
-PICTURE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+IMAGE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
 NEVER_LISTED = frozenset(["__macosx", "thumbs.db", "desktop.ini"])
 CACHE_NAME = ".pggan-cache"
-DRAWING_VERSION = 1  # raise it when builtin.draw changes any picture
+DRAWING_VERSION = 1  # raise it when builtin.draw changes any image
 MAX_MEMBER_BYTES = 2**29  # of one file in a zip, unpacked
 ENCRYPTED = 1  # the flag of a member of a zip
-FEW_NAMES = 3  # of the files that are no pictures are remembered
+MAX_IGNORED_NAMES = 3
 
 
 @dataclass
 class Source(ABC):
-    """Pictures by number.
+    """Images by number.
 
-    names: sorted; relative paths with forward slashes. labels: a class number for each picture, or None.
-    label_names: the name of each class. ignored: how many other files lay among the pictures; ignored_names: the first
-    few of them. caches: the folders that packed pictures may go to, the best first.
+    names: sorted relative paths with forward slashes. labels: a class number for each image, or None. label_names: the
+    name of each class. ignored: the number of other files; ignored_names: the first few of them. caches: the folders
+    in which packed images may be stored, in order of preference.
     """
 
     spec: str
@@ -54,28 +55,28 @@ class Source(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that change when a picture, its name or its label changes, and only then."""
-        return digest([*self.contents(), json.dumps([self.labels, self.label_names])])
+        """64 hexadecimal digits, which change when an image, its name or its label changes, and only then."""
+        return digest([*self.fingerprint_lines(), json.dumps([self.labels, self.label_names])])
 
     @abstractmethod
-    def contents(self) -> list[str]:
-        """A line for each picture that says what it is."""
+    def fingerprint_lines(self) -> list[str]:
+        """Lines of text that identify all images."""
 
     @abstractmethod
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
-        """Picture `index` at each (width, height), and whether it was enlarged; see `reading.pyramid`."""
+        """Image `index` at each (width, height), and whether it was enlarged; see `reading.pyramid`."""
 
 
 class Files(Source):
-    """Pictures that lie in files."""
+    """Images that are files."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
-        """The bytes of the file of picture `index`."""
+        """The bytes of the file of image `index`."""
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
-        """Picture `index` at each (width, height); see `reading.pyramid`."""
-        with reading.guarded(self.names[index]):
+        """Image `index` at each (width, height), and whether it was enlarged; see `reading.pyramid`."""
+        with reading.decode_errors(self.names[index]):
             data = self.read(index)
             if not data:
                 raise reading.Unreadable("empty file")
@@ -83,29 +84,30 @@ class Files(Source):
 
 
 def open_source(spec: str, builtin_images: int, cache: Path | str | None = None) -> Source:
-    """The source that `spec` names: a folder, a zip, or builtin[:SEED] with `builtin_images` pictures.
+    """The source that `spec` names: a folder, a zip, or builtin[:SEED] with `builtin_images` images.
 
-    cache: the folder for packed pictures; left out: beside the data, or the user's cache folder if that is read-only.
-    Raises UserError when there is no such place, it holds no picture, or the zip is damaged or not to be trusted.
+    cache: the folder for packed images. Default: beside the data, or in the user's cache folder if that is read-only.
+    Raises UserError when `spec` does not exist or holds no image, or when a zip is damaged or has unsafe paths.
     """
     cache = Path(os.path.expanduser(cache)) if cache else None
     if spec == "builtin" or spec.startswith("builtin:"):
-        return _open_builtin(spec, builtin_images, cache)
+        return _open_builtin(spec, builtin_images, _caches(cache))
     path = Path(os.path.expanduser(spec))
     if not os.path.exists(path):
         raise UserError(f"{plain(spec)}: no such folder or zip file")
+    path = path.resolve()
     if path.is_dir():
-        return _open_folder(spec, path.resolve(), cache)
+        return _open_folder(spec, path, _caches(cache, path))
     if not path.is_file() or not (zipfile.is_zipfile(path) or path.suffix.lower() == ".zip"):
         raise UserError(f"{plain(spec)} is neither a folder nor a zip file of pictures")
     try:
-        return _open_zip(spec, path.resolve(), cache)
+        return _open_zip(spec, path, _caches(cache, path.parent))
     except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
-        raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): make it again") from None
+        raise UserError(f"{plain(spec)} cannot be read as a zip file ({plain(error)}): create it again") from None
 
 
 def cache_folder(candidates: tuple[Path, ...]) -> Path:
-    """The first of `candidates` that is a folder, or can be made one, and can be written; a UserError if none."""
+    """The first of `candidates` that can be written to; it is created if needed. Raises UserError if none can."""
     for folder in candidates:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -116,13 +118,36 @@ def cache_folder(candidates: tuple[Path, ...]) -> Path:
     raise UserError(f"packed pictures cannot be written to {' nor to '.join(map(str, candidates))}: choose --cache")
 
 
-def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
-    """Where packed pictures may go: where the user says, or else beside the data, or else the user's cache folder."""
+def user_cache() -> Path:
+    """The project's folder among the user's cache folders."""
     home = os.path.expanduser("~/.cache")
-    if home.startswith("~"):  # a user without a home, as in some containers
+    if home.startswith("~"):  # some containers have users without a home folder
         home = tempfile.gettempdir()
-    user = Path(os.environ.get("XDG_CACHE_HOME") or home) / "pggan"
-    return (chosen,) if chosen else (*(folder / CACHE_NAME for folder in beside), user)
+    return Path(os.environ.get("XDG_CACHE_HOME") or home) / "pggan"
+
+
+def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
+    return (chosen,) if chosen else (*(folder / CACHE_NAME for folder in beside), user_cache())
+
+
+def _listing(spec: str, files: Iterable[str], described: bytes | None) -> tuple:
+    """The fields of a Source up to `ignored_names`. files: relative paths. described: the text of dataset.json."""
+    files = sorted(files)
+    names = [name for name in files if is_image(name)]
+    if not names:
+        endings = "jpg, png, webp, bmp, gif, tif and the like"
+        raise UserError(f"{plain(spec)} holds no pictures ({endings}), only {len(files)} other files")
+    ignored = [name for name in files if not is_image(name) and (described is None or name != "dataset.json")]
+    labels = classes.labels(spec, names, described)
+    return spec, names, *labels, len(ignored), tuple(ignored[:MAX_IGNORED_NAMES])
+
+
+def is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+def _is_listed(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in NEVER_LISTED
 
 
 # ---- a folder
@@ -135,37 +160,26 @@ class Folder(Files):
     def read(self, index: int) -> bytes:
         return (self.root / self.names[index]).read_bytes()
 
-    def contents(self) -> list[str]:
+    def fingerprint_lines(self) -> list[str]:
         try:
-            memory = cache_folder(self.caches) / f"contents-{digest([str(self.root)])[:16]}.json"
+            memory = cache_folder(self.caches) / f"fingerprints-{digest([str(self.root)])[:16]}.json"
         except UserError:
-            memory = None  # nowhere to write it
-        contents = digests(self.root, self.names, memory)
-        return [f"{name} {content}" for name, content in zip(self.names, contents, strict=True)]
+            memory = None  # all files are read each time
+        digests = file_digests(self.root, self.names, memory)
+        return [f"{name} {digest}" for name, digest in zip(self.names, digests, strict=True)]
 
 
-def _open_folder(spec: str, root: Path, cache: Path | None) -> Folder:
-    files = sorted(_walk(root))
-    names = [name for name in files if is_picture(name)]
-    if not names:
-        raise _no_pictures(spec, len(files))
-    described = _beside(root / "dataset.json") if (root / "dataset.json").is_file() else None
-    labels = classes.labels(spec, names, described)
-    return Folder(spec, names, *labels, *_ignored(files, described), _caches(cache, root), root)
-
-
-def _beside(path: Path) -> bytes:
-    """The text of a folder's own dataset.json."""
+def _open_folder(spec: str, root: Path, caches: tuple[Path, ...]) -> Folder:
+    path = root / "dataset.json"
     try:
-        if path.stat().st_size > MAX_MEMBER_BYTES:
-            raise UserError(f"{plain(str(path))} is too large for a dataset.json: mend or remove it")
-        return path.read_bytes()
+        described = path.read_bytes() if path.is_file() else None
     except OSError as error:
-        raise UserError(f"{plain(str(path))} cannot be read ({error.strerror}): mend or remove it") from None
+        raise UserError(f"{plain(path)} cannot be read ({error.strerror}): repair or remove it") from None
+    return Folder(*_listing(spec, _walk(root), described), caches, root)
 
 
-def _walk(root: Path):
-    """Relative paths of the regular, visible files below `root`; links are followed, each folder entered once."""
+def _walk(root: Path) -> Iterator[str]:
+    """Relative paths of the visible files below `root`. Links are followed; each folder is entered once."""
 
     def refuse(error: OSError):
         raise UserError(f"{plain(error.filename)} cannot be listed: {error.strerror}")
@@ -173,15 +187,15 @@ def _walk(root: Path):
     entered = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
-        folders[:] = [] if real in entered else sorted(name for name in folders if _is_listed(name))
+        folders[:] = [] if real in entered else sorted(filter(_is_listed, folders))
         if real not in entered:
-            kept = [Path(folder, name) for name in files if _is_listed(name)]
-            yield from (path.relative_to(root).as_posix() for path in kept if not _is_special(path))
+            paths = [Path(folder, name) for name in filter(_is_listed, files)]
+            yield from (path.relative_to(root).as_posix() for path in paths if not _is_special(path))
         entered.add(real)
 
 
 def _is_special(path: Path) -> bool:
-    """A pipe, a socket, a device: reading it might never end. A broken link is none: it is named as unreadable."""
+    """Whether it is a pipe, a socket or a device, which might never end. A broken link is not: it is unreadable."""
     return path.exists() and not path.is_file()
 
 
@@ -199,40 +213,35 @@ class Zip(Files):
     def read(self, index: int) -> bytes:
         return _unpacked(self.archive, self.names[index])
 
-    def contents(self) -> list[str]:
+    def fingerprint_lines(self) -> list[str]:
         members = map(self.archive.getinfo, self.names)
         return [f"{member.filename} {member.CRC} {member.file_size}" for member in members]
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "archive"}  # open files do not travel
+        return {name: value for name, value in vars(self).items() if name != "archive"}  # open files cannot be pickled
 
 
-def _open_zip(spec: str, path: Path, cache: Path | None) -> Zip:
+def _open_zip(spec: str, path: Path, caches: tuple[Path, ...]) -> Zip:
     with zipfile.ZipFile(path) as archive:
-        members = [member.filename for member in archive.infolist() if not member.is_dir()]
-        for name in members:
-            if _climbs(name):
-                raise UserError(f"{plain(spec)} holds the path {plain(name)}, which leads out of the zip: not trusted")
+        members = {member.filename for member in archive.infolist() if not member.is_dir()}
+        for name in sorted(filter(_leads_out, members)):
+            raise UserError(f"{plain(spec)} holds the path {plain(name)}, which leads out of the zip: not trusted")
         described = _description(spec, archive) if "dataset.json" in members else None
-    files = sorted({name for name in members if all(map(_is_listed, name.split("/")))})
-    names = [name for name in files if is_picture(name)]
-    if not names:
-        raise _no_pictures(spec, len(files))
-    labels = classes.labels(spec, names, described)
-    return Zip(spec, names, *labels, *_ignored(files, described), _caches(cache, path.parent), path)
+    files = (name for name in members if all(map(_is_listed, name.split("/"))))
+    return Zip(*_listing(spec, files, described), caches, path)
 
 
 def _description(spec: str, archive: zipfile.ZipFile) -> bytes:
     """The text of dataset.json. Raises UserError when it is damaged, encrypted or too large."""
     try:
-        with reading.guarded("dataset.json"):  # a damaged member raises as many kinds of error as a damaged picture
+        with reading.decode_errors("dataset.json"):
             return _unpacked(archive, "dataset.json")
     except reading.Unreadable as error:
-        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): mend or remove it") from None
+        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): repair or remove it") from None
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The bytes of a member. Raises UserError for one too large, Unreadable for an encrypted one."""
+    """The bytes of a member. Raises UserError when it is too large, Unreadable when it is encrypted."""
     member = archive.getinfo(name)
     if member.file_size > MAX_MEMBER_BYTES:
         raise UserError(f"{plain(name)} would unpack to {member.file_size:,} bytes: remove it")
@@ -241,56 +250,31 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(member)
 
 
-def _climbs(name: str) -> bool:
+def _leads_out(name: str) -> bool:
+    """Whether unpacking to this path could write outside the folder of the zip."""
     parts = re.split(r"[\\/]", name)
     return ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name) is not None
 
 
-# ---- the project's own drawings
+# ---- the built-in drawings
 
 
 @dataclass
 class Builtin(Source):
     seed: int
 
-    def contents(self) -> list[str]:
+    def fingerprint_lines(self) -> list[str]:
         return [f"builtin {self.seed} {len(self)} {DRAWING_VERSION}"]
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
-        """Drawn at each size: the same picture, with nothing to crop and nothing enlarged."""
-        from pggan.data import builtin
-
+        """The image drawn at each (width, height): the same image, never cropped or enlarged."""
         return [(builtin.draw(self.seed, index, width, height)[0], False) for width, height in sizes]
 
 
-def _open_builtin(spec: str, count: int, cache: Path | None) -> Builtin:
-    from pggan.data import builtin
-
+def _open_builtin(spec: str, count: int, caches: tuple[Path, ...]) -> Builtin:
     seed = spec.partition(":")[2] if ":" in spec else "0"
     if not seed.isascii() or not seed.isdigit():
         raise UserError(f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")
     labels = [builtin.kind_of(int(seed), index) for index in range(count)]
     names = [f"{index:06d}" for index in range(count)]
-    return Builtin(spec, names, labels, list(builtin.KINDS), 0, (), _caches(cache), int(seed))
-
-
-# ---- names
-
-
-def is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_ENDINGS)
-
-
-def _is_listed(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in NEVER_LISTED
-
-
-def _ignored(files: list[str], described: bytes | None) -> tuple[int, tuple[str, ...]]:
-    """How many of `files` are neither pictures nor the dataset.json that was read, and the first few of them."""
-    others = [name for name in files if not is_picture(name) and (described is None or name != "dataset.json")]
-    return len(others), tuple(others[:FEW_NAMES])
-
-
-def _no_pictures(spec: str, others: int) -> UserError:
-    endings = "jpg, png, webp, bmp, gif, tif and the like"
-    return UserError(f"{plain(spec)} holds no pictures ({endings}), only {others} other files")
+    return Builtin(spec, names, labels, list(builtin.KINDS), 0, (), caches, int(seed))

@@ -1,6 +1,6 @@
-"""The work of packing, spread over processes: each reads some pictures and writes their rows to the levels' files.
+"""Packing in several processes: each reads some images and writes their rows to the files of all resolutions.
 
-The processes are started afresh, so that it is safe after torch has been imported, and import no torch themselves.
+The processes are spawned, which is safe after torch was imported and works on every system. They do not import torch.
 """
 
 import multiprocessing
@@ -15,98 +15,92 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from pggan import system
+from pggan.data.cache_files import PartialFile
 from pggan.data.reading import Unreadable
 from pggan.data.sources import Source
 from pggan.errors import UserError
 
-CHUNK = 8  # pictures handed to a process at a time
-FEW = 64  # pictures that are read sooner than a process starts
+CHUNK = 8  # images handed to a process at a time
+FEW = 64  # fewer images are read faster than a process starts
 LINE_SECONDS = 20  # between two lines of progress where there is no terminal
 
-Reading = tuple[int, str | None, list[bool]]  # (row, why the picture cannot be read or None, was it enlarged a level)
 
+class ReadResult(NamedTuple):
+    """error: the reason why the image cannot be read, or None. enlarged: at each resolution, whether it was."""
 
-@dataclass(frozen=True)
-class Target:
-    """A level's file: rows uint8 [height, width, 3], the first at byte `offset`."""
-
-    path: Path
-    offset: int
-    width: int
-    height: int
+    row: int
+    error: str | None
+    enlarged: list[bool]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all the pictures have in common."""
+    """What is the same for all images: where to read, how to fit, and a file for each resolution."""
 
     source: Source
     fit: str
-    targets: list[Target]
+    files: list[PartialFile]
 
 
-def run(job: Job, rows: list[tuple[int, int]], workers: int | None, progress: bool) -> list[Reading]:
-    """Does the job for each (row, number of the picture), in any order; returns the readings by row.
+def run(job: Job, rows: list[tuple[int, int]], num_workers: int | None, progress: bool) -> list[ReadResult]:
+    """Reads and writes the image of each (row, number of the image). Returns the results by row.
 
-    Raises UserError for a decompression bomb or a process that died, OSError when a file cannot be written.
+    Raises UserError for a decompression bomb and when a process dies, OSError when a file cannot be written.
     """
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    workers = min(workers or _cores(), len(chunks))
-    few = len(rows) < FEW or workers == 1
-    done = (_do(job, chunk) for chunk in chunks) if few else _in_processes(job, chunks, workers)
-    with closing(done):  # an interrupt ends the processes now, not when the traceback is forgotten
-        return sorted(reading for readings in _shown(done, len(rows), progress) for reading in readings)
+    count = min(num_workers or system.usable_cores(), system.MAX_PROCESSES, len(chunks))
+    alone = len(rows) < FEW or count == 1
+    done = (_do(job, chunk) for chunk in chunks) if alone else _in_processes(job, chunks, count)
+    with closing(done):  # after Ctrl-C, the processes end now
+        return sorted(result for results in _shown(done, len(rows), progress) for result in results)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _do(job: Job, chunk: list[tuple[int, int]]) -> list[Reading]:
-    """Reads the pictures of a chunk, whose rows follow each other, and writes them; an unreadable one is black."""
-    sizes = [(target.width, target.height) for target in job.targets]
-    blocks = [np.zeros((len(chunk), target.height, target.width, 3), np.uint8) for target in job.targets]
-    readings: list[Reading] = []
+def _do(job: Job, chunk: list[tuple[int, int]]) -> list[ReadResult]:
+    """Reads the images of a chunk and writes their rows, which are consecutive. An unreadable image is black."""
+    sizes = [(file.width, file.height) for file in job.files]
+    blocks = [np.zeros((len(chunk), height, width, 3), np.uint8) for width, height in sizes]
+    results = []
     for place, (row, number) in enumerate(chunk):
         try:
             fitted = job.source.pyramid(number, sizes, job.fit)
         except Unreadable as error:
-            readings.append((row, str(error), []))
+            results.append(ReadResult(row, str(error), []))
             continue
         for block, (pixels, _) in zip(blocks, fitted, strict=True):
             block[place] = pixels
-        readings.append((row, None, [enlarged for _, enlarged in fitted]))
-    for target, block in zip(job.targets, blocks, strict=True):
-        with target.path.open("r+b") as file:
-            file.seek(target.offset + chunk[0][0] * block[0].nbytes)
-            file.write(block)  # a full disk is an OSError here; through a memory map it would kill the process
-    return readings
+        results.append(ReadResult(row, None, [enlarged for _, enlarged in fitted]))
+    for file, block in zip(job.files, blocks, strict=True):
+        with file.path.open("r+b") as opened:
+            opened.seek(file.offset + chunk[0][0] * block[0].nbytes)
+            opened.write(block)  # not through a memory map: there a full disk would kill the process
+    return results
 
 
-def _in_processes(job: Job, chunks: list, workers: int) -> Iterator[list[Reading]]:
+def _in_processes(job: Job, chunks: list, count: int) -> Iterator[list[ReadResult]]:
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(job,))
+    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(job,))
     try:
         with _no_main():
             futures = [pool.submit(_do_mine, chunk) for chunk in chunks]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
-        raise UserError("a process that reads pictures died, perhaps for want of memory: free some and retry") from None
+        raise UserError("a process that reads pictures died, perhaps for lack of memory: free some and retry") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_job: Job  # in a worker process: its job, which travels once
+_job: Job  # of this worker process; it is sent once
 
 
 def _start(job: Job) -> None:
-    """In a new worker: Ctrl-C is the parent's to handle; and when the parent is killed, leave too."""
+    """In a new worker: leaves Ctrl-C to the parent, and ends when the parent is killed."""
     global _job
     _job = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -114,13 +108,13 @@ def _start(job: Job) -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _do_mine(chunk: list[tuple[int, int]]) -> list[Reading]:
+def _do_mine(chunk: list[tuple[int, int]]) -> list[ReadResult]:
     return _do(_job, chunk)
 
 
 @contextmanager
 def _no_main() -> Iterator[None]:
-    """Processes started within do not import the program's main file again, with torch and seconds of waiting."""
+    """Processes started within do not import the program's main file, which would import torch and take seconds."""
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield
@@ -128,15 +122,16 @@ def _no_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _shown(done: Iterator[list[Reading]], total: int, progress: bool) -> Iterator[list[Reading]]:
-    """Passes chunks on, with a bar on a terminal, or else a line now and then."""
+def _shown(done: Iterator[list[ReadResult]], total: int, progress: bool) -> Iterator[list[ReadResult]]:
+    """Passes the results on and shows progress: a bar on a terminal, a line now and then elsewhere."""
     terminal = sys.stderr.isatty()
-    count, spoken = 0, time.monotonic()
+    printed = time.monotonic()
     with tqdm(total=total, desc="packing", unit=" pictures", disable=not (progress and terminal)) as bar:
-        for readings in done:
-            yield readings
-            count += len(readings)
-            bar.update(len(readings))
-            if progress and not terminal and time.monotonic() - spoken > LINE_SECONDS:
-                spoken = time.monotonic()
+        count = 0
+        for results in done:
+            yield results
+            count += len(results)
+            bar.update(len(results))
+            if progress and not terminal and time.monotonic() - printed > LINE_SECONDS:
+                printed = time.monotonic()
                 print(f"packing: {count:,} of {total:,} pictures", file=sys.stderr, flush=True)

@@ -1,55 +1,45 @@
-"""Quality and diversity of a generator beside its training: its samples against the pictures of the stage.
+"""Measures a generator during training: its samples against the images of the stage.
 
-The measures look at 64x64 pixels of a picture, so larger ones are kept no larger: a few hundred samples of any size
-need a few megabytes. All that is random here is drawn by a stream of its own, and no network is left otherwise than it
-was found: a run that is measured is the run that is not.
+Measuring does not change training: its random numbers come from a stream of their own, and the networks are left as
+they were. Images are kept at 64x64 pixels at most, which is all the measures look at.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
 from pggan.config.schema import Config
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import out_of_memory
+from pggan.evaluation import figures
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics import spaces
 from pggan.metrics.cache import remembered, statistics_folder
-from pggan.metrics.reference import LEAST as LEAST_REALS
+from pggan.metrics.reference import LEAST as MIN_REALS
 from pggan.metrics.reference import VERSION as REFERENCE_VERSION
 from pggan.metrics.reference import Reference
-from pggan.metrics.scores import VERDICTS, score
+from pggan.metrics.scores import score
 from pggan.models.networks import Generator
 from pggan.randomness import Stream
 from pggan.training.state import TrainState
 
-VERSION = 1  # raise it when other pixels of the reals are measured
-LEAST_RES = 16  # pixels; below there is too little to see
-MOST_REALS = 5000
-RAW_NUM = 200  # samples of G itself, which are looked at more cheaply than those of its average
-RAW = (
-    "diversity/score",
-    "diversity/score_low",
-    "diversity/score_high",
-    "quality/rfd",
-    "quality/kid_rand",
-)  # figures it gets
-QUALITY, HEALTHY = "quality/rfd", VERDICTS.index("healthy")
-SECONDS_A_PICTURE = 0.004  # of features, at the most; for a budget that has not measured yet
-DRAWN_IN_A_STEP = 6  # pictures, at the least, while a step trains on one: about 12
+VERSION = 1  # raise it when other pixels of the real images are measured
+MIN_RES = 16  # pixels; smaller images show too little
+MAX_REALS = 5000
+RAW_SAMPLES = 200  # of G itself; fewer than of its moving average, to save time
+QUALITY = "quality/rfd"  # chooses the best checkpoint
+# An estimate of the time, until an evaluation has been timed:
+SECONDS_PER_SAMPLE = 0.004  # to compute features, at most
+SAMPLES_PER_TRAINED_IMAGE = 6  # drawn in the time of training on one image: about 12, at least 6
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What samples look like beside the pictures.
-
-    figures: by their names in metrics.jsonl; those of G itself have raw_ before the last part. verdict: one of
-    VERDICTS, on the average; reason: a sentence.
-    """
+    """A measurement. figures: by key in metrics.jsonl. verdict, reason: of the average; see `judge`."""
 
     figures: dict[str, float]
     verdict: str
@@ -57,23 +47,28 @@ class Evaluation:
 
     @property
     def healthy(self) -> bool:
-        return self.figures["diversity/verdict"] == HEALTHY
+        return self.verdict == "healthy"
 
     @property
     def quality(self) -> float:
-        """Of the average; lower is better."""
+        """RFD of the average of G; lower is better, infinite if it was not finite."""
         return self.figures.get(QUALITY, math.inf)
+
+    def record(self, nimg: int, res: int, alpha: float) -> dict:
+        """A plain dict for the state: {nimg, res, alpha, figures, verdict, reason}."""
+        return {"nimg": nimg, "res": res, "alpha": alpha, **asdict(self)}
 
 
 def wanted(config: Config, res: int) -> bool:
-    """Whether there is anything to measure at `res`."""
-    return res >= LEAST_RES and config.run.eval_kimg.at(res) > 0
+    """Whether the settings ask for evaluations at `res`."""
+    return res >= MIN_RES and config.run.eval_kimg.at(res) > 0
 
 
-def reference(config: Config, pack: Pack, res: int, say: Callable[[str], None]) -> Reference:
-    """What the samples at `res` are compared with, remembered from one run to the next.
+def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], None]) -> Reference:
+    """What samples at `res` are compared with; cached on disk across runs.
 
-    say: tells the user what takes a while, the first time. Raises UserError when there are too few pictures.
+    say: prints a line for the user; called the first time, which takes a while. Raises UserError when there are too
+    few images.
     """
     key = {
         "what": "pictures of a stage",
@@ -82,56 +77,53 @@ def reference(config: Config, pack: Pack, res: int, say: Callable[[str], None]) 
         "size": config.network.size(res),
         "fit": config.data.fit,
         "crop_margin": pack.crop_margin,
-        "most": MOST_REALS,
+        "most": MAX_REALS,
         "version": f"{VERSION} {REFERENCE_VERSION}",
         "libraries": [np.__version__, str(torch.__version__), torch.get_num_threads()],
     }
 
     def make() -> dict[str, np.ndarray]:
-        pictures = reals(pack, res, config.network.size(res))
-        if len(pictures) >= LEAST_REALS:
-            say(f"measuring {len(pictures):,} pictures at {res} px, once: what samples will be compared with")
-        return Reference.of(pictures).arrays()
+        images = reals(pack, res, config.network.size(res))
+        if len(images) >= MIN_REALS:
+            say(f"measuring {len(images):,} pictures at {res} px, once: samples will be compared with them")
+        return Reference.of(images).arrays()
 
     return Reference.from_arrays(remembered(key, make, statistics_folder(config.data.cache)))
 
 
-def reals(pack: Pack, res: int, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [N, H, W, 3]: the pictures, or 5,000 of them, always the same; cut from the center of a packed margin.
+def reals(pack: ImageCache, res: int, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [N, H, W, 3]: the images, or always the same 5,000 of them, without their crop margin.
 
     size: (width, height) in pixels.
     """
-    pixels, (width, height) = pack.level(res), size
+    pixels, (width, height) = pack.images(res), size
     top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-    order = np.random.default_rng(0).permutation(len(pixels))
-    chosen = np.sort(order[:MOST_REALS])
-    return np.stack([kept(pixels[number, top : top + height, left : left + width]) for number in chosen])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(pixels))[:MAX_REALS])
+    return np.stack([shrunk(pixels[number, top : top + height, left : left + width]) for number in chosen])
 
 
-def kept(picture: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3]: as much of a picture as the measures look at."""
-    return spaces.read_one(picture) if picture.shape[0] * picture.shape[1] > spaces.SIDE**2 else picture
+def shrunk(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3]: the image, resized to 64x64 if it has more pixels than that."""
+    return spaces.read_one(image) if image.shape[0] * image.shape[1] > spaces.SIDE**2 else image
 
 
 def evaluate(state: TrainState, alpha: float, against: Reference) -> Evaluation:
-    """Measures the average of G at the state's resolution and, of fewer samples, G itself. Raises UserError."""
+    """Measures the average of G at the state's resolution, and G itself by fewer samples. Raises UserError."""
     seed = Stream(state.config.training.seed).integer("measured samples")
-    num = min(state.config.run.eval_samples, against.count)  # more would not be looked at
-    scores = score(against, samples(state.G_ema, alpha, seed, num, state.batch()))
+    count = min(state.config.run.eval_samples, against.count)  # `score` uses no more
+    scores = score(against, samples(state.G_ema, alpha, seed, count, state.batch()))
     with at_rest(state.G) as raw:
-        few = score(against, samples(raw, alpha, seed, min(num, RAW_NUM), state.batch()), copies=False)
-    of_raw = {key.replace("/", "/raw_"): few.figures[key] for key in RAW if key in few.figures}
-    figures = {**scores.figures, "diversity/verdict": VERDICTS.index(scores.verdict), **of_raw}
-    known = {key: float(value) for key, value in figures.items() if math.isfinite(value)}
-    return Evaluation(known, scores.verdict, scores.reason)
+        few = score(against, samples(raw, alpha, seed, min(count, RAW_SAMPLES), state.batch()), copies=False)
+    found = {**figures.records(scores), **figures.records(few, raw=True)}
+    return Evaluation(found, scores.verdict, scores.reason)
 
 
 def samples(generator: Generator, alpha: float, seed: int, count: int, batch: int) -> np.ndarray:
-    """uint8 [count, H, W, 3], no larger than they are measured; drawn in smaller batches where memory is short."""
+    """uint8 [count, H, W, 3], at most 64x64 pixels each. Where memory is short, smaller batches are drawn."""
     while True:
         try:
             drawn = draw_batches(generator, alpha, seed, count, batch=batch)
-            return np.stack([kept(picture) for pictures in drawn for picture in pictures])
+            return np.stack([shrunk(image) for images in drawn for image in images])
         except (RuntimeError, MemoryError) as error:
             if batch == 1 or not out_of_memory(error):
                 raise
@@ -142,18 +134,18 @@ def samples(generator: Generator, alpha: float, seed: int, count: int, batch: in
 
 @contextmanager
 def at_rest(G: Generator) -> Iterator[Generator]:
-    """G as samples are drawn of it: in full precision, and batch norm by what it has measured, measuring nothing."""
-    training, half = G.training, G.half
-    G.half = None
+    """G in evaluation mode (batch norm by its running statistics) and in full precision; restored afterwards."""
+    training, dtype = G.training, G.autocast_dtype
+    G.autocast_dtype = None
     G.eval()
     try:
         yield G
     finally:
-        G.half = half
+        G.autocast_dtype = dtype
         G.train(training)
 
 
-def seconds(config: Config, seconds_a_step: float) -> float:
-    """About what an evaluation may take before one was timed. seconds_a_step: of training, for each picture."""
-    count = config.run.eval_samples + min(RAW_NUM, config.run.eval_samples)
-    return count * (SECONDS_A_PICTURE + seconds_a_step / DRAWN_IN_A_STEP)
+def seconds(config: Config, seconds_per_image: float) -> float:
+    """Estimated seconds of the first evaluation. seconds_per_image: of training."""
+    count = config.run.eval_samples + min(RAW_SAMPLES, config.run.eval_samples)
+    return count * (SECONDS_PER_SAMPLE + seconds_per_image / SAMPLES_PER_TRAINED_IMAGE)

@@ -1,56 +1,46 @@
-"""What a measuring tool compares: pictures of a folder or a zip, the built-in ones, or samples of a checkpoint.
+"""The sets of images that the measuring tools compare: those of a source, and samples of a checkpoint.
 
-A set is gone through as often as one likes and never lies in memory: threads read and prepare pictures a little way
-ahead of what is asked for (Pillow and numpy leave Python's lock), and what is asked for comes in order. Where a set is
-given a size, its pictures come as training would have seen them there: fitted by Lanczos resampling. Without a size
-they come as they are, each of its own size.
+A set can be iterated any number of times and is never in memory as a whole. Threads read and prepare images slightly
+ahead of their use (Pillow and numpy release the GIL), and images come in order. A set with a size gives images as
+training saw them: fitted to that size by Lanczos resampling. Without a size each image has its own.
 """
 
 import io
 import os
-import warnings
-import zipfile
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from tqdm import tqdm
 
 from pggan.config.schema import Config
 from pggan.data import reading
 from pggan.data.fingerprints import digest
-from pggan.data.packing import MOST_UNREADABLE
+from pggan.data.packing import MAX_UNREADABLE
 from pggan.data.reading import plain
-from pggan.data.sources import Builtin, Files, Folder, Source, open_source
+from pggan.data.sources import Builtin, Folder, Source
 from pggan.errors import UserError
+from pggan.evaluation.ahead import ahead, with_bar
 from pggan.evaluation.samples import draw_batches
+from pggan.metrics import cache
+from pggan.metrics.cache import Arrays
 from pggan.models.networks import Generator
-from pggan.training import checkpoint
-from pggan.training.state import state_from
 
 Size = tuple[int, int]  # (width, height) in pixels
-BUILTIN_SIZE = (256, 256)  # of built-in pictures where nothing says a size
-CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt")
-LEAST_SAMPLES, MOST_SAMPLES = 1000, 50_000  # that are drawn where nobody says how many
-LARGEST = 4096  # px, of a size that is asked for
-FEW_NAMES = 3
-THREADS = min(8, os.cpu_count() or 1)
-AHEAD = 4 * THREADS  # pictures prepared before they are asked for
+MAX_NAMES = 3  # of unreadable files in a message
+
+Prepare = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
 class ImageSet(ABC):
-    """Pictures in an order of their own, to be gone through.
+    """Images in a fixed order.
 
-    spec: as the user wrote it. size: that all pictures come at, or None: each at its own. fit: see `reading.fit`.
-    unreadable: number of a picture -> why it cannot be read; known after the first pass, or set by who knows it.
+    spec: as the user wrote it. size: of all images, or None if each has its own. fit: see `reading.fit`.
+    unreadable: {number of an image: why it cannot be read}; known after the first pass, or set by the caller.
     """
 
     spec: str
@@ -62,13 +52,13 @@ class ImageSet(ABC):
         return len(self.all_names) - len(self.unreadable)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """uint8 [H, W, 3], one by one."""
-        return self._prepared(lambda picture: picture)
+        """uint8 [H, W, 3] each."""
+        return self._prepared(lambda image: image)
 
-    def mapped(self, prepare: Callable[[np.ndarray], np.ndarray], batch: int) -> Iterator[np.ndarray]:
-        """[up to batch, ...]: what `prepare` makes of each uint8 [H, W, 3], all of one shape, stacked.
+    def mapped(self, prepare: Prepare, batch: int) -> Iterator[np.ndarray]:
+        """Stacked results of prepare(uint8 [H, W, 3]), [up to batch, ...]; they must all have one shape.
 
-        prepare is called in threads, in any order. Raises UserError when over a tenth of the pictures cannot be read.
+        prepare is called in threads, in any order. Raises UserError when over a tenth of the images cannot be read.
         """
         rows = []
         for row in self._prepared(prepare):
@@ -79,14 +69,34 @@ class ImageSet(ABC):
         if rows:
             yield np.stack(rows)
 
+    def read(self, prepare: Prepare, batch: int = 32) -> np.ndarray:
+        """uint8 [N, ...]: like `mapped`, all in one array, which is allocated once."""
+        out, count = np.empty((len(self.all_names), 0), np.uint8), 0
+        for rows in self.mapped(prepare, batch):
+            if count == 0:
+                out = np.empty((len(out), *rows.shape[1:]), np.uint8)
+            out[count : count + len(rows)] = rows
+            count += len(rows)
+        return out[:count]
+
+    def at(self, numbers: list[int]) -> list[np.ndarray]:
+        """uint8 [H, W, 3] each: the images with these numbers, counted among the readable ones."""
+        found = {number: image for number, image in enumerate(self) if number in set(numbers)}
+        return [found[number] for number in numbers]
+
+    @property
+    def readable(self) -> list[int]:
+        """Numbers of the readable images."""
+        return [number for number in range(len(self.all_names)) if number not in self.unreadable]
+
     @property
     def names(self) -> list[str]:
-        """Of the pictures that can be read, in order. A name may hold any bytes: print it through `reading.plain`."""
-        return self._readable(self.all_names)
+        """Of the readable images, in order. A name may hold any bytes: print it through `reading.plain`."""
+        return [self.all_names[number] for number in self.readable]
 
     @property
     def labels(self) -> list[int] | None:
-        """A class number for each of `names`, or None."""
+        """The class number of each of `names`, or None."""
         return None
 
     @property
@@ -96,49 +106,66 @@ class ImageSet(ABC):
     @property
     @abstractmethod
     def all_names(self) -> list[str]:
-        """Of all pictures, the unreadable ones as well."""
+        """Of all images, including unreadable ones."""
 
     @abstractmethod
     def describe(self) -> str:
-        """A few words that say what this is: `folder monet, crop to 64x64`."""
+        """The set in a few words, such as `folder monet, crop to 64x64`."""
 
     @abstractmethod
     def identity(self) -> str:
-        """64 hexadecimal digits that change whenever a picture may come out otherwise."""
+        """64 hexadecimal digits that change whenever an image could change."""
 
     @abstractmethod
     def part(self, count: int, seed: int) -> "ImageSet":
-        """`count` of the pictures that can be read, chosen at random, in their order; all where they are fewer."""
+        """A random choice of `count` readable images, in order; all of them if there are fewer."""
 
     def check_unchanged(self) -> None:
-        """Raises UserError when the files are no longer what they were when `identity` was asked first."""
+        """Raises UserError if the files have changed since `identity` was first called."""
         return
 
     @abstractmethod
-    def _prepared(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
-        """What `prepare` makes of each picture, in order."""
+    def _prepared(self, prepare: Prepare) -> Iterator[np.ndarray]:
+        """prepare(image) of each image, in order."""
+
+    def remembered(self, key: dict, make: Callable[[], Arrays], folder: Path | None) -> Arrays:
+        """The arrays of make(), which passes over the images; cached in `folder` together with `unreadable`.
+
+        key: whatever else the arrays depend on. folder: None: not cached. Raises UserError if files change meanwhile.
+        """
+        if folder is None:
+            return make()
+
+        def whole() -> Arrays:
+            arrays = make()
+            self.check_unchanged()
+            numbers, reasons = list(self.unreadable), list(self.unreadable.values())
+            return {**arrays, "unreadable": np.array(numbers, np.int64), "reasons": np.array(reasons, str)}
+
+        versions = {name: version(name) for name in ("numpy", "pillow", "scipy", "torch")}
+        key = {**key, "pictures": self.identity(), "N": len(self.all_names), **versions}
+        arrays = cache.remembered(key, whole, folder)
+        self.unreadable = dict(zip(arrays["unreadable"].tolist(), arrays["reasons"].tolist(), strict=True))
+        return arrays
 
     def notes(self) -> list[str]:
-        """What the user should know about the files, in plain lines, after a pass."""
+        """Lines for the user about unreadable files, after a pass."""
         if not self.unreadable:
             return []
         count = f"{len(self.unreadable):,} of {len(self.all_names):,} pictures"
         return [f"{count} of {plain(self.spec)} cannot be read and are left out: {self._named_unreadable()}"]
 
-    def _readable(self, values: list) -> list:
-        return [value for number, value in enumerate(values) if number not in self.unreadable]
-
     def _named_unreadable(self) -> str:
         some = [f"{plain(self.all_names[number])} ({self.unreadable[number]})" for number in sorted(self.unreadable)]
-        return ", ".join(some[:FEW_NAMES]) + (" ..." if len(some) > FEW_NAMES else "")
+        return ", ".join(some[:MAX_NAMES]) + (" ..." if len(some) > MAX_NAMES else "")
 
     def _fitted_words(self) -> str:
         return f", {self.fit} to {self.size[0]}x{self.size[1]}" if self.size else ", as they are"
 
 
 @dataclass
-class Read(ImageSet):
-    """The pictures of a source."""
+class SourceSet(ImageSet):
+    """The images of a source: a folder, a zip or the built-in ones."""
 
     source: Source
 
@@ -148,7 +175,7 @@ class Read(ImageSet):
 
     @property
     def labels(self) -> list[int] | None:
-        return None if self.source.labels is None else self._readable(self.source.labels)
+        return self.source.labels and [self.source.labels[number] for number in self.readable]
 
     @property
     def label_names(self) -> list[str]:
@@ -163,39 +190,43 @@ class Read(ImageSet):
     def identity(self) -> str:
         return digest(["pictures", self.source.fingerprint, str(self.size), self.fit])
 
-    def part(self, count: int, seed: int) -> "Read":
-        if isinstance(self.source, Builtin):  # any of them are a random choice
-            return open_set(self.spec, size=self.size, fit=self.fit, builtin_images=min(count, len(self)))
-        numbers = np.random.default_rng(seed).permutation(self._readable(list(range(len(self.source)))))[:count]
-        kept = sorted(numbers.tolist())
+    def part(self, count: int, seed: int) -> "SourceSet":
+        numbers = self.readable
+        if not isinstance(self.source, Builtin):  # the first built-in images are already a random choice
+            numbers = np.random.default_rng(seed).permutation(numbers).tolist()
+        kept = sorted(numbers[:count])
         names, labels = (
             values and [values[number] for number in kept] for values in (self.source.names, self.source.labels)
         )
-        return Read(self.spec, self.size, self.fit, replace(self.source, names=names, labels=labels))
+        return SourceSet(self.spec, self.size, self.fit, replace(self.source, names=names, labels=labels))
 
     def check_unchanged(self) -> None:
-        if replace(self.source).fingerprint != self.source.fingerprint:  # a new source remembers nothing
+        if replace(self.source).fingerprint != self.source.fingerprint:  # the copy computes its own
             raise UserError(f"the pictures of {plain(self.spec)} changed while they were read: start again")
 
-    def picture(self, number: int) -> np.ndarray:
-        """uint8 [H, W, 3], which may be written to. Raises Unreadable, and UserError for a decompression bomb."""
+    def at(self, numbers: list[int]) -> list[np.ndarray]:
+        known = self.readable
+        return [self.image(known[number]) for number in numbers]
+
+    def image(self, number: int) -> np.ndarray:
+        """uint8 [H, W, 3], writeable. Raises Unreadable, and UserError for a decompression bomb."""
         if self.size:
             return np.array(self.source.pyramid(number, [self.size], self.fit)[0][0])
         name = self.source.names[number]
-        with reading.guarded(name):
+        with reading.decode_errors(name):
             data = self.source.read(number)
         return np.array(reading.decode(io.BytesIO(data), name))
 
-    def _prepared(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
+    def _prepared(self, prepare: Prepare) -> Iterator[np.ndarray]:
         def one(number: int) -> np.ndarray | reading.Unreadable:
             try:
-                return prepare(self.picture(number))
+                return prepare(self.image(number))
             except reading.Unreadable as error:
                 return error
 
         self.unreadable = {}
-        done = _ahead(one, range(len(self.source)))
-        for number, result in enumerate(_shown(done, len(self.source), "reading")):
+        done = ahead(one, range(len(self.source)))
+        for number, result in enumerate(with_bar(done, len(self.source), "reading")):
             if not isinstance(result, reading.Unreadable):
                 yield result
                 continue
@@ -204,7 +235,7 @@ class Read(ImageSet):
 
     def _refuse_many(self, seen: int) -> None:
         total = len(self.source)
-        if len(self.unreadable) > MOST_UNREADABLE * total:
+        if len(self.unreadable) > MAX_UNREADABLE * total:
             count = f"{'' if seen == total else 'at least '}{len(self.unreadable):,} of {total:,}"
             names = self._named_unreadable()
             raise UserError(f"{count} pictures of {plain(self.spec)} cannot be read: {names}")
@@ -212,9 +243,8 @@ class Read(ImageSet):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint draws samples with: the moving average of G at its alpha. sha256: of all that it holds."""
+    """The moving average of a checkpoint's G, at the checkpoint's alpha. sha256: of the whole checkpoint."""
 
-    spec: str
     G_ema: Generator
     alpha: float
     config: Config
@@ -226,8 +256,8 @@ class Trained:
 
 
 @dataclass
-class Drawn(ImageSet):
-    """Samples of a checkpoint: number i depends on (seed, i) alone. Left out, their size is the checkpoint's own."""
+class SampleSet(ImageSet):
+    """Samples of a checkpoint: number i depends on (seed, i) alone. Without a size they have the checkpoint's own."""
 
     trained: Trained
     num: int
@@ -250,171 +280,20 @@ class Drawn(ImageSet):
         facts = [self.trained.sha256, str(self.num), str(self.seed), device, str(self.size), self.fit]
         return digest(["samples", *facts])
 
-    def part(self, count: int, seed: int) -> "Drawn":
-        return replace(self, num=min(count, self.num))  # any samples are a random choice
+    def part(self, count: int, seed: int) -> "SampleSet":
+        return replace(self, num=min(count, self.num))  # the first samples are already a random choice
 
-    def _prepared(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
+    def _prepared(self, prepare: Prepare) -> Iterator[np.ndarray]:
         def one(sample: np.ndarray) -> np.ndarray:
-            return prepare(sample if self.size == self.trained.size else self._fitted(sample))
+            if self.size != self.trained.size:
+                sample = np.array(reading.fit(Image.fromarray(sample), *self.size, self.fit))
+            return prepare(sample)
 
         batches = draw_batches(self.trained.G_ema, self.trained.alpha, self.seed, self.num)
         samples = (sample for batch in batches for sample in batch)
-        return _shown(_ahead(one, samples), self.num, "drawing")
-
-    def _fitted(self, sample: np.ndarray) -> np.ndarray:
-        return np.array(reading.fit(Image.fromarray(sample), *self.size, self.fit))
-
-
-# ---- opening
-
-
-def open_set(
-    spec: str,
-    *,
-    num: int = LEAST_SAMPLES,
-    seed: int = 0,
-    size: Size | None = None,
-    fit: str = "crop",
-    device: str | torch.device = "cpu",
-    builtin_images: int = 2000,
-    cache: str | Path | None = None,
-) -> ImageSet:
-    """The set that `spec` names: a folder, a zip, builtin[:SEED] or a checkpoint.
-
-    num, seed: of the samples of a checkpoint, drawn on `device`. size: see ImageSet; left out, samples come at the
-    checkpoint's own size and built-in pictures at 256x256. cache: see `open_source`.
-    Raises UserError when there is no such thing, it holds no picture, or it is damaged.
-    """
-    _check(num, seed)
-    if is_checkpoint(spec):
-        return Drawn(spec, size, fit, open_trained(spec, device), num, seed)
-    return _read(spec, size, fit, builtin_images, cache)
-
-
-def open_pair(
-    real: str,
-    fake: str,
-    *,
-    num: int | None = None,
-    seed: int = 0,
-    res: int | None = None,
-    fit: str | None = None,
-    device: str | torch.device = "cpu",
-    builtin_images: int = 2000,
-    cache: str | Path | None = None,
-) -> tuple[ImageSet, ImageSet]:
-    """Two sets that have been through the same. See `open_set`.
-
-    Where one of them is a checkpoint (the fake's goes first), both come at its size, by the fit it was trained with:
-    real pictures as its training saw them, but for random crops. Otherwise they come as they are.
-    num: samples of a checkpoint; left out, as many as the other has, from 1,000 to 50,000. res: another size, by its
-    shorter side; of the checkpoint's aspect, or else square. fit: another fit than the checkpoint's, or else crop.
-    """
-    _check(num, seed)
-    trained = {spec: open_trained(spec, device) for spec in dict.fromkeys((fake, real)) if is_checkpoint(spec)}
-    first = next(iter(trained.values()), None)
-    size, fit = _common(first, res, fit)
-    sets = {spec: _read(spec, size, fit, builtin_images, cache) for spec in (real, fake) if spec not in trained}
-    num = num or samples_for(max((len(pictures) for pictures in sets.values()), default=0))
-
-    def opened(spec: str) -> ImageSet:
-        return Drawn(spec, size, fit, trained[spec], num, seed) if spec in trained else sets[spec]
-
-    return opened(real), opened(fake)
-
-
-def samples_for(reals: int) -> int:
-    """How many samples are drawn where nobody says: as many as there are reals, from 1,000 to 50,000."""
-    return min(max(reals, LEAST_SAMPLES), MOST_SAMPLES)
-
-
-def is_checkpoint(spec: str) -> bool:
-    """Whether `spec` names a file to be opened as a checkpoint. torch's files are zips, too, but never of pictures."""
-    path = os.path.expanduser(spec)
-    if not os.path.isfile(path) or path.lower().endswith(".zip"):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except Exception:  # no zip, or a damaged one, or one that may not be read
-        return path.lower().endswith(CHECKPOINT_ENDINGS)
-
-
-def open_trained(spec: str, device: str | torch.device) -> Trained:
-    """The moving average of a checkpoint's generator, on `device`. Raises UserError."""
-    values = checkpoint.load(Path(os.path.expanduser(spec)))
-    state = state_from(values, torch.device(device))
-    return Trained(spec, state.G_ema.eval(), state.stage().alpha(state.nimg), state.config, values["sha256"])
-
-
-def _read(spec: str, size: Size | None, fit: str, builtin_images: int, cache: str | Path | None) -> Read:
-    path = Path(os.path.expanduser(spec))
-    builtin = spec.partition(":")[0] == "builtin"
-    if not builtin and (not spec or not os.path.exists(path)):
-        raise UserError(f"{plain(spec) or 'an empty name'}: no such folder, zip file or checkpoint")
-    if os.path.isdir(path / "checkpoints") and os.path.isdir(path / "samples"):
-        latest = path / "checkpoints" / "latest.pt"
-        raise UserError(f"{plain(spec)} is the folder of a run: name a checkpoint in it, such as {plain(latest)}")
-    source = open_source(spec, builtin_images, cache)
-    size = size or (None if isinstance(source, Files) else BUILTIN_SIZE)
-    return Read(spec, size, fit, source)
-
-
-def _common(trained: Trained | None, res: int | None, fit: str | None) -> tuple[Size | None, str]:
-    """(size, fit) of both sets."""
-    if res is not None and not 1 <= res <= LARGEST:
-        raise UserError(f"--res must be from 1 to {LARGEST}, not {res}")
-    if trained is None:
-        return (res, res) if res else None, fit or "crop"
-    width, height = trained.size
-    if res:
-        width, height = (round(side * res / min(trained.size)) for side in trained.size)
-    return (width, height), fit or trained.config.data.fit
-
-
-def _check(num: int | None, seed: int) -> None:
-    if num is not None and num < 1:
-        raise UserError(f"--num must be at least 1, not {num}")
-    if seed < 0:
-        raise UserError(f"--seed cannot be negative, and is {seed}")
+        return with_bar(ahead(one, samples), self.num, "drawing")
 
 
 def _short(spec: str) -> str:
     """The last part of a path, on one line."""
     return plain(Path(os.path.expanduser(spec)).resolve().name)
-
-
-# ---- going through
-
-
-def _ahead(work: Callable, items: Iterable) -> Iterator:
-    """work(item) of each, in order, by threads that are never more than AHEAD items further than what was taken."""
-    waiting, cores = deque(), torch.get_num_threads()
-    with _quiet_pillow(), ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-            torch.set_num_threads(cores)  # what other threads will begin with
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """All threads share one list of warnings to ignore, and `reading.guarded` in each puts back the list it found."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
-
-
-def _shown(results: Iterator, total: int, what: str) -> Iterator:
-    """Passes results on, with a bar on a terminal."""
-    with tqdm(total=total, desc=what, unit=" pictures", disable=None, leave=False) as bar:
-        for result in results:
-            yield result
-            bar.update()

@@ -1,15 +1,21 @@
-"""Pictures to look at: samples of a generator, and the sheet they are shown on."""
+"""Draws samples of a generator."""
 
 from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
+from pggan.errors import UserError
+from pggan.evaluation.grids import save_grid
 from pggan.models.networks import Generator
 from pggan.models.noise import latents, noise_maps
 from pggan.randomness import Stream
 
+MAX_ON_GRID = 256
 MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken over
 
 
@@ -45,10 +51,21 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
-def tile(images: np.ndarray, columns: int) -> Image.Image:
-    """uint8 [N, H, W, 3] as one picture, row by row; places left over are black."""
-    n, h, w, c = images.shape
-    rows = -(-n // columns)
-    sheet = np.zeros((rows * columns, h, w, c), np.uint8)
-    sheet[:n] = images
-    return Image.fromarray(sheet.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c))
+def save_samples(
+    generator: Generator, alpha: float, folder: Path, seed: int, count: int, psi: float, columns: int
+) -> int:
+    """Writes SEED-00000.png and so on, and grid.png; returns how many images are on the grid, 256 at the most.
+
+    folder: made if need be. seed, count, psi: see `draw_batches`. columns: of the grid. Raises UserError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--out {folder} is a file: name a folder") from None
+    on_grid, batches = [], draw_batches(generator, alpha, seed, count, psi)
+    for number, image in enumerate(tqdm(chain.from_iterable(batches), total=count, disable=None, leave=False)):
+        Image.fromarray(image).save(folder / f"{seed:04d}-{number:05d}.png")
+        if number < MAX_ON_GRID:
+            on_grid.append(image)
+    save_grid(np.stack(on_grid), columns, folder / "grid.png")
+    return len(on_grid)

@@ -1,68 +1,62 @@
-"""In a word and a sentence: has it collapsed?
+"""The verdict on a set of samples: one word and the reason for it.
 
-The thresholds were chosen on one half of experiments/diversity-validation and then judged on the other.
+The thresholds were chosen on one half of the cases in experiments/diversity-validation and checked on the other half.
 """
 
 from dataclasses import dataclass
 
 VERDICTS = ("healthy", "partial-collapse", "collapsed", "memorization")
 
-COLLAPSED_BELOW = 0.25  # the top of the interval of D
-PARTIAL_BELOW = 0.7
-COLLAPSED_GROUP = 0.5  # of the samples are near-duplicates of one picture
-PARTIAL_DUPLICATES = 0.03  # near-duplicates among the samples, less those among the reals
-DESERTED = 0.05  # of the reals
-COPIED = 0.05  # of the samples, less what the reals copy of each other
+COLLAPSED_BELOW, PARTIAL_BELOW = 0.25, 0.7  # upper end of the diversity score's interval
+COLLAPSED_GROUP = 0.5  # share of the samples in one group of near-duplicates
+PARTIAL_DUPLICATES = 0.03  # share of near-duplicates in excess of the real images
+DROPPED = 0.05  # share of the real images
+COPIED = 0.05  # share of copies in excess of the real images
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the verdict rests on. All but `alike` and `count` are shares or ratios."""
+    """The numbers that decide the verdict. Shares are from 0 to 1; an excess is 0 where it may be chance."""
 
     ratio: float
+    """The diversity score, not clipped to 1."""
     high: float
-    alike: float
+    """The upper end of its interval."""
+    effective_samples: float
     count: int
+    """Number of samples."""
     largest: float
-    """The largest group of near-duplicates among the samples, less that among as many reals, at least 0."""
+    """Share of the samples in the largest group of near-duplicates, in excess of as many real images."""
     duplicates: float
-    """Near-duplicates among the samples, less those among as many reals; 0 where that may be chance."""
-    deserted: float
+    """Share of near-duplicates among the samples, in excess of as many real images."""
+    dropped: float
+    """Share of the real images that hardly any sample resembles."""
     copied: float
-    """Copies of training pictures, less the reals that are as like others; 0 where that may be chance, or unlooked."""
+    """Share of copies of training images, in excess of the real images; 0 if nobody searched for copies."""
 
 
 def judge(seen: Evidence) -> tuple[str, str]:
-    """(the verdict, one of VERDICTS, and its reason in a sentence). The worst there is to say goes first.
+    """(one of VERDICTS, the reason as a sentence); the most severe finding decides.
 
-    Copies of many training pictures are memorization, of few of them a collapse.
+    Copies of many training images are memorization, copies of few a collapse.
     """
-    varied = f"the samples are as varied as {seen.alike:.0f} of {seen.count} different pictures (D {seen.ratio:.2f})"
+    score = f"diversity score {seen.ratio:.2f}"
+    varied = f"the samples are as varied as {seen.effective_samples:.0f} of {seen.count} different pictures ({score})"
+    copied = seen.copied > COPIED
+    also = f", and at least {seen.copied:.0%} are copies of training pictures" if copied else ""
+    memorized = copied and seen.copied >= seen.duplicates  # among many copies, some are of the same image
     if seen.high < COLLAPSED_BELOW:
-        return "collapsed", f"{varied}{_copies_too(seen)}"
+        return "collapsed", varied + also
     if seen.largest > COLLAPSED_GROUP:
-        return (
-            "collapsed",
-            f"at least {seen.largest:.0%} of the samples are nearly one and the same picture{_copies_too(seen)}",
-        )
+        return "collapsed", f"at least {seen.largest:.0%} of the samples are nearly one and the same picture{also}"
     if seen.high < PARTIAL_BELOW:
-        return "partial-collapse", f"{varied}{_copies_too(seen)}"
-    memorized = seen.copied > COPIED and seen.copied >= seen.duplicates  # of the same pictures, some come up twice
+        return "partial-collapse", varied + also
     if seen.duplicates > PARTIAL_DUPLICATES and not memorized:
         few = f"at least {seen.duplicates:.0%} of the samples are near-duplicates of others"
-        return "partial-collapse", f"{few}{_copies_too(seen)}"
-    if seen.copied > COPIED:
-        return (
-            "memorization",
-            f"at least {seen.copied:.0%} of the samples are copies of training pictures, perhaps flipped or moved",
-        )
-    if seen.deserted > DESERTED:
-        return (
-            "partial-collapse",
-            f"hardly any sample is like {seen.deserted:.0%} of the real pictures (D {seen.ratio:.2f})",
-        )
+        return "partial-collapse", few + also
+    if copied:
+        copies = f"at least {seen.copied:.0%} of the samples are copies of training pictures, perhaps flipped or moved"
+        return "memorization", copies
+    if seen.dropped > DROPPED:
+        return "partial-collapse", f"hardly any sample resembles {seen.dropped:.0%} of the real pictures ({score})"
     return "healthy", varied
-
-
-def _copies_too(seen: Evidence) -> str:
-    return f", and at least {seen.copied:.0%} are copies of training pictures" if seen.copied > COPIED else ""

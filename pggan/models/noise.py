@@ -1,4 +1,4 @@
-"""The random tensors that networks take, by place in the image stream: latents, and the noise maps of style."""
+"""The random inputs of the networks, by position in the image stream: latents, and the noise maps of style."""
 
 import torch
 
@@ -13,13 +13,13 @@ def latents(stream: Stream, purpose: str, index: int, count: int, width: int, de
 def noise_maps(
     stream: Stream, purpose: str, index: int, count: int, size: int, device: torch.device
 ) -> torch.Tensor | None:
-    """[count, size] ~ N(0, 1), drawn on the device, a seed a picture; None for a size of 0.
+    """[count, size] ~ N(0, 1), drawn on the device with one seed per image; None for a size of 0.
 
-    A million numbers a step are too many for the CPU to bring to a GPU, so devices of another kind draw other ones.
+    A CPU and a GPU draw different numbers: copying a million of them to a GPU in every step would take too long.
     """
     if not size:
         return None
-    maps, source = torch.empty(count, size, device=device), torch.Generator(device)
+    maps, generator = torch.empty(count, size, device=device), torch.Generator(device)
     for row, word in zip(maps, stream.words(purpose, index, count, 1)[:, 0], strict=True):
-        row.normal_(generator=source.manual_seed(int(word) >> 1))
+        row.normal_(generator=generator.manual_seed(int(word) >> 1))
     return maps

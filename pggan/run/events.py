@@ -1,288 +1,209 @@
-"""What a run does beside the steps, once in a while: record, measure, draw, save, tell."""
+"""What happens beside the steps, once in a while: records, evaluations, samples, saves, the report."""
 
 import math
-import signal
-from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from pggan.config.schema import seconds, to_dict
-from pggan.data.packing import Pack
-from pggan.errors import Interrupted, UserError
-from pggan.evaluation import evaluator
-from pggan.metrics.reference import Reference
-from pggan.run.progress import Progress, peak_memory
+from pggan.data.packing import ImageCache
+from pggan.errors import Interrupted, NonFiniteError
+from pggan.run.evaluations import Evaluations
+from pggan.run.logger import open_loggers
+from pggan.run.planning import stage_start
+from pggan.run.progress import Progress as ProgressBar
+from pggan.run.progress import peak_memory
 from pggan.run.report import Report
 from pggan.run.run_dir import RunDir
-from pggan.run.tensorboard import TensorBoard
-from pggan.run.wandb import Tracker
-from pggan.schedule import budget
-from pggan.schedule.stages import Decision, Stage, budget_spent, due, finished, planned_images, seconds_left
+from pggan.run.signals import Signals
+from pggan.run.timer import Timer
+from pggan.schedule import Scheduler
+from pggan.schedule.budget import expected_speed
+from pggan.schedule.forecast import forecast
+from pggan.schedule.stages import Decision, Progress, due
 from pggan.training.state import TrainState
 
-SECONDS_BETWEEN_GLANCES = 1  # of the progress line
+SECONDS_BETWEEN_BAR_UPDATES = 1
 SECONDS_BETWEEN_NOTES = 3  # of the time spent
 SECONDS_BETWEEN_REPORTS = 30
-MOST_REPORTING = 200  # seconds of training for each that the last page took
+REPORT_SHARE = 1 / 200  # of the time, at most, for reports
 
 
-class NonFiniteError(Exception):
-    """A loss or a weight is no number any more. The message says which."""
+class Events:
+    """The once-in-a-while work of one process.
 
-
-class Signals:
-    """Remembers SIGINT, SIGTERM and SIGHUP (a closed terminal) instead of dying of them: the step under way can end."""
-
-    ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __enter__(self):
-        self.caught = 0
-        self.before = {number: signal.signal(number, self._remember) for number in self.ASKING}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number, _frame):
-        self.caught = number
-
-
-class Run:
-    """One process's share of a run.
-
-    clock: seconds since this process began, injected by tests; before: seconds that earlier processes spent; came:
-    seconds that this one took to come to its first line, by which it is judged how long it is going to take to leave.
+    images_per_s: of the last record, nan before the first one.
     """
 
-    def __init__(self, folder: RunDir, state: TrainState, before: float, clock: Callable[[], float], came: float = 0.0):
-        self.folder, self.clock, self.before = folder, clock, before
-        self.schedule = state.config.schedule
-        self.budget = seconds(self.schedule.budget) if self.schedule.budget else 0.0
-        self.to_leave = min(0.3 + 0.4 * came, 0.5 + 0.015 * self.budget)
-        self.progress = Progress(*((self.budget, self.wall()) if self.budget else (self.planned(state), state.nimg)))
-        self.tracker = Tracker(
-            state.config.run.wandb, folder.path, folder.path.name, to_dict(state.config), self.progress.say
-        )
-        self.trackers = [self.tracker]
-        if state.config.run.tensorboard:
-            self.trackers.append(TensorBoard(folder.path, state.nimg + 1))
+    def __init__(self, folder: RunDir, state: TrainState, scheduler: Scheduler, timer: Timer, signals: Signals):
+        self.folder, self.scheduler, self.timer, self.signals = folder, scheduler, timer, signals
+        self.budget = state.stage.plan.budget
+        planned = self.forecast(state, 1.0)[-1][0].end
+        self.bar = ProgressBar(*((self.budget, timer.total()) if self.budget else (planned, state.nimg)))
+        self.say = self.bar.print_line
+        self.loggers = open_loggers(state.config, folder.path, state.nimg, self.say)
         self.report = Report(folder.path)
-        self.reported = self.saved = self.recorded = self.ticked = self.glanced = clock()
-        self.recorded_nimg, self.noted = state.nimg, 0.0
-        self.spent = {"step": 0.0, "data": 0.0}
-        self.costs = {"step": 0.0, "save": 0.0, "report": 0.0}  # seconds that each took the last time
-        self.speed = math.nan
-        self.reference: Reference | None = None  # of the pictures at reference_res; None: nothing is measured there
-        self.reference_res, self.verdict = 0, ""
-        self.began, self.measuring = clock(), 0.0  # seconds
+        self.evaluations = Evaluations(timer, self.say)
+        self.recorded_nimg, self.images_per_s = state.nimg, math.nan
 
-    def wall(self) -> float:
-        """Seconds since the start of the run, start-up included, over all processes."""
-        return self.before + self.clock()
+    # ---- asked by the loop
 
-    def planned(self, state: TrainState) -> int:
-        """The nimg at which all is done, as far as that is known."""
-        if state.plan:
-            return state.plan[-1]["nimg"]
-        later = [res for res in state.config.network.stages() if res > state.res]
-        return state.stage().end + planned_images(self.schedule, later, first=False)
+    def begin_stage(self, images: ImageCache, state: TrainState) -> None:
+        self.evaluations.begin_stage(images, state)
+        if state.graphs.compiler:
+            self.say(f"the steps of {state.res} px are compiled: this may take minutes, less where it was done before")
 
-    @contextmanager
-    def watch(self, name: str):
-        """Adds the time of its body to `spent`, and remembers it as what this costs."""
-        start = self.clock()
-        yield
-        self.costs[name] = self.clock() - start
-        self.spent[name] = self.spent.get(name, 0.0) + self.costs[name]
+    def decide(self, state: TrainState) -> Decision | None:
+        """The scheduler's decision on the end of the stage."""
+        times = state.stage.seconds, self.timer.total(), self.seconds_to_finish()
+        return self.scheduler.decide(Progress(state.stage.plan, state.nimg, state.later, *times), state.history)
 
-    def finished(self, state: TrainState, stage: Stage) -> Decision | None:
-        """The decision to end the stage, by the images shown, its clock or the budget."""
-        decision = finished(stage, state.nimg, state.stage_seconds)
-        return decision or budget_spent(self.schedule, stage, state.nimg, self.wall(), self.ahead())
-
-    def ahead(self) -> float:
-        """Seconds that one more step and the end of the run take: an evaluation, checkpoints, a grid, the page."""
-        costs = self.costs
-        end = 2 * costs["save"] + costs.get("draw", costs["step"]) + costs["report"] + self.tracker.seconds_to_close
-        if self.reference:
-            end += costs["measure"] + costs["save"]  # of best-RES.pt
-        return costs["step"] + end + self.to_leave
-
-    def decide(self, state: TrainState, res: int, fades: bool) -> budget.Decided:
-        """What the plan or the budget gives the stage at `res`, which begins now; {} when there is neither."""
-        if state.plan:
-            return budget.replayed(state.plan, res)
-        if not self.budget:
-            return {}
-        later = [each for each in state.config.network.stages() if each > res]
-        speed = budget.expected_speed(state.speeds, res) if fades else None
-        return budget.decide(self.schedule, res, later, self.wall(), speed)
-
-    def after_step(self, state: TrainState, stage: Stage, before: int, signals: Signals) -> None:
-        """Everything that is due between the images `before` and state.nimg. Raises NonFiniteError, Interrupted."""
-        now = self.clock()
-        if stage.seconds or self.budget:
-            state.stage_seconds += now - self.ticked
-        self.ticked = now
-        settings, alpha = state.config.run, stage.alpha(state.nimg)
+    def after_step(self, state: TrainState, before: int) -> None:
+        """All that is due between the images `before` and state.nimg. Raises NonFiniteError, Interrupted."""
+        settings, plan, seconds = state.config.run, state.stage.plan, self.timer.restart("step")
+        if plan.timed:
+            state.stage.seconds += seconds
         if due(before, state.nimg, settings.record_kimg):
-            self.record(state, alpha)
-        if self.reference and due(before, state.nimg, settings.eval_kimg.at(state.res)):
-            self.measure(state, alpha)
+            self.record(state)
+        if due(before, state.nimg, settings.eval_kimg.at(state.res)):
+            self.evaluate(state)
         if due(before, state.nimg, settings.sample_kimg):
-            self.draw(state, alpha)
-        if now - self.glanced >= SECONDS_BETWEEN_GLANCES:
-            self.glance(state, stage, alpha)
-        if now - self.saved >= 60 * settings.save_minutes or signals.caught:
+            self.sample(state)
+        if self.timer.since("bar") >= SECONDS_BETWEEN_BAR_UPDATES:
+            self.update_bar(state)
+        compiling = state.graphs.compiler and before < plan.fade_end <= state.nimg  # for minutes that heed no signal
+        if self.timer.since("save") >= 60 * settings.save_minutes or self.signals.caught or compiling:
             self.save(state)
-        if signals.caught:
-            raise Interrupted(signals.caught, state.nimg)
+        if self.signals.caught:
+            raise Interrupted(self.signals.caught, state.nimg)
 
-    def record(self, state: TrainState, alpha: float) -> None:
-        """A line of metrics.jsonl: the means since the last one. Raises NonFiniteError when one is no number."""
+    def end_stage(self, state: TrainState, decision: Decision) -> None:
+        """The evaluation, checkpoint and samples that every resolution leaves behind."""
+        self.evaluate(state)
+        self.save(state, "res")
+        self.sample(state)
+        stage = state.stage
+        if self.budget and stage.seconds:
+            state.speeds[state.res] = (state.nimg - stage.timed_from) / stage.seconds
+        minutes = self.timer.total() / 60
+        self.say(f"{state.res} px is done at {state.nimg / 1000:.2f} kimg, {minutes:.1f} min: {decision.reason}")
+
+    def close(self) -> None:
+        self.write_report(*(() if self.budget else (math.inf,)))  # all grids, unless a budget is to be kept
+        for logger in self.loggers:
+            logger.close()
+        self.bar.close()
+
+    # ---- once in a while
+
+    def record(self, state: TrainState) -> None:
+        """A line of metrics.jsonl: means since the last one. Raises NonFiniteError when one is not finite."""
         losses = {f"loss/{name}": float(value) / state.counts[name] for name, value in state.sums.items()}
         if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
             raise NonFiniteError(f"{', '.join(bad)} not finite")
-        now, config = self.clock(), state.config
-        seconds = max(now - self.recorded, 1e-9)
-        self.speed = (state.nimg - self.recorded_nimg) / seconds
+        training, sums = state.config.training, self.timer.sums
+        seconds = max(self.timer.since("record"), 1e-9)
+        self.images_per_s = (state.nimg - self.recorded_nimg) / seconds
         values = {
             **losses,
             "growth/res": state.res,
-            "growth/alpha": alpha,
+            "growth/alpha": state.alpha,
             "growth/batch": state.batch(),
-            "growth/lr": config.training.lr.at(state.res) * state.lr_factor,
+            "growth/lr": training.lr.at(state.res) * state.lr_factor,
             "growth/attempt": state.attempt,
-            **({"growth/ada_p": state.augment["p"].item()} if config.training.ada else {}),
-            "speed/images_per_s": self.speed,
-            "speed/data_share": self.spent["data"] / seconds,
-            "speed/other_share": max(0.0, 1 - self.spent["step"] / seconds),
+            **({"growth/ada_p": state.augment["p"].item()} if training.ada else {}),
+            "speed/images_per_s": self.images_per_s,
+            "speed/data_share": sums["data"] / seconds,
+            "speed/other_share": max(0.0, 1 - sums["step"] / seconds),
             "memory/peak_bytes": peak_memory(state.device),
-            "wall/seconds": self.wall(),
         }
-        state.metrics_bytes = self.folder.append(state.nimg, values)
-        for tracker in self.trackers:
-            tracker.log(state.nimg, values)
+        self.log(state, values)
         state.sums, state.counts = {}, {}
-        self.measure_from(state)
+        self.restart_record(state)
 
-    def measure_from(self, state: TrainState) -> None:
-        """Begins the next record's measurements here: after a record, and after a rollback."""
-        self.recorded, self.recorded_nimg, self.spent = self.clock(), state.nimg, {"step": 0.0, "data": 0.0}
+    def restart_record(self, state: TrainState) -> None:
+        """Measures the next record from here on: after a record, and after a rollback."""
+        self.timer.restart("record")
+        self.recorded_nimg, self.timer.sums["data"], self.timer.sums["step"] = state.nimg, 0.0, 0.0
 
-    def measure_reals(self, pack: Pack, state: TrainState) -> None:
-        """What the samples of the stage that begins are going to be compared with."""
-        if self.reference_res == state.res:  # after a rollback
+    def log(self, state: TrainState, values: dict[str, float]) -> None:
+        state.metrics_bytes = self.folder.append(state.nimg, {**values, "wall/seconds": self.timer.total()})
+        for logger in self.loggers:
+            logger.log(state.nimg, values)
+
+    def evaluate(self, state: TrainState) -> None:
+        """Measures quality and diversity; best-RES.pt if they are the best so far. Raises NonFiniteError."""
+        if self.evaluations.reference:
+            check_finite(state)
+        found = self.evaluations.evaluate(state)
+        if found is None:
             return
-        self.reference, self.reference_res = None, state.res
-        if evaluator.wanted(state.config, state.res):
-            try:
-                with self.watch("reals"):
-                    self.reference = evaluator.reference(state.config, pack, state.res, self.progress.say)
-            except UserError as error:
-                self.progress.say(f"quality and diversity are not measured at {state.res} px: {error}")
-                return
-            self.measuring += self.costs["reals"]
-            self.costs["measure"] = evaluator.seconds(state.config, self.costs["step"] / state.batch())
-
-    def measure(self, state: TrainState, alpha: float) -> None:
-        """A line of metrics.jsonl on quality and diversity, and best-RES.pt where the samples are the best so far.
-
-        Raises NonFiniteError. Where the user could mend something, that is said, and no more is measured in the stage.
-        """
-        if not self.reference or state.measured == state.nimg:
-            return
-        if not state.finite():
-            raise NonFiniteError("a weight is not finite")
-        try:
-            with self.watch("measure"):
-                found = evaluator.evaluate(state, alpha, self.reference)
-        except UserError as error:
-            self.reference = None
-            self.progress.say(f"nothing more is measured at {state.res} px: {error}")
-            return
-        state.measured = state.nimg
-        self.measuring += self.costs["measure"]
-        self.tell(state, found)
-        if alpha == 1 and found.healthy and found.quality < state.best.get(str(state.res), math.inf):
-            state.best[str(state.res)] = found.quality
+        self.log(state, {**found.figures, "speed/eval_share": self.evaluations.share})
+        if state.alpha == 1 and found.healthy and found.quality < state.best.get(state.res, math.inf):
+            state.best[state.res] = found.quality
             self.save(state, "best")
-            self.measuring += self.costs["save"]
 
-    def tell(self, state: TrainState, found: evaluator.Evaluation) -> None:
-        """What was measured, to all who keep it; a line to the user when the verdict is another one."""
-        share = self.measuring / max(self.clock() - self.began, 1e-9)
-        values = {**found.figures, "speed/eval_share": share}
-        state.metrics_bytes = self.folder.append(state.nimg, {**values, "wall/seconds": self.wall()})
-        for tracker in self.trackers:
-            tracker.log(state.nimg, values)
-        if found.verdict != self.verdict:
-            self.progress.say(f"{state.res} px at {state.nimg / 1000:.2f} kimg: {found.verdict}; {found.reason}")
-        self.verdict = found.verdict
-
-    def draw(self, state: TrainState, alpha: float) -> None:
-        with self.watch("draw"):
-            grid = self.folder.draw(state, alpha)
-        for tracker in self.trackers:
-            tracker.log_grid(state.nimg, grid)
-        if self.clock() - self.reported >= max(SECONDS_BETWEEN_REPORTS, MOST_REPORTING * self.costs["report"]):
+    def sample(self, state: TrainState) -> None:
+        """A grid of samples; the report now and then."""
+        with self.timer.measure("sample"):
+            grid = self.folder.draw(state, state.alpha)
+        for logger in self.loggers:
+            logger.log_grid(state.nimg, grid)
+        if self.timer.since("report") >= max(SECONDS_BETWEEN_REPORTS, self.timer.last.get("report", 0) / REPORT_SHARE):
             self.write_report()
 
-    def write_report(self, most_new: float = 4) -> None:
-        """report.html, from all that is in the folder by now, but for at most so many grids it has not read yet."""
-        with self.watch("report"):
-            self.report.update(self.progress.say, most_new)
-        self.reported = self.clock()
-
-    def glance(self, state: TrainState, stage: Stage, alpha: float) -> None:
-        """The progress line."""
-        self.glanced = self.clock()
-        shown, seconds = state.nimg - self.recorded_nimg, self.glanced - self.recorded
-        speed = self.speed if math.isfinite(self.speed) else shown / max(seconds, 1e-9)
-        later = [res for res in state.config.network.stages() if res > state.res]
-        if self.budget:
-            left, done = max(self.budget - self.wall(), 0.0), self.wall()
-            self.note_seconds(done)
-        elif state.plan:
-            left, done = max(self.planned(state) - state.nimg, 0) / max(speed, 1e-9), state.nimg
-        else:
-            left = seconds_left(self.schedule, stage, state.nimg, state.stage_seconds, later, speed)
-            done = state.nimg
-        self.progress.show(state, alpha, speed, peak_memory(state.device), left, done)
-
-    def note_seconds(self, seconds: float) -> None:
-        """For the next process, should this one be killed. A drive that is away for a moment is no reason to stop."""
-        if seconds - self.noted >= SECONDS_BETWEEN_NOTES:
-            self.noted = seconds
-            with suppress(OSError):
-                self.folder.note_seconds(seconds)
+    def write_report(self, new_grids: float = 4) -> None:
+        """report.html, of all that is in the folder; of grids that it has not read yet, at most `new_grids`."""
+        with self.timer.measure("report"):
+            self.report.update(self.say, new_grids)
+        self.timer.restart("report")
 
     def save(self, state: TrainState, name: str = "latest") -> None:
-        """A checkpoint (see RunDir) of a state that is good to return to. Raises NonFiniteError when it is not."""
-        if not state.finite():
-            raise NonFiniteError("a weight is not finite")
+        """A checkpoint of a state that is good to return to (see RunDir.save). Raises NonFiniteError if it is not."""
+        check_finite(state)
         if self.budget:
-            state.seconds = self.wall()
-        with self.watch("save"):
+            state.seconds = self.timer.total()
+        with self.timer.measure("save"):
             self.folder.save(state, name)
         if name == "latest":
-            self.saved = self.clock()
+            self.timer.restart("save")
 
-    def end_stage(self, state: TrainState, decision: Decision) -> None:
-        """The evaluation, the checkpoint and the grid that every resolution leaves behind."""
-        alpha = state.stage().alpha(state.nimg)  # below 1 where a budget ended in a fade
-        self.measure(state, alpha)
-        self.save(state, "res")
-        self.draw(state, alpha)
-        if self.budget and state.stage_seconds:
-            counted = state.nimg - state.decided.get("counted_from", state.stage_start)
-            state.speeds[str(state.res)] = counted / state.stage_seconds
-        self.progress.say(
-            f"{state.res} px is done at {state.nimg / 1000:.2f} kimg, {self.wall() / 60:.1f} min: {decision.reason}"
-        )
+    # ---- time
 
-    def close(self) -> None:
-        self.write_report(*(() if self.budget else (math.inf,)))  # all grids, where time does not matter
-        for tracker in self.trackers:
-            tracker.close()
-        self.progress.close()
+    def update_bar(self, state: TrainState) -> None:
+        self.timer.restart("bar")
+        speed = self.images_per_s
+        if math.isnan(speed):
+            speed = (state.nimg - self.recorded_nimg) / max(self.timer.since("record"), 1e-9)
+        left = sum(seconds for _, seconds in self.forecast(state, speed))
+        total = self.timer.total()
+        if self.budget and self.timer.since("note") >= SECONDS_BETWEEN_NOTES:
+            self.timer.restart("note")
+            with suppress(OSError):  # a drive that is away for a moment is no reason to stop
+                self.folder.note_seconds(total)
+        done = total if self.budget else state.nimg
+        self.bar.show(state.res, state.nimg, state.alpha, speed, peak_memory(state.device), left, done)
+
+    def forecast(self, state: TrainState, images_per_s: float) -> list:
+        """The stages that are left, from the speed at this one."""
+        start = stage_start(state, self.timer.total())
+        speeds = {state.res: max(images_per_s, 1e-9)}
+        history, seconds = state.history, state.stage.seconds
+        return forecast(self.scheduler, start, history, lambda res: expected_speed(speeds, res), seconds)
+
+    def seconds_to_finish(self) -> float:
+        """What one more step and the end of the run take: an evaluation, checkpoints, samples, the report, the exit.
+
+        The exit is estimated by the start-up time.
+        """
+        if not self.budget:
+            return 0.0
+        last = {"step": 0.0, "save": 0.0, "report": 0.0, **self.timer.last}
+        end = 2 * last["save"] + last.get("sample", last["step"]) + last["report"]
+        if self.evaluations.reference:
+            end += last["evaluate"] + last["save"]  # of best-RES.pt
+        to_exit = min(0.3 + 0.4 * self.timer.startup, 0.5 + 0.015 * self.budget)
+        return last["step"] + end + sum(logger.seconds_to_close for logger in self.loggers) + to_exit
+
+
+def check_finite(state: TrainState) -> None:
+    """Raises NonFiniteError when a weight, a moment or a sum of losses is not finite."""
+    if not state.finite():
+        raise NonFiniteError("a weight is not finite")

@@ -1,8 +1,9 @@
-"""How much memory a step takes: counted as it is taken, or computed with tensors that have shapes and no content."""
+"""What a step costs on this machine: its time, and its memory, counted or computed."""
 
 import copy
+import time
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,15 +11,113 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pggan.config.schema import Config
 from pggan.models.networks import fade_reals
+from pggan.run.devices import pick_precision
 from pggan.schedule.stages import Stage
-from pggan.training import ema, phases
-from pggan.training.state import TrainState
-from pggan.training.step import gradients, inputs, numbers
+from pggan.training import ema
+from pggan.training.micro_batches import accumulate
+from pggan.training.state import TrainState, allow_tf32, new_state
+from pggan.training.step import phase_scalars, step, step_inputs, step_phases, step_scalars
+
+SLOW_STEP = 3.0  # seconds; a slower step is not repeated, nor is a whole batch tried on a CPU
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What training at a resolution costs. memory: peak bytes of tensors. micro_batches: parts of a batch.
+    recompute: activations are not kept. estimated: from smaller resolutions, not measured."""
+
+    images_per_s: float
+    memory: float
+    micro_batches: int = 1
+    recompute: bool = False
+    estimated: bool = False
+
+
+def step_cost(config: Config, res: int, device: torch.device) -> StepCost:
+    """Measures three steps at `res`, in the middle of a fade if it has one: to warm up, for the memory, for the time.
+
+    On a CPU, the first is of few images, and so are the others if the whole batch would take too long.
+    """
+    batch = int(config.training.batch.at(res))
+    few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
+    state = trial_state(config, res, device)
+    interval = config.training.penalty_interval  # one in so many steps has the penalty, and needs the most memory
+    took = _timed(state, few, interval)
+    tried = batch if took * batch / few < SLOW_STEP else few
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        took = _mean_time(state, tried, interval)
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        with MemoryWatch(lasting(state)) as watch:
+            took = _timed(state, tried, interval)
+        if took < SLOW_STEP or interval > 1:
+            took = _mean_time(state, tried, interval)
+        peak = watch.alive + (watch.peak - watch.alive) * batch / tried
+    return StepCost(tried / took, peak, state.stage.micro_batches, state.stage.recompute)
+
+
+def images_per_s(config: Config, res: int, device: torch.device) -> float:
+    """The speed to expect at `res`, from a step or two."""
+    return step_cost(config, res, device).images_per_s
+
+
+def trial_state(config: Config, res: int, device: torch.device) -> TrainState:
+    """A state for trying steps at `res`: just grown to it, or begun at it if it is the first resolution."""
+    first = max(config.network.ends()[0], res // 2) if res > config.network.ends()[0] else res
+    network = replace(config.network, start_res=first, max_res=res)
+    precision = pick_precision(config.training.precision, device)
+    allow_tf32(precision)
+    state = new_state(replace(config, network=network), device, precision=precision)
+    if state.res < res:
+        state.grow(Stage(res))
+    return state
+
+
+def trial_step(state: TrainState, batch: int, number: int = 1) -> Tensor:
+    """Sets the state before the `number`th step of a stage of its own, of `batch` images; returns black reals.
+
+    It is in a fade if the state has grown: there a step needs the most memory.
+    """
+    state.config = replace(state.config, training=replace(state.config.training, batch=str(batch)))
+    state.nimg = batch * number
+    state.stage.plan = Stage(state.res, fade=2 * state.nimg if state.G.grown else 0)
+    width, height = state.config.network.size(state.res)
+    return torch.zeros(batch, 3, height, width, device=state.device)
+
+
+def _mean_time(state: TrainState, batch: int, interval: int) -> float:
+    """Mean seconds of a step, of which one in `interval` has a penalty."""
+    full = _timed(state, batch, interval)
+    return full if interval == 1 else (full + (interval - 1) * _timed(state, batch, interval + 1)) / interval
+
+
+def _timed(state: TrainState, batch: int, number: int = 1) -> float:
+    """Seconds of one step of `batch` images, the `number`th of its stage."""
+    reals = trial_step(state, batch, number)
+    _synchronize(state.device)
+    start = time.perf_counter()
+    step(state, reals, say=_ignore)
+    _synchronize(state.device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def _ignore(text: str) -> None:
+    """Tells nobody: a trial may run out of memory."""
 
 
 class MemoryWatch(TorchDispatchMode):
-    """The most bytes of tensors that are alive at a time: of those given, and of those made within it, by storages."""
+    """Counts the bytes of tensors alive: `tensors`, and all that are made while it is entered, by their storages.
+
+    alive: bytes now; peak: the most so far.
+    """
 
     def __init__(self, tensors: list[Tensor] = ()):
         super().__init__()
@@ -48,7 +147,7 @@ class MemoryWatch(TorchDispatchMode):
 
 
 def lasting(state: TrainState) -> list[Tensor]:
-    """The tensors of a state that is between two steps: networks, gradients, moments."""
+    """The tensors that live on between two steps: networks, gradients, moments."""
     tensors = [tensor for net in (state.G, state.D, state.G_ema) for tensor in ema.tensors(net).values()]
     tensors += [weight.grad for net in (state.G, state.D) for weight in net.parameters() if weight.grad is not None]
     for optimizer in (state.opt_G, state.opt_D):
@@ -56,47 +155,25 @@ def lasting(state: TrainState) -> list[Tensor]:
     return tensors
 
 
-def step_of(state: TrainState, batch: int, number: int = 1) -> tuple[Stage, Tensor]:
-    """Sets the state before the `number`th step of a stage of its own, of `batch` pictures; (the stage, black reals).
-
-    In the fade at this resolution, if there is one, it needs the most memory.
-    """
-    state.config = replace(state.config, training=replace(state.config.training, batch=str(batch)))
-    state.nimg = batch * number
-    stage = Stage(state.res, 0, fade=2 * state.nimg if state.G.grown else 0, stable=10**9)
-    width, height = state.config.network.size(state.res)
-    return stage, torch.zeros(batch, 3, height, width, device=state.device)
-
-
 def computed_peak(state: TrainState, batch: int) -> int:
-    """The most bytes in a step of `batch` pictures, its penalty among them, as `MemoryWatch` would count them, but
-    in seconds, and for more memory than there is; uncompiled. The state's gradients are lost.
+    """Computes the peak bytes of a step of `batch` images, penalty included, with tensors that have no content.
 
-    It is the count itself, but for Adam's step counts (experiments/memory). What libraries take for themselves is in
-    neither, nor what an allocator leaves over.
+    It takes seconds, also for more memory than there is. It equals the count of MemoryWatch but for the step counts of
+    Adam (experiments/memory). The memory of libraries, and what an allocator leaves unused, is in neither. Not for
+    compiled steps. The gradients of the state are lost.
     """
     trial = copy.copy(state)
+    trial.stage = copy.copy(state.stage)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        stage, reals = step_of(trial, batch, state.config.training.penalty_interval)
+        reals = trial_step(trial, batch, state.config.training.penalty_interval)
         weights = [weight for net in (trial.G, trial.D) for weight in net.parameters()]
         for weight in weights:
             weight.grad = torch.zeros_like(weight)
         moments = [torch.zeros_like(weight) for weight in weights for _ in range(2)] if not state.opt_D.state else []
         with MemoryWatch([*lasting(trial), *moments, reals]) as watch:
-            given = inputs(trial, fade_reals(reals, stage.alpha(trial.nimg), trial.D.arch))
-            now, lazy = numbers(trial, stage)
-            for turn, which in ((phases.discriminator, now), (phases.penalty, lazy), (phases.generator, now)):
-                if which:
-                    _turn(trial, turn, given, which)
+            inputs, scalars = step_inputs(trial, fade_reals(reals, trial.alpha, trial.D.arch)), step_scalars(trial)
+            for phase in step_phases(trial):
+                accumulate(trial, phase, inputs, phase_scalars(trial, phase, scalars), _ignore)
     for weight in weights:
         weight.grad = None
     return watch.peak
-
-
-def _turn(state: TrainState, turn: phases.Turn, given: phases.Inputs, now: phases.Numbers) -> None:
-    network, other = (state.G, state.D) if turn is phases.generator else (state.D, state.G)
-    other.requires_grad_(False)
-    try:
-        gradients(state, turn, network, given, now, say=lambda text: None)
-    finally:
-        other.requires_grad_(True)

@@ -1,62 +1,61 @@
-"""How far a run is, for the one who watches it."""
+"""Tells the user how far a run is."""
 
 import os
-import resource
 import sys
 import time
+from typing import TYPE_CHECKING
 
-import torch
 from tqdm import tqdm
 
-from pggan.training.state import TrainState
+from pggan import system
+
+if TYPE_CHECKING:
+    import torch
 
 SECONDS_BETWEEN_LINES = 10  # where the output is no terminal
 
 
 class Progress:
-    """How far the run is: a tqdm bar on a terminal, a plain line now and then elsewhere."""
+    """A tqdm bar on a terminal, a line of text now and then elsewhere.
 
-    def __init__(self, planned: float, done: float):
+    total, done: of the whole run and so far, in images or in seconds.
+    """
+
+    def __init__(self, total: float, done: float):
         look = "{percentage:3.0f}% |{bar}| {desc}"
-        self.bar = tqdm(total=planned, initial=done, disable=None, dynamic_ncols=True, bar_format=look)
+        self.bar = tqdm(total=total, initial=done, disable=None, dynamic_ncols=True, bar_format=look)
         self.printed = -float("inf")
 
     def show(
-        self,
-        state: TrainState,
-        alpha: float,
-        images_per_s: float,
-        memory: float,
-        seconds_left: float,
-        done: float | None = None,
+        self, res: int, nimg: int, alpha: float, images_per_s: float, memory: float, seconds_left: float, done: float
     ) -> None:
-        """One line: resolution, alpha, kimg, images/s, memory (bytes), time left (seconds).
+        """Updates the bar, or prints a line if the last one is long ago.
 
-        done: of what is planned; None: images.
+        nimg: real images shown. memory: bytes. done: so far, in the unit of `total`.
         """
         text = (
-            f"{state.res:>4} px  alpha {alpha:.2f}  {state.nimg / 1000:8.2f} kimg  {images_per_s:7.1f} img/s  "
+            f"{res:>4} px  alpha {alpha:.2f}  {nimg / 1000:8.2f} kimg  {images_per_s:7.1f} img/s  "
             f"{memory / 2**30:5.2f} GiB  about {duration(seconds_left)} left"
         )
         if not self.bar.disable:
             self.bar.set_description_str(text, refresh=False)
-            self.bar.n = min(state.nimg if done is None else done, self.bar.total)
+            self.bar.n = min(done, self.bar.total)
             self.bar.refresh()
         elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = time.monotonic()
-            tell(text)
+            print_safely(text)
 
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar if there is one."""
+    def print_line(self, text: str) -> None:
+        """Prints a line, above the bar if there is one."""
         self.bar.clear()
-        tell(text)
+        print_safely(text)
 
     def close(self) -> None:
         self.bar.close()
 
 
-def tell(text: str) -> None:
-    """A line on stdout. Who read it may have left (`| head`, a closed terminal): training goes on, silently."""
+def print_safely(text: str) -> None:
+    """Prints a line. If nobody reads stdout any more (`| head`, a closed terminal), training goes on silently."""
     try:
         print(text, flush=True)
     except OSError:
@@ -71,9 +70,10 @@ def duration(seconds: float) -> str:
     return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes at the most so far: of the GPU where there is one, else of this process."""
+def peak_memory(device: "torch.device") -> int:
+    """The most memory used so far, in bytes: of the GPU if `device` is one, else of this process."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return system.peak_memory()

@@ -5,9 +5,7 @@ one that was not. Those keys are written at a fixed width, so that metrics.jsonl
 can be cut to the length that a checkpoint remembers.
 """
 
-import fcntl
 import json
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -17,9 +15,11 @@ import numpy as np
 import torch
 
 import pggan
+from pggan import system
 from pggan.config.schema import Config, from_dict, grid_shape, to_dict
 from pggan.errors import UserError
-from pggan.evaluation.samples import draw, tile
+from pggan.evaluation.grids import save_grid
+from pggan.evaluation.samples import draw
 from pggan.training import checkpoint
 from pggan.training.state import TrainState
 
@@ -50,10 +50,10 @@ class RunDir:
 
     def __exit__(self, *_):
         if self.lock:
-            self.lock.close()  # the system does so too, however the process ends
+            self.lock.release()
 
-    def make_mine(self) -> None:
-        """Makes the folder of a new run, and holds it. Raises UserError when another process was quicker."""
+    def acquire_lock(self) -> None:
+        """Makes the folder of a new run, and locks it. Raises UserError if another process was quicker."""
         if self.lock is None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._hold()
@@ -61,14 +61,8 @@ class RunDir:
                 raise UserError(f"another process has begun a run in {self.path}: start the same command again")
 
     def _hold(self) -> None:
-        self.lock = open(self.path / ".lock", "w")  # noqa: SIM115  (closed in __exit__)
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.lock.close()
-            raise UserError(f"another process is training in {self.path}: wait for it, or name another --out") from None
-        except OSError as error:  # some network drives know no locks
-            print(f"{self.path} cannot be locked ({error.strerror}): start no second process there", flush=True)
+        held = f"another process is training in {self.path}: wait for it, or name another --out"
+        self.lock = system.lock(self.path / ".lock", held)
 
     def config(self) -> Config | None:
         """The configuration of the run that is here, or None."""
@@ -138,8 +132,7 @@ class RunDir:
         """latest.pt, or one that stays: res-RES.pt at the end of a stage, best-RES.pt of the best samples so far."""
         values = state.to_dict()
         if self.metrics.exists():
-            with open(self.metrics, "rb") as file:
-                os.fsync(file.fileno())  # a checkpoint must not remember records that the disk does not
+            system.flush_to_disk(self.metrics)  # a checkpoint must not remember records that the disk does not
         if name == "latest":
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoint.save_latest(values, self.checkpoints)
@@ -152,9 +145,8 @@ class RunDir:
         images = draw(state.G_ema, alpha, state.config.training.seed, columns * rows, batch=state.batch())
         path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
         self.samples.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".tmp")
-        tile(images, columns).save(beside, format="PNG")
-        os.replace(beside, path)
+        with system.replacing(path) as temporary:
+            save_grid(images, columns, temporary)
         return path
 
     def newest_grid(self) -> Path | None:
@@ -163,9 +155,8 @@ class RunDir:
 
     def _replace(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_text(text)
-        os.replace(beside, path)
+        with system.replacing(path) as temporary:
+            temporary.write_text(text)
 
 
 def _number(key: str, value: float) -> str:

@@ -1,4 +1,4 @@
-"""wandb, in a thread of its own: it can neither stop nor block the training. metrics.jsonl is the source of truth."""
+"""Sends records and grids to wandb, from a thread of its own: wandb can neither stop training nor make it wait."""
 
 import contextlib
 import netrc
@@ -8,39 +8,43 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from pggan.evaluation.figures import FIGURES
+
 SECONDS_TO_START = 20
 SECONDS_TO_FINISH = 60
-SECONDS_UNTIL_TOLD = 2  # of waiting for it at the end of a run
-GRID = "samples/grid"  # what stands before the slash is a section of panels
-WAITING_AT_MOST = 1000  # records kept while the service is slow; later ones are dropped, and counted
+SECONDS_UNTIL_TOLD = 2  # `close` waits so long before it tells the user why
+GRID = "samples/grid"
+MAX_WAITING = 1000  # records kept while the service is slow; more are dropped, and counted
+BEST = {"higher": "max,last", "lower": "min,last", "none": "last"}  # Figure.better: what wandb's summary keeps
 
 
-class Tracker:
-    """Records and grids on their way to wandb. mode: off, offline, online, or auto (online when logged in)."""
+class WandbLogger:
+    """Records and grids on their way to wandb.
 
-    def __init__(self, mode: str, folder: Path, name: str, settings: dict, say: Callable[[str], None]):
-        self.mode = automatic() if mode == "auto" else mode
-        self.folder, self.name, self.settings, self.say = folder, name, settings, say
-        self.waiting: queue.Queue = queue.Queue(WAITING_AT_MOST)
+    mode: off, offline, online, or auto (online when logged in). folder: of the run; its name is the run's name.
+    settings: shown as the run's configuration. print_line: tells the user what goes wrong; nothing is raised.
+    """
+
+    def __init__(self, mode: str, folder: Path, settings: dict, print_line: Callable[[str], None]):
+        self.mode = auto_mode() if mode == "auto" else mode
+        self.folder, self.settings, self.print_line = folder, settings, print_line
+        self.waiting: queue.Queue = queue.Queue(MAX_WAITING)
         self.thread: threading.Thread | None = None
         self.dropped = 0
-        self.step = 0  # the last one of the run in wandb, which drops what comes with an earlier one
+        self.step = 0  # wandb drops records with a lower step than the last one
 
     @property
     def seconds_to_close(self) -> float:
-        """About what close() will take, for who plans by the clock."""
         return 0.0 if self.mode == "off" else SECONDS_UNTIL_TOLD
 
     def log(self, nimg: int, values: dict[str, float]) -> None:
-        """Numbers by their names in metrics.jsonl."""
-        self._put((nimg, values, None))
+        self._put(nimg, values, None)
 
     def log_grid(self, nimg: int, path: Path) -> None:
-        """A sample grid, by its file."""
-        self._put((nimg, {}, path))
+        self._put(nimg, {}, path)
 
     def close(self) -> None:
-        """Hands over what is waiting, for a minute at most."""
+        """Sends what is waiting; gives up after SECONDS_TO_FINISH."""
         if self.thread is None:
             return
         if self.thread.is_alive():
@@ -48,15 +52,15 @@ class Tracker:
                 self.waiting.put(None, timeout=SECONDS_TO_FINISH)
         self.thread.join(SECONDS_UNTIL_TOLD)
         if self.thread.is_alive():
-            self.say("handing the last records to wandb")
+            self.print_line("sending the last records to wandb")
             self.thread.join(SECONDS_TO_FINISH + SECONDS_TO_START)
         if self.dropped:
-            self.say(f"wandb was too slow for {self.dropped} records; metrics.jsonl has them all")
+            self.print_line(f"wandb was too slow for {self.dropped} records; metrics.jsonl has them all")
 
-    def _put(self, item: tuple | None) -> None:
+    def _put(self, *item) -> None:
         if self.mode == "off":
             return
-        if self.thread is None:  # not before the first record: the first step comes first
+        if self.thread is None:  # wandb starts with the first record, not before the first step
             self.thread = threading.Thread(target=self._work, name="wandb", daemon=True)
             self.thread.start()
         try:
@@ -70,32 +74,36 @@ class Tracker:
             while (item := self.waiting.get()) is not None:
                 self._send(run, *item)
             run.finish()
-        except Exception as error:  # whatever fails in wandb or its service is no reason to stop training
-            self.say(f"wandb is off from here on ({_first_line(error)}); metrics.jsonl has all records")
+        except Exception as error:  # no failure of wandb stops the training
+            self.print_line(f"wandb is off from now on ({_first_line(error)}); metrics.jsonl has all records")
             self.mode = "off"
 
     def _start(self):
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it reports home, offline and without a key too
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would send crash reports even when offline
         import wandb
 
-        os.environ.setdefault("WANDB_CACHE_DIR", str(self.folder.resolve() / "wandb"))  # its service keeps a log there
+        os.environ.setdefault("WANDB_CACHE_DIR", str(self.folder.resolve() / "wandb"))
         settings = wandb.Settings(
             init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, silent=True, console="off"
         )
-        common = {"project": "pggan", "name": self.name, "dir": self.folder, "config": self.settings}
-        identity = {"id": run_id(self.folder), "resume": "allow", "settings": settings}
+        name = self.folder.resolve().name
+        common = {"project": "pggan", "name": name, "dir": self.folder, "config": self.settings}
+        common |= {"id": run_id(self.folder), "settings": settings}
         try:
-            run = wandb.init(mode=self.mode, **common, **identity)
+            run = wandb.init(mode=self.mode, resume="allow", **common)
         except Exception as error:
             if self.mode == "offline":
                 raise
-            self.say(f"wandb cannot be reached ({_first_line(error)}): recording offline; `wandb sync` sends it later")
-            identity.pop("resume")
-            wandb.teardown(exit_code=0)  # its service still holds the run that failed, and refuses the id a second time
-            run = wandb.init(mode="offline", **common, **identity)
-        self.step = run.step  # not 0 where an online run goes on
+            reason = _first_line(error)
+            self.print_line(f"wandb cannot be reached ({reason}): recording offline; `wandb sync` sends it later")
+            wandb.teardown(exit_code=0)  # frees the run's id, which the failed start still holds
+            run = wandb.init(mode="offline", **common)
+        self.step = run.step  # above 0 when an online run is continued
         run.define_metric("kimg")
         run.define_metric("*", step_metric="kimg")
+        for figure in FIGURES:
+            for key in (figure.key, figure.raw_key) if figure.raw else (figure.key,):
+                run.define_metric(key, step_metric="kimg", summary=BEST[figure.better])
         return run
 
     def _send(self, run, nimg: int, values: dict[str, float], grid: Path | None) -> None:
@@ -104,22 +112,22 @@ class Tracker:
             import wandb
             from PIL import Image
 
-            with Image.open(grid) as picture:
-                record[GRID] = wandb.Image(picture.convert("RGB"), file_type="jpg")
-        self.step = max(self.step, nimg)  # a rollback takes nimg back
-        run.log(record, step=self.step)  # one step for all that has the same nimg
+            with Image.open(grid) as image:
+                record[GRID] = wandb.Image(image.convert("RGB"), file_type="jpg")
+        self.step = max(self.step, nimg)  # a rollback lowers nimg
+        run.log(record, step=self.step)  # a record and a grid of one nimg become one step
 
 
-def automatic() -> str:
-    """off, offline or online: what wandb's own WANDB_MODE says, else online when logged in, else offline."""
-    said = os.environ.get("WANDB_MODE", "")
-    if said in ("offline", "online", "disabled"):
-        return said.replace("disabled", "off")
+def auto_mode() -> str:
+    """`off`, `offline` or `online`: what WANDB_MODE says, else online when logged in, else offline."""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in ("offline", "online", "disabled"):
+        return mode.replace("disabled", "off")
     return "online" if logged_in() else "offline"
 
 
 def logged_in() -> bool:
-    """Whether a wandb key is on this machine, found without importing wandb or asking the network."""
+    """Whether this machine has a wandb key. Neither imports wandb nor asks the network."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -130,7 +138,7 @@ def logged_in() -> bool:
 
 
 def run_id(folder: Path) -> str:
-    """The same id every time this folder's run goes on; kept in the folder."""
+    """The id in wandb of the run in `folder`: kept there, the same whenever the run is continued."""
     path = folder / "wandb" / "id.txt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

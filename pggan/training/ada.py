@@ -1,8 +1,7 @@
-"""How often augmentation is applied: the controller of Karras et al. 2020b (ADA), section 3. Pure.
+"""Adaptive discriminator augmentation: controls p, how often images are augmented (Karras et al. 2020b, section 3).
 
-All of it is 0-d tensors on the device of the logits, and no value is looked at: nothing waits for a GPU. p is the same
-for all pieces; r, how sure D is of its training pictures, is losses.sureness. What is kept from step to step is p and
-the moving average of r, whatever the resolution.
+Pure functions of 0-d tensors on the device of the logits; no value is read back, so nothing waits for a GPU. p applies
+to all augmentations. The state is p and the moving average of r_t (losses.r_t); growth keeps both.
 """
 
 import torch
@@ -11,28 +10,31 @@ from torch import Tensor
 from pggan.config.schema import TrainingConfig
 from pggan.training.losses import LOSSES
 
-TARGET = 0.6  # of r, as published: 80 % of the reals above 0
-TARGET_OF_PAIRS = 0.77  # what the pairs give there, if logits are normal, as widely spread, and 0 lies half-way
-AVERAGED = 500.0  # half-life of the average of r, in images; the original moves p every 4 batches of 64
+TARGET = 0.6  # of r_t, as published: 80 % of the reals have logits above 0
+TARGET_OF_PAIRS = (
+    0.77  # the same D without a threshold at 0, if logits are normal, equally spread and symmetric about 0
+)
+HALF_LIFE = 500.0  # of the average of r_t, in images; the published code moves p every 4 batches of 64
 
 
 def begin(training: TrainingConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(p, average of r) before the first step: always 1 and 0 if p is fixed; 0 and the target if it is controlled."""
+    """(p, average of r_t) before the first step: (0, target) with --ada; (1, 0) without, where p stays 1."""
     start = (0.0, target(training)) if training.ada else (1.0, 0.0)
     return tuple(torch.tensor(value, device=device) for value in start)
 
 
-def adjust(p: Tensor, average: Tensor, r: Tensor, images: int, training: TrainingConfig) -> tuple[Tensor, Tensor]:
-    """(p, average of r) after a step on so many images: p goes up or down by images / (1000 * --ada-kimg).
+def adjust(p: Tensor, average: Tensor, r_t: Tensor, images: int, training: TrainingConfig) -> tuple[Tensor, Tensor]:
+    """(p, average of r_t) after a step on `images` images.
 
-    Up while the average of r is above the target, never beyond --ada-max; down below the target, to 0.
+    p moves by images / (1000 * --ada-kimg): up if the average is above the target, down if it is below, within
+    [0, --ada-max].
     """
-    average = torch.lerp(average, r, 1 - 0.5 ** (images / AVERAGED))
+    average = torch.lerp(average, r_t, 1 - 0.5 ** (images / HALF_LIFE))
     moved = p + torch.sign(average - target(training)) * (images / (1000 * training.ada_kimg))
     return moved.clamp(0.0, training.ada_max), average
 
 
 def target(training: TrainingConfig) -> float:
-    """--ada-target, or what is usual for the loss."""
-    usual = TARGET if LOSSES[training.loss].centered else TARGET_OF_PAIRS
-    return usual if training.ada_target is None else training.ada_target
+    """--ada-target, or the default for the loss."""
+    default = TARGET if LOSSES[training.loss].zero_threshold else TARGET_OF_PAIRS
+    return default if training.ada_target is None else training.ada_target

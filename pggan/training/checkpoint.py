@@ -1,7 +1,7 @@
-"""Checkpoint files: written beside and renamed, with a checksum, holding tensors and plain containers only.
+"""Checkpoint files: tensors and plain containers, with a checksum.
 
-A file cut short is never taken for whole: the checksum covers every tensor and value in it. `latest.pt` is replaced in
-a way that leaves the one before it as `previous.pt`.
+A file is written under another name and then renamed, so a kill leaves no half file under its own name. The checksum
+covers every tensor and value, so a damaged file is always noticed. `previous.pt` is the `latest.pt` before this one.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ import torch
 from pggan.errors import UserError, disk_full
 
 FORMAT = 3
-NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left where a kill fell between two renames
+NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt: the process was killed between two renames
 
 
 def save(values: dict, path: Path) -> None:
-    """Writes `values` (tensors, dicts, lists, str, numbers, None) to `path`, whole or not at all.
+    """Writes `values` (tensors, dicts, lists, str, numbers, None) to `path`.
 
-    Raises UserError when the disk is full or refuses; what stood at `path` then still stands.
+    Raises UserError when the disk is full or cannot be written; an older file at `path` is then still there.
     """
     whole = {"format": FORMAT, **values}
     whole["sha256"] = digest(whole)
@@ -50,7 +50,10 @@ def save_latest(values: dict, folder: Path) -> None:
 
 
 def load_latest(folder: Path) -> dict | None:
-    """The newest whole checkpoint of a run, said aloud when it is not latest.pt; None when there is none at all."""
+    """The newest intact checkpoint of a run, with a message if it is not latest.pt; None if there is none.
+
+    Raises UserError if all of them are damaged.
+    """
     found, problems = [path for path in (folder / name for name in NEWEST_FIRST) if path.exists()], []
     for path in found:
         try:
@@ -67,7 +70,7 @@ def load_latest(folder: Path) -> dict | None:
 
 
 def load(path: Path) -> dict:
-    """The values of a checkpoint, on the CPU. Raises UserError when it is missing, cut short, damaged or none."""
+    """The values of a checkpoint, on the CPU. Raises UserError if it is missing, damaged, or not a checkpoint."""
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -75,15 +78,18 @@ def load(path: Path) -> dict:
     except IsADirectoryError:
         inside = path / "latest.pt" if (path / "latest.pt").exists() else path / "checkpoints" / "latest.pt"
         raise UserError(f"{path} is a folder: name a checkpoint in it, such as {inside}") from None
-    except Exception as error:  # damaged bytes make the unpickler stumble over anything
+    except Exception as error:  # the unpickler may raise anything on damaged bytes
         raise UserError(f"{path} is cut short, or no checkpoint of this project ({type(error).__name__})") from None
     if not isinstance(values, dict) or "sha256" not in values:
         raise UserError(f"{path} is no checkpoint of this project")
     if values.get("format") != FORMAT:
-        raise UserError(f"{path} has format {values.get('format')}; this version reads format {FORMAT}")
+        raise UserError(
+            f"{path} has format {values.get('format')} and this version reads format {FORMAT}: continue it with the "
+            f"version that wrote it (the commit is in its run's config.json)"
+        )
     try:
         whole = digest({key: value for key, value in values.items() if key != "sha256"}) == values["sha256"]
-    except (TypeError, RuntimeError):  # a byte changed can give a tensor a shape or stride that cannot be
+    except (TypeError, RuntimeError):  # a changed byte can give a tensor an impossible shape
         whole = False
     if not whole:
         raise UserError(f"{path} is damaged: its checksum does not match")
@@ -91,9 +97,9 @@ def load(path: Path) -> dict:
 
 
 def digest(values: object) -> str:
-    """sha256 over all tensors and plain values, whatever their order in dicts or layout in memory.
+    """sha256 of all tensors and plain values; it does not depend on the order of dicts or on memory formats.
 
-    Raises TypeError for anything else, which load could not read back.
+    Raises TypeError for other values: `load` could not read them.
     """
     total = hashlib.sha256()
     _feed(total, values)
@@ -114,7 +120,7 @@ def _feed(total, value: object) -> None:
         array = value.detach().cpu().contiguous()
         total.update(f"tensor {array.dtype} {tuple(array.shape)}".encode())
         total.update(array.flatten().view(torch.uint8).numpy().data)
-    elif type(value) in (str, int, float, bool, type(None)):  # no class derived from them, such as np.float64
+    elif type(value) in (str, int, float, bool, type(None)):  # not subclasses such as np.float64
         total.update(f"{type(value).__name__} {value!r}".encode())
     else:
         raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
@@ -124,4 +130,4 @@ def _discard(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError:
-        return  # it lies on the disk that just failed; the next save writes over it
+        return  # the disk has just failed; the next save overwrites the file

@@ -1,8 +1,8 @@
-"""A turn and its gradients as one graph of plain operations, compiled: fused, and without a Python call for each.
+"""Compiled phases: a phase and its gradients as one graph of plain operations, fused by torch's compiler.
 
-torch's tracer runs a turn once on tensors without content and writes down every operation, those of the first and the
-second derivatives among them; torch's compiler (inductor) makes one function of it. What a compiled step computes is
-what the other one computes, in another order of rounding.
+torch's tracer (make_fx) runs a phase once on tensors without content and writes down every operation, the first and
+second derivatives included. torch's compiler (inductor) makes one function of them. A compiled phase computes the same
+as the phase itself, but for the order of rounding.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from pggan.config.schema import TrainingConfig
 from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import Growing
-from pggan.training import ema, phases
-from pggan.training.phases import Inputs, Numbers, Turn
+from pggan.training import ema
+from pggan.training.phases import Phase, StepInputs, StepScalars
 
 Found = tuple[list[Tensor | None], dict[str, Tensor]]
 Compiler = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., tuple[Tensor, ...]]]
@@ -30,42 +30,59 @@ def inductor(graph: torch.fx.GraphModule, like: list[Tensor]) -> Callable[..., t
     return torch._inductor.compile(graph, like)
 
 
-def gradients(turn: Turn, settings: TrainingConfig, G: Growing, D: Growing, given: Inputs, now: Numbers) -> Found:
-    """The gradient of a turn's loss at each parameter of the player whose turn it is, None where it plays no part, and
-    the turn's stats. The gradients are `now.scale` times as large."""
-    loss, stats = turn(settings, G, D, given, now)
-    weights = [*(G if turn is phases.generator else D).parameters()]
-    return [*torch.autograd.grad(loss * now.scale, weights, allow_unused=True)], stats
+def gradients(
+    phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
+) -> Found:
+    """Returns the gradient of a phase's loss at each parameter of its player, None if it plays no part, and the stats.
+
+    The gradients are `scalars.scale` times as large as they are.
+    """
+    loss, stats = phase.loss(settings, G, D, inputs, scalars)
+    weights = [*(G if phase.player == "G" else D).parameters()]
+    return [*torch.autograd.grad(loss * scalars.scale, weights, allow_unused=True)], stats
+
+
+def graphs_for(setting: str, device: torch.device, say: Callable[[str], None] = print) -> "Graphs":
+    """Returns the graphs that --compile asks for. `auto` compiles on CUDA only, and does without if that fails."""
+    wanted = setting == "on" or (setting == "auto" and device.type == "cuda")
+    return Graphs(inductor if wanted else None, must=setting == "on", say=say)
 
 
 class Graphs:
-    """`gradients` by compiled graphs, one for each turn and shape of what goes in.
+    """`gradients` by compiled graphs, one for each phase and shape of inputs.
 
-    compiler: None for no graphs: the reference. must: what cannot be compiled is an error; else it is said, and the
-    steps are taken without.
+    compiler: None for no graphs: the reference. must: what cannot be compiled is an error; otherwise the user is told,
+    and training goes on without graphs.
     """
 
     def __init__(self, compiler: Compiler | None = None, must: bool = True, say: Callable[[str], None] = print):
         self.compiler, self.must, self.say = compiler, must, say
         self.known: dict[tuple, Graph] = {}
 
+    def clear(self) -> None:
+        """Forgets all graphs: their networks have grown."""
+        self.known.clear()
+
     def gradients(
-        self, turn: Turn, settings: TrainingConfig, G: Growing, D: Growing, given: Inputs, now: Numbers
+        self, phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
     ) -> Found:
-        """See the function of this name. Raises UserError where a graph must be, and cannot."""
-        graph, values = self.graph(turn, settings, G, D, given, now) if self.compiler else (None, [])
-        return graph(values) if graph else gradients(turn, settings, G, D, given, now)
+        """See the function of this name. Raises UserError if a graph must be compiled and cannot be."""
+        if self.compiler:
+            graph, values = self.graph(phase, settings, G, D, inputs, scalars)
+            if graph:
+                return graph(values)
+        return gradients(phase, settings, G, D, inputs, scalars)
 
     def graph(
-        self, turn: Turn, settings: TrainingConfig, G: Growing, D: Growing, given: Inputs, now: Numbers
+        self, phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
     ) -> tuple["Graph | None", list[Tensor]]:
-        """(the graph for what goes in, compiled now if it is the first of its kind; the tensors it takes)."""
-        leaves, build = tree_flatten([ema.tensors(G), ema.tensors(D), vars(given), vars(now)])
-        key = (turn.__name__, *(_kind(leaf) for leaf in leaves))
+        """Returns (the graph for these inputs, compiled now if it is the first of its kind; the tensors it takes)."""
+        leaves, build = tree_flatten([ema.tensors(G), ema.tensors(D), vars(inputs), vars(scalars)])
+        key = (phase.name, *(_kind(leaf) for leaf in leaves))
         if key not in self.known:
             try:
-                self.known[key] = Graph(turn, settings, G, D, leaves, build, self.compiler)
-            except Exception as error:  # of the compiler's making, of whatever kind
+                self.known[key] = Graph(phase, settings, G, D, leaves, build, self.compiler)
+            except Exception as error:  # a compiler raises anything
                 if out_of_memory(error):
                     raise
                 what = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
@@ -78,16 +95,16 @@ class Graphs:
 
 
 def _kind(leaf: object) -> object:
-    """What a graph is made for: of a tensor all but its content."""
+    """What a graph is made for: everything of a tensor but its content."""
     return (leaf.dtype, leaf.device, leaf.shape, leaf.stride()) if isinstance(leaf, Tensor) else leaf
 
 
 class Graph:
-    """One turn, traced and compiled for `leaves`, which `build` makes what the turn takes."""
+    """One phase, traced and compiled for `leaves`, the flat form of its networks, inputs and scalars."""
 
     def __init__(
         self,
-        turn: Turn,
+        phase: Phase,
         settings: TrainingConfig,
         G: Growing,
         D: Growing,
@@ -100,12 +117,12 @@ class Graph:
         def flat(*values: Tensor) -> tuple[Tensor, ...]:
             following = iter(values)
             filled = [next(following) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-            of_g, of_d, given, now = tree_unflatten(filled, build)
-            mine, player = (of_g, G) if turn is phases.generator else (of_d, D)
-            weights = [mine[name].requires_grad_() for name, _ in player.named_parameters()]
-            now = Numbers(**now)
-            loss, stats = turn(settings, _with(G, of_g), _with(D, of_d), Inputs(**given), now)
-            found = torch.autograd.grad(loss * now.scale, weights, allow_unused=True)
+            of_g, of_d, inputs, scalars = tree_unflatten(filled, build)
+            own, player = (of_g, G) if phase.player == "G" else (of_d, D)
+            weights = [own[name].requires_grad_() for name, _ in player.named_parameters()]
+            scalars = StepScalars(**scalars)
+            loss, stats = phase.loss(settings, _with(G, of_g), _with(D, of_d), StepInputs(**inputs), scalars)
+            found = torch.autograd.grad(loss * scalars.scale, weights, allow_unused=True)
             self.used, self.names = [gradient is not None for gradient in found], [*stats]
             return *(gradient for gradient in found if gradient is not None), *stats.values()
 

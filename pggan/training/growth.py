@@ -7,16 +7,18 @@ import torch
 
 from pggan.config.schema import Config
 from pggan.errors import UserError
+from pggan.schedule.fixed import FixedScheduler
+from pggan.schedule.stages import StageStart
 from pggan.training.state import TrainState
 
-PROBES = 4  # latents and pictures that the invariant is checked on
+PROBES = 4  # latents and images that the invariant is checked on
 
 
 class Probe:
-    """What the networks of a state compute, to be compared with what they compute after growth, at alpha 0.
+    """Outputs of a state's networks, to compare with the outputs after growth at alpha 0.
 
-    The invariant, bit for bit in float32: G grown equals G upsampled, so does its average, and D grown on a picture
-    equals D on the downsampled picture, by the networks' own filters.
+    The invariant, bit for bit in float32: the grown G equals the upsampled G, the grown G_ema the upsampled G_ema, and
+    the grown D on an image equals D on the downsampled image. The filters are those of the arch.
     """
 
     @torch.no_grad()
@@ -26,20 +28,20 @@ class Probe:
         latent = state.config.network.latent
         self.latents = torch.from_numpy(state.stream.normal("probe latents", 0, PROBES, latent)).to(state.device)
         noise = state.stream.normal("probe pictures", 0, PROBES, 3 * 4 * height * width)
-        self.pictures = torch.from_numpy(noise).reshape(PROBES, 3, 2 * height, 2 * width).to(state.device)
+        self.inputs = torch.from_numpy(noise).reshape(PROBES, 3, 2 * height, 2 * width).to(state.device)
         with _evaluating(state):
             self.images = state.G.arch.upsample(state.G(self.latents))
-            self.average = state.G.arch.upsample(state.G_ema(self.latents))
-            self.logits = state.D(state.D.arch.downsample(self.pictures))
+            self.averages = state.G.arch.upsample(state.G_ema(self.latents))
+            self.logits = state.D(state.D.arch.downsample(self.inputs))
 
     @torch.no_grad()
     def check(self, grown: TrainState) -> None:
-        """Raises RuntimeError, which means a defect, when the grown state computes anything else."""
+        """Raises RuntimeError if the outputs differ, which would be a defect."""
         with _evaluating(grown):
             same = {
                 "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
-                "average": torch.equal(grown.G_ema(self.latents, 0.0), self.average),
-                "discriminator": torch.equal(grown.D(self.pictures, 0.0), self.logits),
+                "average": torch.equal(grown.G_ema(self.latents, 0.0), self.averages),
+                "discriminator": torch.equal(grown.D(self.inputs, 0.0), self.logits),
             }
         if changed := [name for name, equal in same.items() if not equal]:
             raise RuntimeError(f"growth from {self.res} to {grown.res} px changed the {' and the '.join(changed)}")
@@ -47,7 +49,7 @@ class Probe:
 
 @contextmanager
 def _evaluating(state: TrainState):
-    """Looking must change nothing: batch norm, in training, would count what it is shown."""
+    """Evaluation mode, so that batch norm does not count the probes."""
     state.G.eval(), state.D.eval()
     try:
         yield
@@ -58,26 +60,26 @@ def _evaluating(state: TrainState):
 def grow_state(state: TrainState, reason: str) -> None:
     """Grows `state` one resolution, as the loop does at the end of a stage.
 
-    Raises UserError when its fade is not over, or the ladder is at its end.
+    The new stage has the fade of --fade-kimg, until the run that goes on with it plans it. Raises UserError when the
+    fade is not over, or at the last resolution that the networks can have.
     """
-    stage = state.stage()
-    if stage.alpha(state.nimg) < 1:
-        left = (stage.fade_end - state.nimg) / 1000
+    plan, network = state.stage.plan, state.config.network
+    if state.alpha < 1:
+        left = (plan.fade_end - state.nimg) / 1000
         raise UserError(f"the fade at {state.res} px is not over: {left:.2f} kimg are left; train on, then grow")
-    network = state.config.network
     level = network.level(state.res) + 1
     if level >= len(network.resolutions()) or network.fmaps(level) < 1:
         raise UserError(f"{state.res} px is as far as these networks go")
-    state.config = with_room_for(state.config, network.resolutions()[level])
+    res = network.resolutions()[level]
+    state.config = with_room_for(state.config, res)
     for part in (state.G, state.D, state.G_ema):
         part.config = state.config.network
-    numbers = {"stage_nimg": state.nimg - state.stage_start}
-    state.log("grow", network.resolutions()[level], reason, numbers)
-    state.grow()
-    numbers["fade_nimg"] = state.stage().fade
+    new = FixedScheduler(state.config.schedule).begin(StageStart(res, state.nimg, state.nimg), state.history)
+    state.log("grow", res, reason, {"stage_nimg": state.nimg - plan.start, "fade_nimg": new.fade})
+    state.grow(new)
 
 
 def with_room_for(config: Config, res: int) -> Config:
-    """`config` with both ends of its ladder filled in, and max_res raised to `res` if it lies below."""
+    """`config` with its first and last resolution filled in, and max_res at least `res`."""
     start, top = config.network.ends()
     return replace(config, network=replace(config.network, start_res=start, max_res=max(top, res)))

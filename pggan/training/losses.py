@@ -1,13 +1,12 @@
-"""The adversarial losses, pure: a critic and tensors in, (loss, stats) out. No random number is drawn here.
+"""The adversarial losses, as pure functions: a critic and tensors in, (loss, stats) out. Nothing random is drawn here.
 
-critic: images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; fakes carry no graph in the discriminator's
-losses. stats: 0-d tensors without a graph, by name. A published loss is a row of LOSSES: what it asks of the logits,
-real and fake, [N] each, and the gradient penalty that came with it.
+critic: images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; the fakes carry no graph in D's losses. stats:
+0-d tensors without a graph, by name. A loss is a row of LOSSES; its default settings are a row of config/tables.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -17,132 +16,97 @@ from pggan.models.conv2d_gradfix import input_gradient
 
 Critic = Callable[[Tensor], Tensor]
 Result = tuple[Tensor, dict[str, Tensor]]
+Scalar = float | Tensor  # a tensor is 0-d
 
 
-# ---- what the two players want of the logits
+# ---- gradient penalties: means over images, not yet multiplied by their weight. reals and fakes have requires_grad
 
 
-def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean(D(fake) - D(real)): Arjovsky et al. 2017, equation 3."""
-    return (fake - real).mean()
+def squared_gradient_norm(critic: Critic, images: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """[N]: ||dD/dx||^2 at each image, over C, H and W. Differentiable.
 
-
-def wasserstein_generator(fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """-mean D(fake)"""
-    return -fake.mean()
-
-
-def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean(softplus(D(fake)) + softplus(-D(real))): Goodfellow et al. 2014, equation 1; binary cross entropy."""
-    return (F.softplus(fake) + F.softplus(-real)).mean()
-
-
-def logistic_generator(fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """mean softplus(-D(fake)): the non-saturating form of Goodfellow et al. 2014, section 3."""
-    return F.softplus(-fake).mean()
-
-
-def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """1/2 mean((D(real) - 1)^2 + D(fake)^2): Mao et al. 2017, equation 9 (a = 0, b = c = 1)."""
-    return ((real - 1).square() + fake.square()).mean() / 2
-
-
-def least_squares_generator(fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """1/2 mean (D(fake) - 1)^2"""
-    return (fake - 1).square().mean() / 2
-
-
-def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean(max(0, 1 - D(real)) + max(0, 1 + D(fake))): Lim and Ye 2017; Miyato et al. 2018, equation 16."""
-    return (F.relu(1 - real) + F.relu(1 + fake)).mean()
-
-
-def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """mean softplus(-(D(real) - D(fake))), in pairs: Huang et al. 2024 (R3GAN), equation 2."""
-    return F.softplus(fake - real).mean()
-
-
-def relativistic_generator(fake: Tensor, real: Tensor) -> Tensor:
-    """mean softplus(-(D(fake) - D(real))): the mirror image; the reals' logits are needed, too."""
-    return F.softplus(real - fake).mean()
-
-
-# ---- the penalties: means over pictures, not yet multiplied by the weight
-
-
-class Shown:
-    """Pictures as D sees them; `watched` ones carry a graph from their logits back to their pixels."""
-
-    def __init__(self, critic: Critic, images: Tensor, watched: bool):
-        self.critic, self.images = critic, images.detach().requires_grad_() if watched else images
-
-    @cached_property
-    def logits(self) -> Tensor:
-        """[N]"""
-        return self.critic(self.images)
-
-    def steepness(self, scale: float | Tensor) -> Tensor:
-        """[N]: the squared length of the gradient of each picture's logit. Differentiable.
-
-        scale: a factor on the gradient while it is on its way, for half precision; the result is without it.
-        """
-        gradient = input_gradient(self.logits * scale, self.images)
-        return (gradient / scale).square().sum(dim=(1, 2, 3))
-
-
-def gradient_penalty(reals: Shown, fakes: Shown, mix: Tensor, scale: float = 1.0) -> Tensor:
-    """mean (||gradient of D|| - 1)^2 between reals and fakes, norm over C, H, W: Gulrajani et al. 2017, equation 3.
-
-    mix: [N] in [0, 1], one number a picture: where between real and fake the gradient is looked at.
+    scale: multiplies the gradient during the backward pass, so that float16 does not underflow; divided out at the end.
     """
-    between = Shown(reals.critic, torch.lerp(reals.images, fakes.images, mix.reshape(-1, 1, 1, 1)), watched=True)
-    norm = (between.steepness(scale) + 1e-12).sqrt()  # the root of 0 has no gradient
+    gradient = input_gradient(critic(images) * scale, images)
+    return (gradient / scale).square().sum(dim=(1, 2, 3))
+
+
+def gradient_penalty(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """mean (||dD/dx|| - 1)^2 at points between reals and fakes: Gulrajani et al. 2017, equation 3.
+
+    mix: [N] in [0, 1], one number per image; 0 is the real image, 1 the fake one.
+    """
+    between = torch.lerp(reals, fakes, mix.reshape(-1, 1, 1, 1)).detach().requires_grad_()
+    norm = (squared_gradient_norm(critic, between, scale) + 1e-12).sqrt()  # the root has no gradient at 0
     return (norm - 1).square().mean()
 
 
-def r1(reals: Shown, fakes: Shown, mix: Tensor, scale: float = 1.0) -> Tensor:
-    """1/2 mean ||gradient of D at the reals||^2: Mescheder et al. 2018, equation 9."""
-    return reals.steepness(scale).mean() / 2
+def r1(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """1/2 mean ||dD/dx||^2 at the reals: Mescheder et al. 2018, equation 9."""
+    return squared_gradient_norm(critic, reals, scale).mean() / 2
 
 
-def r1_and_r2(reals: Shown, fakes: Shown, mix: Tensor, scale: float = 1.0) -> Tensor:
-    """R1, and R2, the same at the fakes: Mescheder et al. 2018, equation 10."""
-    return (reals.steepness(scale).mean() + fakes.steepness(scale).mean()) / 2
+def r1_and_r2(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: Scalar = 1.0) -> Tensor:
+    """R1, plus the same at the fakes: Mescheder et al. 2018, equation 10."""
+    at_reals, at_fakes = (squared_gradient_norm(critic, images, scale).mean() for images in (reals, fakes))
+    return (at_reals + at_fakes) / 2
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A published pair of losses.
+    """A published pair of losses and its gradient penalty.
 
-    discriminator: (real, fake logits) -> 0-d; generator: (fake, real logits) -> 0-d; paired: the generator's loss
-    looks at the reals, too; centered: it makes of 0 the border between real and fake.
+    discriminator, generator: logits (real, fake), [N] each -> [N], of which the mean is taken. relativistic: G's loss
+    needs real logits; otherwise they are None. zero_threshold: D is trained to put reals above 0 and fakes below.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor, Tensor], Tensor]
-    penalty: Callable[[Shown, Shown, Tensor, float], Tensor] | None = None
-    paired: bool = False
-    centered: bool = False
+    generator: Callable[[Tensor | None, Tensor], Tensor]
+    penalty: Callable[[Critic, Tensor, Tensor, Tensor, Scalar], Tensor] | None = None
+    relativistic: bool = False
+    zero_threshold: bool = False
 
+
+# Goodfellow et al. 2014, equation 1 (binary cross entropy) and the non-saturating generator of section 3
+BCE = Loss(
+    lambda real, fake: F.softplus(fake) + F.softplus(-real), lambda real, fake: F.softplus(-fake), zero_threshold=True
+)
+# Arjovsky et al. 2017, equation 3
+WGAN = Loss(lambda real, fake: fake - real, lambda real, fake: -fake)
 
 LOSSES = {
-    "logistic": Loss(logistic_discriminator, logistic_generator, r1, centered=True),
-    "wgan-gp": Loss(wasserstein_discriminator, wasserstein_generator, gradient_penalty),
-    "relativistic": Loss(relativistic_discriminator, relativistic_generator, r1_and_r2, paired=True),
-    "bce": Loss(logistic_discriminator, logistic_generator, centered=True),
-    "lsgan": Loss(least_squares_discriminator, least_squares_generator),
-    "hinge": Loss(hinge_discriminator, wasserstein_generator, centered=True),
-    "wgan": Loss(wasserstein_discriminator, wasserstein_generator),  # with clip_ after each of D's steps
+    "logistic": replace(BCE, penalty=r1),
+    "wgan-gp": replace(WGAN, penalty=gradient_penalty),
+    # Huang et al. 2024 (R3GAN), equation 2: image i against image i
+    "relativistic": Loss(
+        lambda real, fake: F.softplus(fake - real),
+        lambda real, fake: F.softplus(real - fake),
+        r1_and_r2,
+        relativistic=True,
+    ),
+    "bce": BCE,
+    # Mao et al. 2017, equation 9 (a = 0, b = c = 1)
+    "lsgan": Loss(
+        lambda real, fake: ((real - 1).square() + fake.square()) / 2, lambda real, fake: (fake - 1).square() / 2
+    ),
+    # Lim and Ye 2017; Miyato et al. 2018, equation 16
+    "hinge": Loss(
+        lambda real, fake: F.relu(1 - real) + F.relu(1 + fake), lambda real, fake: -fake, zero_threshold=True
+    ),
+    "wgan": WGAN,  # with --clip
 }
 
 
-def sureness(real: Tensor, fake: Tensor, centered: bool) -> Tensor:
-    """How sure D is of the pictures it is trained on, 0-d in [-1, 1], of its logits [N]; 0: not at all.
+# ---- what a step calls
 
-    E[sign D(x)] (Karras et al. 2020b, equation 1). Where the loss does not say where 0 is (relativistic, wgan ...),
-    E[sign(D(x) - D(G(z)))] over all pairs, which a number added to every logit does not change.
+
+def r_t(real: Tensor, fake: Tensor, zero_threshold: bool) -> Tensor:
+    """The overfitting heuristic of ADA, 0-d in [-1, 1], from logits [N]; 0: D cannot tell reals from fakes.
+
+    With a threshold at 0: E[sign D(x)] (Karras et al. 2020b, equation 1). Otherwise E[sign(D(x) - D(G(z)))] over all
+    pairs, which does not change when a constant is added to every logit.
     """
-    return torch.sign(real if centered else real[:, None] - fake[None, :]).mean()
+    return torch.sign(real if zero_threshold else real[:, None] - fake[None, :]).mean()
 
 
 def discriminator_loss(
@@ -151,44 +115,42 @@ def discriminator_loss(
     reals: Tensor,
     fakes: Tensor,
     mix: Tensor,
-    weight: float | Tensor,
+    weight: Scalar,
     drift: float = 0.0,
-    scale: float | Tensor = 1.0,
+    scale: Scalar = 1.0,
 ) -> Result:
-    """The discriminator's loss, with `weight` times the penalty (0: none) and `drift` times mean D(real)^2.
+    """D's loss + weight * gradient penalty + drift * mean D(real)^2 (Karras et al. 2018, appendix A.1).
 
-    drift: Karras et al. 2018, appendix A.1. scale: see Shown.steepness. Weight and scale may be 0-d tensors.
+    weight: the float 0.0 leaves the penalty out; scale: see squared_gradient_norm.
     """
     penalized = isinstance(weight, Tensor) or weight > 0
-    real, fake = (Shown(critic, images, watched=penalized) for images in (reals, fakes))
-    total = loss.discriminator(real.logits, fake.logits)
-    if drift:
-        total = total + drift * real.logits.square().mean()
-    stats = {"real_logit": real.logits.detach().mean(), "fake_logit": fake.logits.detach().mean()}
-    stats["sureness"] = sureness(real.logits.detach(), fake.logits.detach(), loss.centered)
+    critic = cache(critic)  # each batch of images is shown once
     if penalized:
-        penalty = loss.penalty(real, fake, mix, scale)
+        reals, fakes = (images.detach().requires_grad_() for images in (reals, fakes))
+    real, fake = critic(reals), critic(fakes)
+    total = loss.discriminator(real, fake).mean()
+    if drift:
+        total = total + drift * real.square().mean()
+    stats = {"real_logit": real.detach().mean(), "fake_logit": fake.detach().mean()}
+    stats["r_t"] = r_t(real.detach(), fake.detach(), loss.zero_threshold)
+    if penalized:
+        penalty = loss.penalty(critic, reals, fakes, mix, scale)
         total, stats["penalty"] = total + weight * penalty, penalty.detach()
     return total, {"d": total.detach(), **stats}
 
 
 def penalty_loss(
-    loss: Loss,
-    critic: Critic,
-    reals: Tensor,
-    fakes: Tensor,
-    mix: Tensor,
-    weight: float | Tensor,
-    scale: float | Tensor = 1.0,
+    loss: Loss, critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, weight: Scalar, scale: Scalar = 1.0
 ) -> Result:
-    """`weight` times the penalty alone, for a step of its own: lazy regularization, Karras et al. 2020, section 3.1."""
-    penalty = loss.penalty(*(Shown(critic, images, watched=True) for images in (reals, fakes)), mix, scale)
+    """weight * gradient penalty, for lazy regularization (Karras et al. 2020, section 3.1)."""
+    reals, fakes = (images.detach().requires_grad_() for images in (reals, fakes))
+    penalty = loss.penalty(critic, reals, fakes, mix, scale)
     return weight * penalty, {"penalty": penalty.detach()}
 
 
 def generator_loss(loss: Loss, critic: Critic, fakes: Tensor, reals: Tensor) -> Result:
-    """The generator's loss; the reals are shown to D only where it compares the two, and give no gradient."""
+    """G's loss. D sees the reals only for a relativistic loss; no gradient flows through them."""
     with torch.no_grad():
-        real = critic(reals) if loss.paired else None
-    total = loss.generator(critic(fakes), real)
+        real = critic(reals) if loss.relativistic else None
+    total = loss.generator(real, critic(fakes)).mean()
     return total, {"g": total.detach()}

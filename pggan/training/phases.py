@@ -1,10 +1,13 @@
-"""The turns of a step, pure: networks, inputs and numbers in, (loss, stats) out. Nothing is drawn, kept or waited for.
+"""The phases of a step: which player is optimized, by which loss.
 
-So each can be one graph (compiling.py), gradients included.
+Pure: networks, inputs and scalars go in, (loss, stats) come out. No random number is drawn, nothing is kept, and no
+value is read back. So each phase can be one compiled graph (compile.py), gradients included. The step, the memory
+count and the compiler go by the list of `phases` and by nothing else.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,9 +19,12 @@ from pggan.training.losses import LOSSES, Critic, Result, discriminator_loss, ge
 
 
 @dataclass
-class Inputs:
-    """What a step is made from, a row a picture: reals [N, 3, H, W], latents [N, Z] and noise [N, P] (None where the
-    networks take none) of D's turn and of G's, mix [N] in [0, 1), and the draws of augmentation (None without)."""
+class StepInputs:
+    """What a step is made from, one row an image.
+
+    reals: [N, 3, H, W]. latents: [N, Z], noise: [N, P], augment: the draws of augmentation; each for the phases of D
+    and of G; None if the networks take no noise, or if there is no augmentation. mix: [N] in [0, 1).
+    """
 
     reals: Tensor
     latents_d: Tensor
@@ -29,70 +35,111 @@ class Inputs:
     augment_d: Tensor | None = None
     augment_g: Tensor | None = None
 
-    def parts(self, pieces: int, group: int) -> list["Inputs"]:
-        """Equal parts, each of whole minibatch-stddev groups (strided: picture i with i + N/group ...).
+    def micro_batches(self, count: int, group: int) -> list["StepInputs"]:
+        """Splits into equal parts whose mean gradient is the gradient of the whole.
 
-        Their mean gradient is that of the whole. pieces must divide N / group.
+        Each part has whole groups of minibatch stddev, which are strided (image i with i + N/group ...). count must
+        divide N / group.
         """
-        if pieces == 1:
+        if count == 1:
             return [self]
         group = min(group, len(self.mix)) or 1
         values = [getattr(self, field.name) for field in fields(self)]
-        split = [[None] * pieces if value is None else _whole_groups(value, pieces, group) for value in values]
-        return [Inputs(*part) for part in zip(*split, strict=True)]
+        split = [[None] * count if value is None else _whole_groups(value, count, group) for value in values]
+        return [StepInputs(*part) for part in zip(*split, strict=True)]
 
 
-def _whole_groups(rows: Tensor, pieces: int, group: int) -> list[Tensor]:
+def _whole_groups(rows: Tensor, count: int, group: int) -> list[Tensor]:
     groups = rows.unflatten(0, (group, -1))  # [G, N/G, ...]: column m is a group
-    return [part.flatten(0, 1) for part in groups.chunk(pieces, dim=1)]
+    return [part.flatten(0, 1) for part in groups.chunk(count, dim=1)]
 
 
 @dataclass
-class Numbers:
-    """What changes from step to step. A 0-d tensor is an input of a turn's graph; a plain number is part of it.
+class StepScalars:
+    """What changes from step to step. A 0-d tensor is an input of a compiled graph; a plain number is a part of it.
 
-    alpha: 1.0 where there is no fade; weight: of the penalty, 0.0 for none; scale: of the losses on their way through
-    float16; p: of augmentation.
+    alpha: 1.0 without a fade. penalty_weight: 0.0 for no penalty. scale: multiplies the losses on their way through
+    float16. p: how often augmentation is applied.
     """
 
     alpha: float | Tensor = 1.0
-    weight: float | Tensor = 0.0
+    penalty_weight: float | Tensor = 0.0
     scale: float | Tensor = 1.0
     p: float | Tensor = 1.0
 
 
-Turn = Callable[[TrainingConfig, Callable[..., Tensor], Critic, Inputs, Numbers], Result]
+PhaseLoss = Callable[[TrainingConfig, Callable[..., Tensor], Critic, StepInputs, StepScalars], Result]
 
 
-def discriminator(settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, given: Inputs, now: Numbers) -> Result:
-    """D's turn, with its penalty where that has a weight."""
-    critic, loss = _critic(settings, D, given.augment_d, now), LOSSES[settings.loss]
-    fakes = _fakes(G, given, now)
-    return discriminator_loss(loss, critic, given.reals, fakes, given.mix, now.weight, settings.drift, now.scale)
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer step of one player. penalty_weight: of the gradient penalty in it, 0 for none."""
+
+    name: str
+    player: Literal["D", "G"]
+    loss: PhaseLoss
+    penalty_weight: float = 0.0
 
 
-def penalty(settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, given: Inputs, now: Numbers) -> Result:
-    """A turn of D for its penalty alone."""
-    critic, loss = _critic(settings, D, given.augment_d, now), LOSSES[settings.loss]
-    return penalty_loss(loss, critic, given.reals, _fakes(G, given, now), given.mix, now.weight, now.scale)
+def phases(settings: TrainingConfig, number: int, penalty_weight: float) -> list[Phase]:
+    """Returns the phases of a step, in their order.
+
+    number: of the step, counted from the start of its stage. penalty_weight: of the gradient penalty in every step.
+    With `--penalty-interval` k, D has a phase for its penalty every k steps, k times as heavy (lazy regularization,
+    Karras et al. 2020, section 3.1).
+    """
+    interval = settings.penalty_interval
+    lazy = interval > 1
+    listed = [
+        (True, Phase("D", "D", discriminator, 0.0 if lazy else penalty_weight)),
+        (
+            lazy and penalty_weight and number % interval == 0,
+            Phase("D penalty", "D", penalty, interval * penalty_weight),
+        ),
+        (True, Phase("G", "G", generator)),
+    ]
+    return [phase for due, phase in listed if due]
 
 
-def generator(settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, given: Inputs, now: Numbers) -> Result:
-    """G's turn."""
-    critic, loss = _critic(settings, D, given.augment_g, now), LOSSES[settings.loss]
-    return generator_loss(loss, critic, G(given.latents_g, now.alpha, given.noise_g), given.reals)
+def discriminator(
+    settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, inputs: StepInputs, scalars: StepScalars
+) -> Result:
+    """The loss of D, with its penalty if that has a weight."""
+    critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
+    fakes, weight = _fakes(G, inputs, scalars), scalars.penalty_weight
+    return discriminator_loss(loss, critic, inputs.reals, fakes, inputs.mix, weight, settings.drift, scalars.scale)
+
+
+def penalty(
+    settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, inputs: StepInputs, scalars: StepScalars
+) -> Result:
+    """The penalty of D alone."""
+    critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
+    fakes = _fakes(G, inputs, scalars)
+    return penalty_loss(loss, critic, inputs.reals, fakes, inputs.mix, scalars.penalty_weight, scalars.scale)
+
+
+def generator(
+    settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, inputs: StepInputs, scalars: StepScalars
+) -> Result:
+    """The loss of G."""
+    critic, loss = _critic(settings, D, inputs.augment_g, scalars), LOSSES[settings.loss]
+    return generator_loss(loss, critic, G(inputs.latents_g, scalars.alpha, inputs.noise_g), inputs.reals)
 
 
 @torch.no_grad()
-def _fakes(G: Callable[..., Tensor], given: Inputs, now: Numbers) -> Tensor:
-    return G(given.latents_d, now.alpha, given.noise_d)
+def _fakes(G: Callable[..., Tensor], inputs: StepInputs, scalars: StepScalars) -> Tensor:
+    return G(inputs.latents_d, scalars.alpha, inputs.noise_d)
 
 
-def _critic(settings: TrainingConfig, D: Critic, draws: Tensor | None, now: Numbers) -> Critic:
-    """D as a function of pictures before augmentation, by the same draws for reals and fakes: a penalty is on these."""
+def _critic(settings: TrainingConfig, D: Critic, draws: Tensor | None, scalars: StepScalars) -> Critic:
+    """D as a function of images before augmentation, with the same draws for reals and fakes.
+
+    So a gradient penalty is on the images themselves.
+    """
     pieces = augmentation(settings.augment)
 
     def critic(images: Tensor) -> Tensor:
-        return D(augment(images, draws, now.p, pieces) if pieces else images, now.alpha)
+        return D(augment(images, draws, scalars.p, pieces) if pieces else images, scalars.alpha)
 
     return critic

@@ -1,7 +1,7 @@
-"""Everything a run is, at one moment: what a checkpoint holds, and what the loop changes."""
+"""The state of a run at one moment: what a checkpoint holds, and what the loop changes."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,37 +10,36 @@ from pggan.config.schema import Config, from_dict, to_dict
 from pggan.errors import UserError
 from pggan.models.networks import Discriminator, Generator, Growing
 from pggan.randomness import Stream
-from pggan.schedule.budget import Decided
-from pggan.schedule.stages import Stage, stage_of
+from pggan.schedule.stages import Stage
 from pggan.training import ada, checkpoint, ema
 from pggan.training.compile import Graphs
 from pggan.training.optimizer import adam, lazy_ratio, moments
 
-PLACES = ("out", "resume", "cache", "plan")  # where things lie on one machine is no part of a run's state
-
+PATHS = ("out", "resume", "cache", "plan")  # settings that hold for one machine: a checkpoint does not keep them
 HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-PLAIN = (
-    *("nimg", "attempt", "stage_start", "stage_seconds", "lr_factor", "growth", "counts", "metrics_bytes", "data"),
-    *("threads", "precision", "micro_batches", "decided", "speeds", "seconds", "plan", "measured", "best", "compiled"),
-    "recompute",
-)
-# what checkpoints of earlier versions lack
-LATER = {"measured": -1, "best": {}, "compiled": None, "augment": {}, "recompute": False}
+
+
+@dataclass
+class StageState:
+    """What belongs to the stage under way: growth puts a new one in its place.
+
+    plan: of the scheduler. seconds: spent in the stage, counted only if the plan is timed; timed_from: the nimg from
+    which they count. micro_batches: parts that a batch is trained in. recompute: activations are computed again for
+    the gradients, not kept.
+    """
+
+    plan: Stage
+    seconds: float = 0.0
+    timed_from: int = 0
+    micro_batches: int = 1
+    recompute: bool = False
 
 
 @dataclass
 class TrainState:
     """The networks, their optimizers, the position in the schedule and in the records.
 
-    nimg: real images shown; stage_start: nimg at which this resolution began; stage_seconds: spent in this stage, kept
-    only where a stage has a clock; lr_factor: halved by each rollback; growth: the entries of growth.json;
-    sums, counts: the losses since the last record, and how often each was there; metrics_bytes: length of
-    metrics.jsonl; data: fingerprint; precision: fp32, bf16 or fp16; micro_batches: parts that a batch is trained in;
-    recompute: whether activations are computed again and not kept;
-    decided, speeds, seconds: see budget.py, kept only under a budget; plan: the growth.json that is repeated;
-    measured: nimg of the last evaluation; best: {resolution: the quality of best-RES.pt, lower is better};
-    compiled: whether the steps of this stage are (None: not decided yet); augment: p, and the average of the sureness
-    of D that it is steered by (ada.py).
+    Checkpoints hold every field. To add one, write one line here, with the default that older checkpoints get.
     """
 
     config: Config
@@ -49,40 +48,62 @@ class TrainState:
     G_ema: Generator
     opt_G: torch.optim.Adam
     opt_D: torch.optim.Adam
+    stage: StageState
     nimg: int = 0
+    """Real images shown since the start of the run."""
     attempt: int = 0
-    stage_start: int = 0
-    stage_seconds: float = 0.0
+    """Rollbacks so far; random numbers depend on it."""
     lr_factor: float = 1.0
-    growth: list[dict] = field(default_factory=list)
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    metrics_bytes: int = 0
-    data: str = ""
-    threads: int = 0
+    """Halved by each rollback."""
     precision: str = "fp32"
-    micro_batches: int = 1
-    decided: Decided = field(default_factory=dict)
-    speeds: dict[str, float] = field(default_factory=dict)
+    """fp32, bf16 or fp16."""
+    threads: int = 0
+    """CPU threads, which rounding depends on."""
+    data: str = ""
+    """Fingerprint of the images trained on."""
     seconds: float = 0.0
-    plan: list[dict] = field(default_factory=list)
-    measured: int = -1
-    best: dict[str, float] = field(default_factory=dict)
-    compiled: bool | None = None
+    """Time spent, kept only under a budget."""
+    speeds: dict[int, float] = field(default_factory=dict)
+    """{resolution: images/s}, kept only under a budget."""
+    growth: list[dict] = field(default_factory=list)
+    """The entries of growth.json."""
+    replay: list[dict] = field(default_factory=list)
+    """The growth.json of another run that this one repeats."""
+    history: list[dict] = field(default_factory=list)
+    """Every evaluation so far: nimg, res, alpha, figures, verdict, reason."""
+    best: dict[int, float] = field(default_factory=dict)
+    """{resolution: the quality of best-RES.pt}, lower is better."""
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Sums of the steps' stats since the last record."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many steps had each of them."""
+    metrics_bytes: int = 0
+    """Length of metrics.jsonl."""
     augment: dict[str, torch.Tensor] = field(default_factory=dict)
-    recompute: bool = False
+    """p of the augmentation, and r_t, the average that it is controlled by (ada.py)."""
 
     def __post_init__(self):
-        self.graphs = Graphs()
+        self.graphs = Graphs()  # of compiled phases, which no checkpoint holds
         if not self.augment:
-            p, sureness = ada.begin(self.config.training, self.device)
-            self.augment = {"p": p, "sureness": sureness}
+            p, r_t = ada.begin(self.config.training, self.device)
+            self.augment = {"p": p, "r_t": r_t}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.G.half = self.D.half = HALVES[self.precision]  # samples are drawn from the average in full precision
+        self.G.autocast_dtype = self.D.autocast_dtype = HALVES[self.precision]  # G_ema draws samples in full precision
 
     @property
     def res(self) -> int:
+        """Pixels of the shorter side."""
         return self.G.res
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the newest block, 0 to 1."""
+        return self.stage.plan.alpha(self.nimg)
+
+    @property
+    def later(self) -> tuple[int, ...]:
+        """The resolutions still to come."""
+        return tuple(res for res in self.config.network.stages() if res > self.res)
 
     @property
     def stream(self) -> Stream:
@@ -92,22 +113,16 @@ class TrainState:
     def device(self) -> torch.device:
         return next(self.G.parameters()).device
 
-    def stage(self) -> Stage:
-        return stage_of(self.config.schedule, self.res, self.stage_start, not self.G.grown, self.decided)
-
     def batch(self) -> int:
         return int(self.config.training.batch.at(self.res))
 
     def log(self, action: str, to_res: int, reason: str, numbers: dict[str, float]) -> None:
-        """One entry of growth.json."""
+        """Adds an entry to growth.json."""
         entry = {"nimg": self.nimg, "action": action, "from_res": self.res, "to_res": to_res}
         self.growth.append({**entry, "reason": reason, "numbers": numbers})
 
-    def grow(self, decided: Decided | None = None) -> None:
-        """The growth step: one block for each network, moments and average carried over, a new stage begun.
-
-        decided: of the new stage, where a budget or a plan says anything.
-        """
+    def grow(self, plan: Stage) -> None:
+        """Adds a block to each network, carries moments and the average over, and begins the stage of `plan`."""
         self.G.grow(_rng(self.stream, f"init G {2 * self.res}"))
         self.D.grow(_rng(self.stream, f"init D {2 * self.res}"))
         ema.grow(self.G_ema, self.G)
@@ -115,12 +130,16 @@ class TrainState:
             network.to(memory_format=torch.channels_last)
         self.G_ema.eval()
         self.renew_adam(carry=self.config.training.adam_at_growth == "carry")
-        self.stage_start, self.stage_seconds, self.micro_batches, self.decided = self.nimg, 0.0, 1, decided or {}
-        self.recompute = False
-        self.compiled = None
+        self.stage = StageState(plan, timed_from=self.nimg)
+        self.graphs.clear()
+
+    def end_fade(self) -> None:
+        """The fade is over: drops Adam's moments if --adam-at-growth asks for that."""
+        if self.config.training.adam_at_growth == "reset":
+            self.renew_adam(carry=False)
 
     def renew_adam(self, carry: bool) -> None:
-        """Adam over the networks as they now are, with the moments it had or with none."""
+        """Makes the optimizers anew for the networks as they are now, with the moments so far or with none."""
         training = self.config.training
         kept_g, kept_d = (moments(self.opt_G, self.G), moments(self.opt_D, self.D)) if carry else (None, None)
         self.opt_G = adam(self.G, training, kept_g)
@@ -142,66 +161,77 @@ class TrainState:
         return bool(torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all())
 
     def to_dict(self) -> dict:
-        """Tensors and plain containers only."""
+        """Returns the fields as tensors and plain containers."""
         settings = to_dict(self.config)
         for part in settings.values():
             if isinstance(part, dict):
-                part.update({name: None for name in PLACES if name in part})
-        return {
-            "config": settings,
-            "res": self.res,
-            "G": self.G.state_dict(),
-            "D": self.D.state_dict(),
-            "G_ema": self.G_ema.state_dict(),
-            "moments_G": moments(self.opt_G, self.G),
-            "moments_D": moments(self.opt_D, self.D),
-            "sums": dict(self.sums),
-            "augment": dict(self.augment),
-            "scaler": self.scaler.state_dict(),
-            **{name: getattr(self, name) for name in PLAIN},
-            "torch": str(torch.__version__),
-        }
+                part.update({name: None for name in PATHS if name in part})
+        values = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        optimizers = {"opt_G": moments(self.opt_G, self.G), "opt_D": moments(self.opt_D, self.D)}
+        extra = {"res": self.res, "scaler": self.scaler.state_dict(), "torch": str(torch.__version__)}
+        return {**values, **optimizers, **extra, "config": settings}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, torch.nn.Module):
+        return value.state_dict()
+    if is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    return copy.copy(value) if isinstance(value, (dict, list)) else value
+
+
+def _restored(now: object, saved: object, device: torch.device) -> object:
+    """`saved`, as `_plain` made it, in the form of `now`; fields that it lacks are as they are now."""
+    if is_dataclass(now):
+        known = [item.name for item in fields(now) if item.name in saved]
+        return replace(now, **{name: _restored(getattr(now, name), saved[name], device) for name in known})
+    if isinstance(saved, torch.Tensor):
+        return saved.to(device)
+    if isinstance(saved, dict):
+        return {key: _restored(None, value, device) for key, value in saved.items()}
+    return copy.deepcopy(saved)
 
 
 def new_state(config: Config, device: torch.device, attempt: int = 0, precision: str = "fp32") -> TrainState:
-    """The state before the first step. precision: fp32, bf16 or fp16."""
+    """Returns the state before the first step, in a stage without end until a scheduler has planned it."""
     stream = Stream(config.training.seed, attempt)
     G = _place(Generator(config.network, _rng(stream, "init G")), device)
     D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
-    average = copy.deepcopy(G)
     return TrainState(
         config=config,
         G=G,
         D=D,
-        G_ema=average.requires_grad_(False).eval(),
+        G_ema=copy.deepcopy(G).requires_grad_(False).eval(),
         opt_G=adam(G, config.training),
         opt_D=adam(D, config.training, ratio=lazy_ratio(config.training)),
+        stage=StageState(Stage(G.res)),
         attempt=attempt,
         precision=precision,
     )
 
 
 def state_from(values: dict, device: torch.device, config: Config | None = None) -> TrainState:
-    """The state that `TrainState.to_dict` made `values` of, on any device; config: settings to go on with.
+    """Returns the state that `TrainState.to_dict` made `values` of, on any device.
 
-    Raises UserError when the tensors are not those of these networks.
+    config: settings to go on with; None: the saved ones. Raises UserError when the tensors do not fit these networks.
     """
-    values = {**LATER, **values}
     try:
         config = config or from_dict(values["config"])
-        state = new_state(config, device, values["attempt"], values["precision"])
+        known = {name: values[name] for name in ("attempt", "precision") if name in values}
+        state = new_state(config, device, **known)
+        special = {"config", "G", "D", "G_ema", "opt_G", "opt_D"}
         for network, name in ((state.G, "G"), (state.D, "D"), (state.G_ema, "G_ema")):
             _grow_to(network, values["res"])
             _place(network, device).load_state_dict(values[name])
         state.G_ema.requires_grad_(False)
-        state.opt_G = adam(state.G, config.training, values["moments_G"])
-        state.opt_D = adam(state.D, config.training, values["moments_D"], lazy_ratio(config.training))
-        state.augment = {name: value.to(device) for name, value in values["augment"].items()} or state.augment
-        state.sums = {name: value.to(device) for name, value in values["sums"].items()}
-        if values["scaler"]:  # empty where no precision needed one
+        state.stage = StageState(Stage(state.res))
+        state.opt_G = adam(state.G, config.training, values["opt_G"])
+        state.opt_D = adam(state.D, config.training, values["opt_D"], lazy_ratio(config.training))
+        if values["scaler"]:  # empty unless the precision is fp16
             state.scaler.load_state_dict(values["scaler"])
-        for name in PLAIN:
-            setattr(state, name, copy.deepcopy(values[name]))
+        for item in fields(state):
+            if item.name in values.keys() - special:
+                setattr(state, item.name, _restored(getattr(state, item.name), values[item.name], device))
     except KeyError as error:
         raise UserError(f"this checkpoint lacks {error}: it is of another version of the project") from error
     except (RuntimeError, ValueError) as error:
@@ -211,21 +241,23 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[Generator, float]:
-    """(the moving average of G, alpha) of a checkpoint, for sampling: `G(z, alpha)`. Raises UserError."""
+    """Returns (G_ema, alpha) of a checkpoint, for sampling by `G(z, alpha)`. Raises UserError."""
     state = state_from(checkpoint.load(Path(path)), torch.device(device))
-    return state.G_ema.eval(), state.stage().alpha(state.nimg)
+    return state.G_ema.eval(), state.alpha
 
 
 def allow_tf32(precision: str) -> None:
-    """A GPU may cut the factors of float32 products to 10 bits in what half precision leaves in float32, which bears
-    it; not in the float32 reference. For the training alone: it holds for all of this process."""
+    """Lets a GPU round the factors of float32 products to 10 bits, unless the precision is fp32. Holds for the process.
+
+    Half precision leaves some layers in float32, and these bear it; the float32 reference does not.
+    """
     torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
 def _grow_to(network: Growing, res: int) -> None:
     if res not in network.config.resolutions():
-        raise ValueError(f"{res} px is not on the ladder")
+        raise ValueError(f"{res} px is none of its resolutions")
     while network.res < res:
         network.grow()
 

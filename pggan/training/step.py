@@ -1,4 +1,4 @@
-"""One step: D, its penalty where that has a turn of its own, G, the moving average. And what to do without memory."""
+"""One step: every phase of it, then augmentation's p and the average of G."""
 
 import math
 from collections.abc import Callable
@@ -8,107 +8,62 @@ import torch
 from torch import Tensor
 
 from pggan.config.augmentation import augmentation
-from pggan.errors import out_of_memory
-from pggan.models.networks import Growing, fade_reals
+from pggan.models.networks import fade_reals
 from pggan.models.noise import latents, noise_maps
-from pggan.schedule.stages import Stage
-from pggan.training import ada, compile, ema, phases
+from pggan.training import ada, ema
 from pggan.training.augment import augment_draws
+from pggan.training.micro_batches import accumulate
 from pggan.training.optimizer import clip_weights, lazy_ratio, set_lr
-from pggan.training.phases import Inputs, Numbers, Turn
+from pggan.training.phases import Phase, StepInputs, StepScalars, phases
 from pggan.training.state import TrainState
 
-Say = Callable[[str], None]
+Stats = dict[str, Tensor]
 
 
-def step(state: TrainState, stage: Stage, reals: Tensor, say: Say = print) -> None:
-    """One step on the images state.nimg .. state.nimg + batch - 1. reals: [batch, 3, H, W], as they are on the disk."""
-    settings, alpha = state.config.training, stage.alpha(state.nimg)
-    given = inputs(state, fade_reals(reals, alpha, state.D.arch))
-    now, lazy = numbers(state, stage)
-    set_rates(state, stage)
+def step(state: TrainState, reals: Tensor, say: Callable[[str], None] = print) -> None:
+    """Takes one step, on the images state.nimg to state.nimg + batch - 1.
 
-    stats = take_turn(state, phases.discriminator, given, now, say)
-    if lazy:
-        stats |= take_turn(state, phases.penalty, given, lazy, say)
-    if settings.clip:
-        clip_weights(state.D, settings.clip)
-    if settings.ada and "sureness" in stats:
-        p, sureness = state.augment["p"], state.augment["sureness"]
-        p, sureness = ada.adjust(p, sureness, stats["sureness"], state.batch(), settings)
-        state.augment = {"p": p, "sureness": sureness}
-    stats |= take_turn(state, phases.generator, given, now, say)
-
-    seen = state.nimg + state.batch()
-    lives = ema.half_lives(1000 * settings.ema_kimg.at(state.res), settings.ema_rampup, seen, seen - stage.start)
-    ema.update(state.G_ema, state.G, *(ema.decay(state.batch(), life) for life in lives))
+    reals: [batch, 3, H, W] in [-1, 1], before the fade. say: tells the user, if memory is short.
+    """
+    settings, stats = state.config.training, {}
+    inputs = step_inputs(state, fade_reals(reals, state.alpha, state.D.arch))
+    scalars = step_scalars(state)
+    set_rates(state)
+    for phase in step_phases(state):
+        stats |= optimize(state, phase, inputs, scalars, say)
+    if settings.ada and "r_t" in stats:
+        p, r_t = ada.adjust(state.augment["p"], state.augment["r_t"], stats["r_t"], state.batch(), settings)
+        state.augment = {"p": p, "r_t": r_t}
+    ema.update(state.G_ema, state.G, *ema_decays(state))
     state.add(stats)
 
 
-def take_turn(state: TrainState, turn: Turn, given: Inputs, now: Numbers, say: Say) -> dict[str, Tensor]:
-    """One step of one player, on all of `given` at once or, where memory is short, on parts in turn; mean stats."""
-    network, optimizer = (state.G, state.opt_G) if turn is phases.generator else (state.D, state.opt_D)
-    other = state.D if network is state.G else state.G
-    other.requires_grad_(False)
-    now = replace(now, scale=_loss_scale(state))  # the turn before may have changed it
-    try:
-        results = gradients(state, turn, network, given, now, say)
-    finally:
-        other.requires_grad_(True)
-    scale = state.scaler.get_scale()
+def step_phases(state: TrainState) -> list[Phase]:
+    """The phases of the coming step."""
+    settings, plan = state.config.training, state.stage.plan
+    number = (state.nimg - plan.start) // state.batch()
+    return phases(settings, number, settings.penalty_weight.fading(state.res, state.alpha))
+
+
+def optimize(
+    state: TrainState, phase: Phase, inputs: StepInputs, scalars: StepScalars, say: Callable[[str], None]
+) -> Stats:
+    """Takes the optimizer step of a phase; returns the means of its stats, none if float16 overflowed."""
+    network, optimizer = (state.G, state.opt_G) if phase.player == "G" else (state.D, state.opt_D)
+    results = accumulate(state, phase, inputs, phase_scalars(state, phase, scalars), say)
+    before = state.scaler.get_scale()
     state.scaler.step(optimizer)
     state.scaler.update()
-    return _means(state, results, scale)
+    if phase.player == "D" and state.config.training.clip:
+        clip_weights(network, state.config.training.clip)
+    return _means(state, results, before)
 
 
-def gradients(
-    state: TrainState, turn: Turn, network: Growing, given: Inputs, now: Numbers, say: Say
-) -> list[dict[str, Tensor]]:
-    """The gradients of a turn, in the network's parameters, and the stats of its parts.
+def _means(state: TrainState, results: list[Stats], scale: float) -> Stats:
+    """Mean stats of the micro-batches. scale: of the losses in this phase.
 
-    No weight is changed here, so that what ran out of memory can be tried again: in more parts, then with less kept.
-    """
-    measured = [(buffer, buffer.clone()) for part in (state.G, state.D) for buffer in part.buffers()]
-    while True:
-        try:
-            network.zero_grad()
-            parts = given.parts(state.micro_batches, state.config.network.stddev_group)
-            return [_backward(state, turn, network, part, now, len(parts)) for part in parts]
-        except (RuntimeError, MemoryError) as error:
-            resort = next_resort(state) if out_of_memory(error) else None
-            if resort is None:
-                raise
-        for buffer, before in measured:  # what batch norm has seen
-            buffer.copy_(before)
-        _make_room(state, network, *resort, say)
-
-
-def _backward(
-    state: TrainState, turn: Turn, network: Growing, part: Inputs, now: Numbers, parts: int
-) -> dict[str, Tensor]:
-    """Adds a part's share to the gradients; its stats."""
-    state.G.recompute = state.D.recompute = state.recompute
-    # a compiler would find the second computation to be the first one, and keep that
-    find = compile.gradients if state.recompute else state.graphs.gradients
-    found, stats = find(turn, state.config.training, state.G, state.D, part, now)
-    for parameter, gradient in zip(network.parameters(), found, strict=True):
-        if gradient is None:  # of a layer that is not used now
-            continue
-        share = _laid_out(gradient / parts if parts > 1 else gradient, parameter)
-        parameter.grad = share if parameter.grad is None else parameter.grad + share
-    return stats
-
-
-def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """In the parameter's memory format: fused Adam goes through the memory of both, side by side."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
-
-
-def _means(state: TrainState, results: list[dict[str, Tensor]], scale: float) -> dict[str, Tensor]:
-    """Mean stats of a turn's parts. scale: of the losses; where it has been lowered since, float16 overflowed, the step
-    was left out, and there is nothing to tell. At a scale of 1 that is no overflow any more: the stats are no numbers.
+    A scale that was lowered since means that float16 overflowed and the optimizer took no step: there are no stats. At
+    a scale of 1 it cannot be lowered any further: the losses are not finite, and neither are the stats.
     """
     overflowed = state.scaler.get_scale() < scale
     if overflowed and scale > 1:
@@ -117,94 +72,52 @@ def _means(state: TrainState, results: list[dict[str, Tensor]], scale: float) ->
     return {name: torch.stack([stats[name] for stats in results]).mean() * factor for name in results[0]}
 
 
-def more_pieces(state: TrainState) -> int | None:
-    """The next number of parts, at least twice as many, that a batch can be trained in; None when there is none."""
-    batch, group = state.batch(), state.config.network.stddev_group
-    groups = batch // (min(group, batch) or 1)
-    return next((n for n in range(2 * state.micro_batches, groups + 1) if groups % n == 0), None)
-
-
-def next_resort(state: TrainState) -> tuple[int, bool] | None:
-    """(parts, whether activations are computed again) with which to try once more; None when nothing is left to try.
-
-    Parts come first: they cost little time. Activations are computed again where the smallest part does not fit.
-    """
-    pieces = more_pieces(state)
-    if pieces:
-        return pieces, state.recompute
-    return None if state.recompute else (state.micro_batches, True)
-
-
-def _make_room(state: TrainState, network: Growing, pieces: int, recompute: bool, say: Say) -> None:
-    network.zero_grad()
-    # On a CPU, what waited for its turn in a backward pass that failed stays in torch's queue until the next pass.
-    scrap = torch.zeros((), requires_grad=True)
-    torch.autograd.grad(scrap * 1, scrap)
-    if state.device.type == "cuda":
-        torch.cuda.empty_cache()
-    size = state.batch() // pieces
-    how = f"a batch of {state.batch()} is trained as {pieces} parts of {size}, their gradients added up"
-    if recompute > state.recompute:
-        how = "activations are not kept but computed again for the gradients, which takes about half as long again"
-    state.micro_batches, state.recompute = pieces, recompute
-    say(f"out of memory at {state.res} px: from here on {how}")
-
-
-def inputs(state: TrainState, reals: Tensor) -> Inputs:
-    """The random numbers of this step, beside its (faded) reals."""
+def step_inputs(state: TrainState, reals: Tensor) -> StepInputs:
+    """The random numbers of the coming step, each drawn by its position, beside its (faded) reals."""
     place = (state.nimg, state.batch())
     augmented = augmentation(state.config.training.augment)
     width, maps = state.config.network.latent, state.G.noise_size()
     mix = state.stream.uniform("mix", *place, 1)[:, 0].astype("float32")
-    return Inputs(
+    return StepInputs(
         reals,
         *(latents(state.stream, f"latents {player}", *place, width, state.device) for player in "DG"),
         *(noise_maps(state.stream, f"noise {player}", *place, maps, state.device) for player in "DG"),
         torch.from_numpy(mix).to(state.device, non_blocking=True),
-        *(augment_draws(state.stream, f"augment {p}", *place, state.device) if augmented else None for p in "DG"),
+        *(augment_draws(state.stream, player, *place, state.device, augmented) for player in "DG"),
     )
 
 
-def numbers(state: TrainState, stage: Stage) -> tuple[Numbers, Numbers | None]:
-    """(of D's and G's turns, of a turn for D's penalty alone if it has one now)."""
-    alpha = stage.alpha(state.nimg)
-    weight, lazy_weight = penalty_weights(state, stage)
-    now = Numbers(
-        alpha=_on(state.device, alpha) if alpha < 1 else 1.0,
-        weight=_on(state.device, weight) if weight else 0.0,
-        scale=_loss_scale(state),
-        p=state.augment["p"] if state.config.training.ada else 1.0,
-    )
-    return now, replace(now, weight=_on(state.device, lazy_weight)) if lazy_weight else None
+def step_scalars(state: TrainState) -> StepScalars:
+    """alpha and p of the coming step; what depends on the phase is filled in there."""
+    alpha = _scalar(state, state.alpha) if state.alpha < 1 else 1.0
+    return StepScalars(alpha=alpha, p=state.augment["p"] if state.config.training.ada else 1.0)
 
 
-def _loss_scale(state: TrainState) -> float | Tensor:
-    return state.scaler.scale(_on(state.device, 1.0)) if state.scaler.is_enabled() else 1.0
+def phase_scalars(state: TrainState, phase: Phase, scalars: StepScalars) -> StepScalars:
+    """The scalars of one phase: with its penalty's weight, and the loss scale as the phase before left it."""
+    weight = _scalar(state, phase.penalty_weight) if phase.penalty_weight else 0.0
+    scale = state.scaler.scale(_scalar(state, 1.0)) if state.scaler.is_enabled() else 1.0
+    return replace(scalars, penalty_weight=weight, scale=scale)
 
 
-def _on(device: torch.device, value: float) -> Tensor:
-    return torch.full((), value, device=device)  # by a kernel: a copy would wait for the GPU
+def _scalar(state: TrainState, value: float) -> Tensor:
+    return torch.full((), value, device=state.device)  # made by a kernel: a copy would wait for the GPU
 
 
-def penalty_weights(state: TrainState, stage: Stage) -> tuple[float, float]:
-    """(weight of the penalty in D's own turn, weight in a turn of its own after it), one of them 0.
-
-    With `--penalty-interval` k it has a turn every k steps of the stage, k times as heavy (Karras et al. 2020, 3.1).
-    """
-    settings, alpha = state.config.training, stage.alpha(state.nimg)
-    weight, every = settings.penalty_weight.fading(state.res, alpha), settings.penalty_interval
-    if every == 1:
-        return weight, 0.0
-    number = (state.nimg - stage.start) // state.batch()
-    return 0.0, weight * every if number % every == 0 else 0.0
-
-
-def set_rates(state: TrainState, stage: Stage) -> None:
-    """The learning rates of this step; weights that are new since the last growth are warmed up."""
-    settings, warmth = state.config.training, 1.0
+def set_rates(state: TrainState) -> None:
+    """Sets the learning rates of the coming step; weights that the last growth added are warmed up."""
+    settings, plan, warmth = state.config.training, state.stage.plan, 1.0
     if state.G.grown and settings.warmup_kimg:
-        images = min(1000 * settings.warmup_kimg, stage.fade or float("inf"))  # no longer than the fade
-        warmth = min(1.0, (state.nimg - stage.start + state.batch()) / images)
+        images = min(1000 * settings.warmup_kimg, plan.fade or math.inf)  # no longer than the fade
+        warmth = min(1.0, (state.nimg - plan.start + state.batch()) / images)
     lr = settings.lr.at(state.res) * state.lr_factor
     set_lr(state.opt_D, lr * lazy_ratio(settings), warmth)
     set_lr(state.opt_G, lr, warmth)
+
+
+def ema_decays(state: TrainState) -> list[float]:
+    """The decays of G_ema in the coming step, as `ema.update` takes them."""
+    settings, seen = state.config.training, state.nimg + state.batch()
+    life = 1000 * settings.ema_kimg.at(state.res)
+    lives = ema.half_lives(life, settings.ema_rampup, seen, seen - state.stage.plan.start)
+    return [ema.decay(state.batch(), life) for life in lives]

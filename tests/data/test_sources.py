@@ -1,4 +1,4 @@
-"""Folders, zips and the built-in pictures: what is listed, how it is labeled, what is refused, what has changed."""
+"""Folders, zips and built-in images: their lists, labels and fingerprints, and what is refused."""
 
 import json
 import os
@@ -9,155 +9,72 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import opened, save, zipped
 from PIL import Image
 
-from pggan.data import fingerprints, sources
+from pggan.data import sources
 from pggan.data.reading import Unreadable
 from pggan.errors import UserError
-
-
-def save(path: Path, seed: int = 0, size=(40, 30)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def zipped(path: Path, files: dict[str, bytes], how=zipfile.ZIP_STORED, encrypted: tuple[str, ...] = ()) -> Path:
-    with zipfile.ZipFile(path, "w", how) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-        for name in encrypted:
-            archive.getinfo(name).flag_bits |= sources.ENCRYPTED
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    for number, name in enumerate(["b.jpg", "a.png", "deep/er/c.webp"]):
-        save(tmp_path / "data" / name, number)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def png(tmp_path) -> bytes:
-    save(tmp_path / "one.png")
-    return (tmp_path / "one.png").read_bytes()
-
-
-def opened(place, cache=None) -> sources.Source:
-    return sources.open_source(str(place), 10, cache)
-
 
 # ---- folders
 
 
-def test_a_folder_is_searched_through_and_sorted(folder):
-    assert opened(folder).names == ["a.png", "b.jpg", "deep/er/c.webp"]
+def test_a_folder_is_searched_through_and_sorted(small_folder):
+    assert opened(small_folder).names == ["a.png", "b.jpg", "deep/er/c.webp"]
 
 
-def test_other_files_are_counted_and_hidden_ones_are_not(folder):
+def test_other_files_are_counted_and_hidden_ones_are_not(small_folder):
     for name in ["tags.csv", "deep/notes.txt", ".hidden.jpg", ".cache/x.png", "__MACOSX/a.png", "Thumbs.db"]:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"x")
-    source = opened(folder)
+        (small_folder / name).parent.mkdir(exist_ok=True)
+        (small_folder / name).write_bytes(b"x")
+    source = opened(small_folder)
     assert len(source) == 3 and source.ignored == 2
 
 
-def test_the_first_few_other_files_are_named_in_order(folder, tmp_path, png):
+def test_the_first_few_other_files_are_named_in_order(small_folder, tmp_path, png):
     for name in ["tags.csv", "deep/notes.txt", "b.md", "z.md", "dataset.json"]:
-        (folder / name).write_text("{}")
+        (small_folder / name).write_text("{}")
     archive = zipped(tmp_path / "z.zip", {"b.txt": b"x", "dataset.json": b"{}", "a.png": png, "a.txt": b"x"})
-    assert opened(folder).ignored == 4 and opened(folder).ignored_names == ("b.md", "deep/notes.txt", "tags.csv")
-    assert opened(archive).ignored == 2 and opened(archive).ignored_names == ("a.txt", "b.txt")
+    for place, *wanted in [(small_folder, 4, ("b.md", "deep/notes.txt", "tags.csv")), (archive, 2, ("a.txt", "b.txt"))]:
+        assert [opened(place).ignored, opened(place).ignored_names] == wanted
 
 
-def test_the_ending_may_be_written_in_capitals(folder):
-    (folder / "b.jpg").rename(folder / "B.JPG")
-    assert "B.JPG" in opened(folder).names
+def test_the_ending_may_be_written_in_capitals(small_folder):
+    (small_folder / "b.jpg").rename(small_folder / "B.JPG")
+    assert "B.JPG" in opened(small_folder).names
 
 
-def test_names_that_are_no_utf8_do_no_harm(folder, tmp_path):
-    shutil.copy(folder / "a.png", os.fsencode(folder) + b"/\xff.png")
-    source = opened(folder, tmp_path / "cache")
+def test_names_that_are_no_utf8_do_no_harm(small_folder, tmp_path):
+    shutil.copy(small_folder / "a.png", os.fsencode(small_folder) + b"/\xff.png")
+    source = opened(small_folder, tmp_path / "cache")
     assert len(source) == 4 and len(source.fingerprint) == 64
 
 
-def test_linked_folders_are_followed_once(folder, tmp_path):
+def test_linked_folders_are_followed_once(small_folder, tmp_path):
     save(tmp_path / "elsewhere" / "d.png")
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
-    (folder / "loop").symlink_to(folder)
-    assert opened(folder).names == ["a.png", "b.jpg", "deep/er/c.webp", "link/d.png"]
+    (small_folder / "link").symlink_to(tmp_path / "elsewhere")
+    (small_folder / "loop").symlink_to(small_folder)
+    assert opened(small_folder).names == ["a.png", "b.jpg", "deep/er/c.webp", "link/d.png"]
 
 
-def test_an_empty_file_and_a_broken_link_are_unreadable(folder):
-    (folder / "a.png").write_bytes(b"")
-    (folder / "b.jpg").unlink()
-    (folder / "b.jpg").symlink_to("nowhere.jpg")
-    source = opened(folder)
+def test_an_empty_file_and_a_broken_link_are_unreadable(small_folder):
+    (small_folder / "a.png").write_bytes(b"")
+    (small_folder / "b.jpg").unlink()
+    (small_folder / "b.jpg").symlink_to("nowhere.jpg")
+    source = opened(small_folder)
     for number, reason in enumerate(["empty file", "No such file"]):
         with pytest.raises(Unreadable, match=reason):
             source.pyramid(number, [(8, 8)], "crop")
 
 
-# ---- classes
-
-
-def test_a_folder_for_each_class_gives_labels(tmp_path):
-    for name in ["monet/1.png", "monet/2.png", "ink/1.png", "ink/old/2.png"]:
-        save(tmp_path / name)
-    source = opened(tmp_path)
-    assert source.label_names == ["ink", "monet"] and source.labels == [0, 0, 1, 1]
-
-
-def test_classes_are_found_below_a_shared_folder(png, tmp_path):
-    archive = zipped(tmp_path / "z.zip", {"all/train/ink/1.png": png, "all/train/oil/1.png": png})
-    assert opened(archive).label_names == ["ink", "oil"]
-
-
-@pytest.mark.parametrize("names", [["1.png", "ink/2.png"], ["ink/1.png", "ink/2.png"], ["1.png"]])
-def test_no_labels_unless_every_picture_is_in_one_of_several_classes(tmp_path, names):
-    for name in names:
-        save(tmp_path / name)
-    assert opened(tmp_path).labels is None and opened(tmp_path).label_names == []
-
-
-def described(tmp_path, png, content) -> sources.Source:
-    files = {"00000/a.png": png, "00001/b.png": png, "dataset.json": json.dumps(content).encode()}
-    return opened(zipped(tmp_path / "stylegan.zip", files))
-
-
-def test_a_stylegan_zip_takes_its_labels_from_dataset_json(tmp_path, png):
-    source = described(tmp_path, png, {"labels": [["00001/b.png", 7], ["00000/a.png", 3]]})
-    assert source.labels == [0, 1] and source.label_names == ["3", "7"] and source.ignored == 0
-    one_hot = described(tmp_path, png, {"labels": [["00000/a.png", [0, 1]], ["00001/b.png", [1, 0]]]})
-    assert one_hot.labels == [1, 0]
-
-
-@pytest.mark.parametrize("content", [{"labels": None}, {}, [1, 2]])
-def test_a_stylegan_zip_without_labels_has_none_and_its_folders_are_no_classes(tmp_path, png, content):
-    assert described(tmp_path, png, content).labels is None
-
-
-@pytest.mark.parametrize("labels", [[["00000/a.png", 1]], [["00000/a.png"]], "abc", [["00000/a.png", [0.5]]]])
-def test_labels_that_are_incomplete_or_malformed_are_one_plain_line(tmp_path, png, labels):
-    with pytest.raises(UserError, match=r"dataset\.json"):
-        described(tmp_path, png, {"labels": labels})
-
-
-def test_dataset_json_is_read_in_a_folder_too(folder):
-    labels = [[name, place % 2] for place, name in enumerate(opened(folder).names)]
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
-    assert opened(folder).labels == [0, 1, 0] and opened(folder).ignored == 0
-
-
 # ---- zips
 
 
-def test_a_zip_is_read_like_a_folder(folder, tmp_path):
+def test_a_zip_is_read_like_a_folder(small_folder, tmp_path):
     archive = zipped(
-        tmp_path / "z.zip", {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
+        tmp_path / "z.zip", {p.relative_to(small_folder).as_posix(): p.read_bytes() for p in small_folder.rglob("*.*")}
     )
-    inside, outside = opened(archive), opened(folder)
+    inside, outside = opened(archive), opened(small_folder)
     assert inside.names == outside.names
     for number in range(3):
         (a, _), (b, _) = inside.pyramid(number, [(16, 16)], "crop") + outside.pyramid(number, [(16, 16)], "crop")
@@ -210,7 +127,7 @@ def test_a_damaged_dataset_json_in_a_zip_is_one_plain_line(tmp_path, png, how):
     start = 30 + len("dataset.json") + 9  # past the settings of an lzma stream, some of which change nothing
     for place in range(start, start + 20):
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(.+\): mend or") as caught:
+        with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(.+\): repair or") as caught:
             opened(archive)
         assert "\n" not in str(caught.value)
 
@@ -261,7 +178,7 @@ def test_bad_places_are_one_plain_line_each(tmp_path, png):
         assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_named(small_folder, monkeypatch):
     def listing(path):
         if str(path).endswith("deep"):
             raise PermissionError(13, "Permission denied", str(path))
@@ -270,60 +187,10 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", listing)
     with pytest.raises(UserError, match="deep cannot be listed: Permission denied"):
-        opened(folder)
+        opened(small_folder)
 
 
 # ---- fingerprints
-
-
-def test_copying_a_folder_keeps_its_fingerprint(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "copy")
-    assert opened(folder).fingerprint == opened(tmp_path / "copy").fingerprint
-
-
-def test_changing_moving_adding_or_removing_a_picture_changes_the_fingerprint(folder):
-    seen = {opened(folder).fingerprint}
-    data = bytearray((folder / "a.png").read_bytes())
-    data[-1] ^= 1
-    (folder / "a.png").write_bytes(data)  # of the same size, moments later
-    seen.add(opened(folder).fingerprint)
-    (folder / "b.jpg").rename(folder / "bb.jpg")
-    seen.add(opened(folder).fingerprint)
-    save(folder / "new.png")
-    seen.add(opened(folder).fingerprint)
-    (folder / "bb.jpg").unlink()
-    seen.add(opened(folder).fingerprint)
-    assert len(seen) == 5
-
-
-def test_changed_labels_change_the_fingerprint(tmp_path, png):
-    first = described(tmp_path, png, {"labels": [["00000/a.png", 0], ["00001/b.png", 1]]}).fingerprint
-    assert described(tmp_path, png, {"labels": [["00000/a.png", 1], ["00001/b.png", 0]]}).fingerprint != first
-
-
-def test_a_second_start_reads_no_file_and_sees_a_touched_one(folder, monkeypatch):
-    for path in folder.rglob("*.*"):
-        os.utime(path, (10**9, 10**9))
-    first = opened(folder).fingerprint
-    read, digest = [], fingerprints.hashlib.file_digest
-    monkeypatch.setattr(
-        fingerprints.hashlib, "file_digest", lambda file, how: read.append(file.name) or digest(file, how)
-    )
-    assert opened(folder).fingerprint == first and read == []
-    os.utime(folder / "a.png", (2 * 10**9, 10**9 + 1))
-    assert opened(folder).fingerprint == first and read == [str(folder / "a.png")]
-
-
-def test_a_damaged_or_unwritable_memory_only_costs_time(folder, monkeypatch):
-    first = opened(folder).fingerprint
-    for path in (folder / sources.CACHE_NAME).glob("contents-*.json"):
-        path.write_text("{")
-    assert opened(folder).fingerprint == first
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert opened(folder).fingerprint == first
-    monkeypatch.undo()
-    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    assert opened(folder).fingerprint == first
 
 
 def test_a_zip_is_known_by_its_contents(tmp_path, png):
@@ -333,17 +200,17 @@ def test_a_zip_is_known_by_its_contents(tmp_path, png):
     assert one.fingerprint == same.fingerprint != other.fingerprint
 
 
-# ---- the built-in pictures
+# ---- the built-in images
 
 
-def test_builtin_pictures_are_known_by_seed_and_count():
+def test_builtin_images_are_known_by_seed_and_count():
     fingerprints = [sources.open_source(*which).fingerprint for which in [("builtin", 10), ("builtin:1", 10)]]
     fingerprints.append(sources.open_source("builtin", 11).fingerprint)
     assert len(set(fingerprints)) == 3
     assert sources.open_source("builtin:0", 10).fingerprint == fingerprints[0]
 
 
-def test_builtin_pictures_are_labelled_by_what_is_drawn():
+def test_builtin_images_are_labeled_by_what_is_drawn():
     from pggan.data import builtin
 
     source = opened("builtin:3")
@@ -357,10 +224,10 @@ def test_builtin_pictures_are_labelled_by_what_is_drawn():
 # ---- processes and caches
 
 
-def test_sources_travel_to_other_processes(folder, tmp_path, png):
+def test_sources_travel_to_other_processes(small_folder, tmp_path, png):
     archive = opened(zipped(tmp_path / "z.zip", {"a.png": png}))
     archive.read(0)
-    for source in (opened(folder), archive, opened("builtin")):
+    for source in (opened(small_folder), archive, opened("builtin")):
         again = pickle.loads(pickle.dumps(source))
         assert again == source
         assert np.array_equal(again.pyramid(0, [(8, 8)], "crop")[0][0], source.pyramid(0, [(8, 8)], "crop")[0][0])
@@ -373,41 +240,41 @@ def test_a_source_does_not_carry_the_names_of_all_other_files(tmp_path, png):
     assert many.ignored == 5000 and len(pickle.dumps(many)) < len(pickle.dumps(few)) + 10
 
 
-def test_the_cache_lies_beside_the_data_or_in_the_users_folder(folder, tmp_path, png, monkeypatch):
+def test_the_cache_lies_beside_the_data_or_in_the_users_folder(small_folder, tmp_path, png, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     user = tmp_path / "home" / "pggan"
     archive = zipped(tmp_path / "z.zip", {"a.png": png})
-    assert sources.cache_folder(opened(folder).caches) == folder / sources.CACHE_NAME
+    assert sources.cache_folder(opened(small_folder).caches) == small_folder / sources.CACHE_NAME
     assert sources.cache_folder(opened(archive).caches) == tmp_path / sources.CACHE_NAME
     assert sources.cache_folder(opened("builtin").caches) == user
-    assert opened(folder, tmp_path / "mine").caches == (tmp_path / "mine",)
-    assert opened(folder).names == ["a.png", "b.jpg", "deep/er/c.webp"]  # the cache itself is not searched
+    assert opened(small_folder, tmp_path / "mine").caches == (tmp_path / "mine",)
+    assert opened(small_folder).names == ["a.png", "b.jpg", "deep/er/c.webp"]  # the cache itself is not searched
 
 
 @pytest.mark.parametrize("refusing", ["mkdir", "access"])
-def test_read_only_data_is_packed_in_the_users_folder(folder, tmp_path, monkeypatch, refusing):
+def test_read_only_data_is_packed_in_the_users_folder(small_folder, tmp_path, monkeypatch, refusing):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     mkdir = Path.mkdir
 
     def refuse(path, *args, **options):
-        if folder in path.parents:
+        if small_folder in path.parents:
             raise PermissionError(13, "Permission denied", str(path))
         return mkdir(path, *args, **options)
 
     if refusing == "mkdir":
         monkeypatch.setattr(Path, "mkdir", refuse)
     else:
-        monkeypatch.setattr(os, "access", lambda path, mode: folder not in Path(path).parents)
-    assert sources.cache_folder(opened(folder).caches) == tmp_path / "home" / "pggan"
+        monkeypatch.setattr(os, "access", lambda path, mode: small_folder not in Path(path).parents)
+    assert sources.cache_folder(opened(small_folder).caches) == tmp_path / "home" / "pggan"
 
 
-def test_no_writable_folder_at_all_is_one_plain_line(folder, monkeypatch):
+def test_no_writable_folder_at_all_is_one_plain_line(small_folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="cannot be written to"):
-        sources.cache_folder(opened(folder).caches)
+        sources.cache_folder(opened(small_folder).caches)
 
 
-def test_a_pipe_named_like_a_picture_is_not_waited_on(tmp_path):
+def test_a_pipe_named_like_an_image_is_not_waited_on(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "b.png")
     assert sources.open_source(str(tmp_path), 0).names == ["a.png"]
@@ -418,11 +285,3 @@ def test_a_user_without_a_home_is_no_reason_to_stop(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     assert not any(str(cache).startswith("~") for cache in sources.open_source(str(tmp_path), 0).caches)
-
-
-@pytest.mark.parametrize("text", ['{"labels": [["a.png", Infinity]]}', "[" * 100_000])
-def test_a_dataset_json_that_makes_no_sense_is_refused_plainly(tmp_path, text):
-    save(tmp_path / "a.png")
-    (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(UserError, match="dataset"):
-        sources.open_source(str(tmp_path), 0)

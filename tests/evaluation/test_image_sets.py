@@ -1,52 +1,21 @@
-"""Picture sets: every kind of argument gives the pictures it says, in order, and what is wrong is one plain line."""
+"""Image sets give the images they name, in order; what cannot be read is one plain line."""
 
 import os
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from sets import make_checkpoint, noise
 
-from pggan.config.schema import Config, DataConfig, NetworkConfig
 from pggan.data import builtin, packing, reading
 from pggan.data.sources import open_source
 from pggan.errors import UserError
-from pggan.evaluation import image_sets
-from pggan.evaluation.image_sets import AHEAD, is_checkpoint, open_pair, open_set, samples_for
+from pggan.evaluation.ahead import AHEAD
+from pggan.evaluation.opening import open_set
 from pggan.evaluation.samples import draw
-from pggan.training import checkpoint
-from pggan.training.state import load_generator, new_state
-
-
-def noise(number: int, width: int = 24, height: int = 20) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """30 pictures of 24x20 px in two classes, the file of number i holding noise(i)."""
-    for number in range(30):
-        path = tmp_path / "pictures" / ("b" if number >= 18 else "a") / f"{number:02d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise(number)).save(path)
-    return tmp_path / "pictures"
-
-
-def make_checkpoint(path: Path, base: str = "4x4", fit: str = "crop", seed: int = 0) -> Path:
-    """Networks as they are born, at the first resolution of `base`."""
-    rung = min(map(int, base.split("x"))) * 2
-    network = NetworkConfig(base=base, start_res=rung, max_res=rung, fmap_base=32, fmap_max=8, latent=8)
-    state = new_state(Config(network=network, data=DataConfig(fit=fit)), torch.device("cpu"), attempt=seed)
-    checkpoint.save(state.to_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("trained") / "latest.pt")
+from pggan.training.state import load_generator
 
 
 def pixels(pictures) -> np.ndarray:
@@ -66,7 +35,7 @@ def test_without_a_size_pictures_come_as_they_are_and_in_order(folder):
 @pytest.mark.parametrize("fit", reading.FITS)
 def test_with_a_size_they_are_the_pictures_that_training_packs(folder, tmp_path, fit):
     packed = packing.pack(open_source(str(folder), 0, tmp_path / "cache"), [(8, 8, 8)], fit, progress=False)
-    assert np.array_equal(pixels(open_set(str(folder), size=(8, 8), fit=fit)), packed.level(8))
+    assert np.array_equal(pixels(open_set(str(folder), size=(8, 8), fit=fit)), packed.images(8))
 
 
 def test_mixed_sizes_come_each_at_its_own(folder):
@@ -115,6 +84,35 @@ def test_mapped_prepares_each_picture_and_stacks_batches(folder):
     assert np.array_equal(np.concatenate(batches), wanted)
 
 
+def test_all_images_may_be_read_into_one_array_and_some_by_number(folder, trained):
+    (folder / "a" / "04.png").write_text("no picture")
+    sets = [open_set(str(folder), size=(8, 8)), open_set(str(trained), num=30)]
+    for images in sets:
+        whole = pixels(images)
+        assert np.array_equal(images.read(lambda image: image, batch=8), whole) and images.readable[0] == 0
+        assert np.array_equal(images.at([7, 3]), whole[[7, 3]])
+    assert [len(images.readable) for images in sets] == [29, 30]
+
+
+def test_what_is_measured_of_a_set_is_remembered_with_what_cannot_be_read(folder, tmp_path):
+    (folder / "a" / "04.png").write_text("no picture")
+
+    def means(images, folder, **key) -> np.ndarray:
+        def make():
+            return {"means": np.stack([image.mean() for image in images])}
+
+        return images.remembered(key, make, folder)["means"]
+
+    sets = [open_set(str(folder), size=(8, 8)) for _ in range(2)]
+    first, second = (means(images, tmp_path / "cache", what=1) for images in sets)
+    assert np.array_equal(first, second) and sets[0].unreadable == sets[1].unreadable != {}
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    means(sets[0], None, what=2)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    means(sets[0], tmp_path / "cache", what=2)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_pictures_may_be_written_to(folder, trained):
     for pictures in (
         open_set(str(folder)),
@@ -158,46 +156,6 @@ def test_a_part_is_a_random_choice_of_what_can_be_read_in_order(folder, trained)
     for endless in (open_set("builtin:3", size=(8, 8), builtin_images=20), open_set(str(trained), num=20)):
         assert np.array_equal(pixels(endless.part(6, 0)), pixels(endless)[:6])
         assert len(endless.part(30, 0)) == 20
-
-
-# ---- pairs
-
-
-def test_reals_are_fitted_as_the_checkpoint_s_training_did(folder, tmp_path):
-    path = make_checkpoint(tmp_path / "wide.pt", base="5x4", fit="pad")
-    real, fake = open_pair(str(folder), str(path), num=2)
-    assert real.size == fake.size == (10, 8) and real.fit == "pad"
-    assert "pad to 10x8" in real.describe()
-    assert {picture.shape for picture in (*real, *fake)} == {(8, 10, 3)}
-
-
-def test_either_place_may_be_a_checkpoint_and_the_fake_s_size_goes_first(folder, trained, tmp_path):
-    wide = make_checkpoint(tmp_path / "wide.pt", base="5x4")
-    assert open_pair(str(trained), str(folder))[1].size == (8, 8)
-    real, fake = open_pair(str(trained), str(wide), num=2)
-    assert real.size == fake.size == (10, 8)
-
-
-def test_two_folders_come_as_they_are_unless_res_says_a_size(folder):
-    assert [pictures.size for pictures in open_pair(str(folder), str(folder))] == [None, None]
-    assert [pictures.size for pictures in open_pair(str(folder), str(folder), res=12)] == [(12, 12)] * 2
-
-
-def test_res_keeps_the_checkpoint_s_aspect(folder, tmp_path):
-    path = make_checkpoint(tmp_path / "wide.pt", base="5x4")
-    assert open_pair(str(folder), str(path), num=2, res=16)[0].size == (20, 16)
-
-
-def test_as_many_samples_as_reals_within_bounds(folder, trained):
-    assert [samples_for(count) for count in (0, 2, 1000, 1403, 60_000)] == [1000, 1000, 1000, 1403, 50_000]
-    assert len(open_pair(str(folder), str(trained))[1]) == 1000
-    assert len(open_pair("builtin", str(trained), builtin_images=1234)[1]) == 1234
-    assert len(open_pair(str(folder), str(trained), num=3)[1]) == 3
-
-
-def test_a_checkpoint_against_itself_is_the_same_pictures(trained):
-    real, fake = open_pair(str(trained), str(trained), num=5)
-    assert np.array_equal(pixels(real), pixels(fake))
 
 
 # ---- identity
@@ -267,66 +225,7 @@ def test_a_single_picture_that_is_a_text_is_refused(tmp_path):
         list(open_set(str(tmp_path), size=(4, 4)))
 
 
-def test_what_is_no_set_is_refused_in_one_line(tmp_path, folder):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text.pt").write_text("hello")
-    (tmp_path / "text.txt").write_text("hello")
-    (tmp_path / "garbage.zip").write_bytes(b"PK\x03\x04garbage")
-    with zipfile.ZipFile(tmp_path / "nothing.zip", "w"):
-        pass
-    with zipfile.ZipFile(tmp_path / "fake.pt", "w") as archive:
-        archive.writestr("archive/data.pkl", b"garbage")
-    os.mkfifo(tmp_path / "pipe.pt")
-    for directory in ("checkpoints", "samples"):
-        (tmp_path / "run" / directory).mkdir(parents=True)
-    said = {
-        "": "an empty name",
-        "missing": "no such folder, zip file or checkpoint",
-        "a\nname": "no such folder",
-        "empty": "holds no pictures",
-        "text.pt": "no checkpoint of this project",
-        "text.txt": "neither a folder nor a zip",
-        "garbage.zip": "cannot be read as a zip",
-        "nothing.zip": "holds no pictures",
-        "fake.pt": "no checkpoint of this project",
-        "pipe.pt": "neither a folder nor a zip",
-        "run": "is the folder of a run: name a checkpoint in it",
-        "builtin:x": "the seed of the built-in pictures",
-    }
-    for name, words in said.items():
-        spec = str(tmp_path / name) if name and not name.startswith("builtin") else name
-        for opening in (lambda spec=spec: open_set(spec), lambda spec=spec: open_pair(str(folder), spec)):
-            with pytest.raises(UserError, match=words) as caught:
-                opening()
-            assert "\n" not in str(caught.value)
-
-
-def test_a_folder_named_like_a_checkpoint_is_a_folder(folder, tmp_path):
-    assert not is_checkpoint(str(folder.rename(tmp_path / "latest.pt")))
-    assert len(open_set(str(tmp_path / "latest.pt"))) == 30
-
-
-def test_a_checkpoint_is_known_by_its_content_and_not_by_its_name(trained, tmp_path):
-    copy = tmp_path / "generator"
-    copy.write_bytes(trained.read_bytes())
-    assert is_checkpoint(str(copy)) and len(open_set(str(copy), num=2)) == 2
-
-
-@pytest.mark.parametrize("wrong", [{"num": 0}, {"num": -1}, {"seed": -1}])
-def test_wrong_numbers_are_refused(trained, wrong):
-    with pytest.raises(UserError, match=r"--num|--seed"):
-        open_set(str(trained), **wrong)
-    with pytest.raises(UserError, match=r"--num|--seed"):
-        open_pair("builtin", str(trained), **wrong)
-
-
-@pytest.mark.parametrize("res", [0, -8, 10**9])
-def test_a_size_that_cannot_be_is_refused(res):
-    with pytest.raises(UserError, match="--res"):
-        open_pair("builtin", "builtin:1", res=res)
-
-
 def test_a_bomb_is_named(folder, monkeypatch):
     monkeypatch.setattr(reading, "MAX_PIXELS", 100)
     with pytest.raises(UserError, match=r"a/00\.png would unpack"):
-        list(image_sets.open_set(str(folder)))
+        list(open_set(str(folder)))

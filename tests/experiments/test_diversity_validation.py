@@ -10,13 +10,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments" / "diversity-validation"))
 
-from baselines import baselines, ms_ssim, ms_ssim_of_pairs
+import figures
+import run
+from baselines import SIGNALS, baselines, ms_ssim, ms_ssim_of_pairs
 from cases import (
     COLLAPSED,
     HEALTHY,
-    MEMORISING,
+    MEMORIZATION,
     NOT_HEALTHY,
     PARTIAL,
+    Case,
     cases,
     copied,
     distinct,
@@ -36,13 +39,13 @@ from pggan.metrics.scores import Scores, score
 from pggan.models.networks import Generator
 
 N = {"builtin": 150, "shapes": 250}  # samples
-PICTURES = {"builtin": 500, "shapes": 1600}  # of which twice as many as samples are real
+IMAGES = {"builtin": 500, "shapes": 1600}  # twice as many as samples are reals
 
 
 @cache
 def bench(name: str) -> tuple[Split, Reference]:
-    """Real pictures and others like them, and what is measured of the real ones."""
-    parts = split(DRAWN[name](6, PICTURES[name]), 2 * N[name], 0)
+    """A split, and the measures of its reals."""
+    parts = split(DRAWN[name](6, IMAGES[name]), 2 * N[name], 0)
     return parts, Reference.of(parts.reals)
 
 
@@ -52,7 +55,7 @@ def scored(name: str, make, copies: bool = False) -> Scores:
 
 
 @pytest.mark.parametrize(("k", "right"), [(4, COLLAPSED), (60, PARTIAL), (N["builtin"], HEALTHY)])
-def test_k_distinct_pictures_are_called_what_they_are(k, right):
+def test_k_distinct_images_get_the_right_verdict(k, right):
     assert scored("builtin", distinct(k)).verdict in right
 
 
@@ -61,7 +64,7 @@ def test_jitter_does_not_make_four_pictures_many():
 
 
 @pytest.mark.parametrize(("p", "right"), [(0.1, PARTIAL), (0.9, COLLAPSED)])
-def test_a_share_of_one_picture_is_seen(p, right):
+def test_a_share_of_one_image_is_seen(p, right):
     found = scored("builtin", one_mode(p))
     assert found.verdict in right
     assert found.evidence.largest == pytest.approx(p, abs=0.02)
@@ -72,18 +75,17 @@ def test_three_of_four_shapes_dropped_are_seen():
 
 
 @pytest.mark.parametrize("name", ["square", "triangle"])
-def test_what_is_deserted_is_the_shape_that_was_dropped(name):
+def test_the_dropped_shape_is_found(name):
     parts, reference = bench("shapes")
     dropped = parts.kind_names.index(name)
     found = scored("shapes", only(set(range(len(parts.kind_names))) - {dropped}))
-    deserted, fitted = max(found.desertion.values(), key=np.sum), reference.order[reference.count :]
+    deserted, fitted = max(found.dropped.values(), key=np.sum), reference.order[reference.count :]
     assert found.verdict in PARTIAL
     assert deserted[parts.real_kinds[fitted] == dropped].sum() > 0.8 * deserted.sum()
 
 
-@pytest.mark.parametrize(("how", "amount"), [("gaussian", 1.5), ("coarse", 4)])
-def test_a_blur_is_no_collapse(how, amount):
-    assert scored("builtin", worse(how, amount)).verdict == "healthy"
+def test_a_blur_is_no_collapse():
+    assert scored("builtin", worse("gaussian", 1.5)).verdict == "healthy"
 
 
 @pytest.mark.parametrize("kind", ["white", "blobs"])
@@ -91,34 +93,33 @@ def test_noise_is_not_varied(kind):
     assert scored("builtin", noise_of(kind)).verdict in NOT_HEALTHY
 
 
-@pytest.mark.parametrize("how", ["as they are", "flipped", "shifted"])
+@pytest.mark.parametrize("how", ["flipped", "shifted"])
 def test_copies_are_memorized(how):
     found = scored("builtin", copied(0.3, how), copies=True)
-    assert found.verdict in MEMORISING
+    assert found.verdict in MEMORIZATION
     assert 0.2 < found.evidence.copied < 0.32
 
 
 @pytest.mark.parametrize("name", ["builtin", "shapes"])
 def test_held_out_sets_are_healthy(name):
     parts, reference = bench(name)
-    for seed in range(5):
-        found = score(reference, held_out(parts, 100 + 10 * seed, np.random.default_rng(seed)), copies=seed == 0)
+    for seed in range(3):
+        found = score(reference, held_out(parts, 100 + 20 * seed, np.random.default_rng(seed)), copies=seed == 0)
         assert found.verdict == "healthy", found.reason
 
 
-def test_a_generator_that_hardly_listens_to_its_latents_is_a_collapse_of_itself():
+def test_a_generator_truncated_to_almost_nothing_has_collapsed():
     config = NetworkConfig(arch="style", fmap_base=128, fmap_max=16, latent=16, start_res=32, max_res=32)
     generator = Generator(config, torch.Generator().manual_seed(0)).eval()
-    reference = Reference.of(draw(generator, 1.0, 0, 300, batch=50))
-    fakes = {psi: draw(generator, 1.0, 1, 150, psi, batch=50) for psi in (1.0, 0.3, 0.1)}
+    reference = Reference.of(draw(generator, 1.0, 0, 200, batch=50))
+    fakes = {psi: draw(generator, 1.0, 1, 100, psi, batch=50) for psi in (1.0, 0.1)}
     found = {psi: score(reference, some, copies=False) for psi, some in fakes.items()}
     assert found[1.0].verdict == "healthy"
-    assert found[0.3].verdict in NOT_HEALTHY
     assert found[0.1].verdict == "collapsed"
 
 
 @pytest.mark.parametrize("part", ["development", "frozen"])
-def test_every_case_makes_the_same_pictures_twice(part):
+def test_every_case_makes_the_same_images_twice(part):
     parts, _ = bench("shapes")
     for case in cases(part, parts, 40, thorough=True):
         once, again = (case.make(parts, 40, np.random.default_rng(1)) for _ in range(2))
@@ -127,14 +128,23 @@ def test_every_case_makes_the_same_pictures_twice(part):
         assert 30 <= len(once) <= 40
 
 
-def test_ms_ssim_is_one_for_the_same_picture_and_little_for_noise():
+def test_a_row_of_the_table_has_the_verdict_and_every_measure(monkeypatch):
+    monkeypatch.setattr(run, "RANGE", 2)
+    case = Case("copies", "all", copied(1.0, "as they are"), MEMORIZATION, copies=True)
+    row = run.Bench("builtin", bench("builtin")[0]).row("frozen", case, 100)
+    assert row["right"] and row["verdict"] == "memorization" and row["evidence"]["copied"] > 0.9
+    assert row["others right"].keys() == row["lowest"].keys() == set(SIGNALS)
+    assert "| copies: all | 100 | = memorization |" in figures.every([row])
+
+
+def test_ms_ssim_is_one_for_equal_images_and_low_for_noise():
     noise = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     assert ms_ssim(noise, noise) == pytest.approx(torch.ones(4), abs=1e-5)
     assert ms_ssim(noise, noise.flip(0)).max() < 0.2
     assert ms_ssim_of_pairs(np.repeat(bench("builtin")[0].pool[:1], 8, axis=0)) == pytest.approx(1, abs=1e-5)
 
 
-def test_signals_of_others_fall_to_nothing_with_one_picture():
+def test_other_measures_fall_to_zero_for_one_image():
     parts, reference = bench("builtin")
     reals = reference.random.astype(np.float64)
     fakes = np.repeat(parts.pool[:1], 150, axis=0)

@@ -8,6 +8,7 @@ import torch
 
 from pggan.data.builtin import draw
 from pggan.errors import UserError
+from pggan.evaluation.figures import records
 from pggan.metrics import reference as module
 from pggan.metrics import spaces
 from pggan.metrics.copies import find_copies, thumbnails
@@ -117,8 +118,8 @@ def test_reals_may_be_of_any_shape():
 
 
 @pytest.mark.parametrize("count", [0, 1, 199])
-def test_fewer_than_200_reals_are_refused_with_their_number(pictures, count):
-    with pytest.raises(UserError, match=rf"200 real pictures or more, and there are {count}$"):
+def test_fewer_than_200_reals_are_refused_in_a_line_that_says_how_many_there_are(pictures, count):
+    with pytest.raises(UserError, match=rf"200 real pictures or more.* {count}$"):
         Reference.of(pictures[:count])
 
 
@@ -144,7 +145,7 @@ def test_arrays_hold_all_of_it_bit_for_bit_and_it_scores_the_same(reference, pic
     back = Reference.from_arrays(arrays)
     assert same(back, reference) and back.count == reference.count
     ours, others = (score(each, pictures[COUNT:]) for each in (back, reference))
-    assert ours.figures == others.figures and ours.evidence == others.evidence and ours.reason == others.reason
+    assert records(ours) == records(others) and ours.evidence == others.evidence and ours.reason == others.reason
     assert np.array_equal(ours.copies.similarity, others.copies.similarity)
 
 

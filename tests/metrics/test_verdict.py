@@ -8,13 +8,15 @@ import pytest
 
 from pggan.metrics.verdict import VERDICTS, Evidence, judge
 
-FINE = Evidence(ratio=1.0, high=1.1, alike=240.0, count=250, largest=0.0, duplicates=0.0, deserted=0.0, copied=0.0)
+FINE = Evidence(
+    ratio=1.0, high=1.1, effective_samples=240.0, count=250, largest=0.0, duplicates=0.0, dropped=0.0, copied=0.0
+)
 SEVERITY = {"healthy": 0, "partial-collapse": 1, "memorization": 1, "collapsed": 2}
 LEVELS = {  # from good to bad, on both sides of each threshold
     "high": [1.1, 0.7, 0.6, 0.2],
     "largest": [0.0, 0.5, 0.9],
     "duplicates": [0.0, 0.03, 0.04, 0.06, 0.3, 1.0],
-    "deserted": [0.0, 0.05, 0.06, 1.0],
+    "dropped": [0.0, 0.05, 0.06, 1.0],
     "copied": [0.0, 0.04, 0.05, 0.06, 0.3, 1.0],
 }
 ALL = [replace(FINE, **dict(zip(LEVELS, levels, strict=True))) for levels in itertools.product(*LEVELS.values())]
@@ -25,18 +27,29 @@ def seen(**others) -> tuple[str, str]:
 
 
 def test_samples_as_good_as_the_reals_are_healthy_and_the_reason_says_how_varied():
-    assert judge(FINE) == ("healthy", "the samples are as varied as 240 of 250 different pictures (D 1.00)")
+    assert judge(FINE) == (
+        "healthy",
+        "the samples are as varied as 240 of 250 different pictures (diversity score 1.00)",
+    )
 
 
 @pytest.mark.parametrize(
     ("others", "verdict", "told"),
     [
-        ({"high": 0.2, "ratio": 0.15, "alike": 16.0}, "collapsed", "16 of 250 different pictures (D 0.15)"),
+        (
+            {"high": 0.2, "ratio": 0.15, "effective_samples": 16.0},
+            "collapsed",
+            "16 of 250 different pictures (diversity score 0.15)",
+        ),
         ({"largest": 0.6}, "collapsed", "60% of the samples are nearly one and the same"),
-        ({"high": 0.6, "ratio": 0.5, "alike": 90.0}, "partial-collapse", "90 of 250 different pictures (D 0.50)"),
+        (
+            {"high": 0.6, "ratio": 0.5, "effective_samples": 90.0},
+            "partial-collapse",
+            "90 of 250 different pictures (diversity score 0.50)",
+        ),
         ({"duplicates": 0.1}, "partial-collapse", "10% of the samples are near-duplicates"),
         ({"copied": 0.3}, "memorization", "30% of the samples are copies of training pictures"),
-        ({"deserted": 0.2, "ratio": 0.93}, "partial-collapse", "20% of the real pictures"),
+        ({"dropped": 0.2, "ratio": 0.93}, "partial-collapse", "20% of the real pictures"),
     ],
 )
 def test_each_piece_of_evidence_has_its_verdict_and_its_reason(others, verdict, told):
@@ -52,7 +65,7 @@ def test_each_piece_of_evidence_has_its_verdict_and_its_reason(others, verdict, 
         ("largest", 0.5, 0.001, "collapsed"),
         ("duplicates", 0.03, 0.001, "partial-collapse"),
         ("copied", 0.05, 0.001, "memorization"),
-        ("deserted", 0.05, 0.001, "partial-collapse"),
+        ("dropped", 0.05, 0.001, "partial-collapse"),
     ],
 )
 def test_a_verdict_begins_just_beyond_its_threshold(name, bound, step, verdict):
@@ -60,8 +73,8 @@ def test_a_verdict_begins_just_beyond_its_threshold(name, bound, step, verdict):
 
 
 def test_the_worst_there_is_to_say_goes_first():
-    everything, order = {"high": 0.2, "largest": 0.9, "duplicates": 0.9, "deserted": 0.9}, []
-    for mended in ({}, {"high": 0.6}, {"largest": 0.0}, {"high": 1.0}, {"duplicates": 0.0}, {"deserted": 0.0}):
+    everything, order = {"high": 0.2, "largest": 0.9, "duplicates": 0.9, "dropped": 0.9}, []
+    for mended in ({}, {"high": 0.6}, {"largest": 0.0}, {"high": 1.0}, {"duplicates": 0.0}, {"dropped": 0.0}):
         everything |= mended
         order.append(seen(**everything))
     assert [verdict for verdict, _ in order] == [*["collapsed"] * 2, *["partial-collapse"] * 3, "healthy"]
@@ -91,7 +104,7 @@ def test_no_piece_of_evidence_makes_it_healthier_by_being_worse():
 def test_only_samples_without_any_bad_evidence_are_healthy():
     for evidence in ALL:
         good = evidence.high >= 0.7 and evidence.largest <= 0.5 and evidence.duplicates <= 0.03
-        good = good and evidence.deserted <= 0.05 and evidence.copied <= 0.05
+        good = good and evidence.dropped <= 0.05 and evidence.copied <= 0.05
         assert (judge(evidence)[0] == "healthy") == good, evidence
 
 
@@ -101,7 +114,7 @@ def test_copies_are_told_of_whatever_the_verdict_is():
         assert ("copies of training pictures" in judge(evidence)[1]) == (evidence.copied > 0.05), evidence
 
 
-def test_every_copy_drawn_twice_is_memorizing_and_few_of_them_a_collapse():
+def test_every_copy_drawn_twice_is_memorization_and_few_of_them_a_collapse():
     assert seen(copied=1.0, duplicates=0.3)[0] == "memorization"
     assert seen(copied=1.0, high=0.2)[0] == "collapsed"
 

@@ -98,7 +98,7 @@ def test_minibatch_stddev_matches_the_reference(groups, group, seed):
 
 def test_minibatch_stddev_groups_are_strided():
     x = torch.zeros(8, 1, 1, 1)
-    x[0::2] = torch.tensor([1.0, 3.0, 1.0, 3.0]).reshape(4, 1, 1, 1)  # pictures 0, 2, 4, 6 differ, 1, 3, 5, 7 do not
+    x[0::2] = torch.tensor([1.0, 3.0, 1.0, 3.0]).reshape(4, 1, 1, 1)  # images 0, 2, 4, 6 differ, 1, 3, 5, 7 do not
     added = minibatch_stddev(x, 4)[:, 1].flatten()
     torch.testing.assert_close(added, torch.tensor([1.0, 1e-4] * 4))
 
@@ -126,7 +126,7 @@ def test_minibatch_stddev_refuses_a_batch_that_does_not_divide():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_minibatch_stddev_of_equal_pictures_has_a_finite_gradient_in_every_precision(dtype):
+def test_minibatch_stddev_of_equal_images_has_a_finite_gradient_in_every_precision(dtype):
     x = torch.ones(4, 3, 2, 2, dtype=dtype, requires_grad=True)
     out = minibatch_stddev(x, 4)
     out.float().sum().backward()
@@ -150,7 +150,10 @@ def test_upsample_repeats_pixels_and_downsample_averages_squares():
 @pytest.mark.parametrize("rate", [0.01, 1.0, 4.0])
 def test_a_rate_scales_the_steps_of_a_dense_layer_and_not_its_beginning(rate):
     """The bias too: what the optimizer moves by 1, the layer moves by the rate."""
-    plain, rated = EqualizedLinear(5, 7, rng=seeded()).double(), EqualizedLinear(5, 7, rng=seeded(), rate=rate).double()
+    plain, rated = (
+        EqualizedLinear(5, 7, rng=seeded()).double(),
+        EqualizedLinear(5, 7, rng=seeded(), lr_multiplier=rate).double(),
+    )
     x = noise(3, 5)
     torch.testing.assert_close(rated(x), plain(x), rtol=1e-6, atol=1e-6)
     before = rated(x)
@@ -162,7 +165,7 @@ def test_a_rate_scales_the_steps_of_a_dense_layer_and_not_its_beginning(rate):
 
 
 def test_layers_without_a_bias_have_none():
-    conv, dense = EqualizedConv2d(3, 4, 3, bias=False), EqualizedLinear(3, 4, bias=False, rate=0.5)
+    conv, dense = EqualizedConv2d(3, 4, 3, bias=False), EqualizedLinear(3, 4, bias=False, lr_multiplier=0.5)
     assert [*conv.state_dict()] == [*dense.state_dict()] == ["weight"]
     assert not conv(torch.zeros(1, 3, 2, 2)).any() and not dense(torch.zeros(1, 3)).any()
 
@@ -219,8 +222,8 @@ def test_inside_fir_downsampling_is_a_quarter_of_the_adjoint_of_upsampling():
     torch.testing.assert_close(up, 4 * down)
 
 
-def test_fir_resampling_does_not_shift_a_picture():
-    """The middle of mass stays where it is, in shares of the picture."""
+def test_fir_resampling_does_not_shift_a_image():
+    """The middle of mass stays where it is, in shares of the image."""
     ramp = torch.arange(16.0).reshape(1, 1, 1, 16).expand(1, 1, 16, 16)
     assert torch.equal(fir_downsample(ramp)[0, 0, 3, 1:-1], torch.arange(8.0)[1:-1] * 2 + 0.5)
     assert torch.equal(fir_upsample(ramp)[0, 0, 3, 1:-1], torch.arange(32.0)[1:-1] / 2 - 0.25)

@@ -22,7 +22,7 @@ EACH = pytest.mark.parametrize("draw", [latents, noise_maps])
 @given(
     start=st.integers(0, 10**9), batches=st.lists(st.integers(0, 5), min_size=1, max_size=5), size=st.integers(1, 70)
 )
-def test_however_a_range_is_batched_each_picture_gets_the_same_numbers(draw, start, batches, size):
+def test_however_a_range_is_batched_each_image_gets_the_same_numbers(draw, start, batches, size):
     stream = Stream(3)
     whole = draw(stream, "noise G", start, sum(batches), size, CPU)
     ends = start + np.cumsum([0, *batches])
@@ -32,7 +32,7 @@ def test_however_a_range_is_batched_each_picture_gets_the_same_numbers(draw, sta
 
 
 @EACH
-def test_pictures_purposes_seeds_and_attempts_have_numbers_of_their_own(draw):
+def test_images_purposes_seeds_and_attempts_have_numbers_of_their_own(draw):
     drawn = [
         draw(Stream(seed, attempt), purpose, index, 1, 40, CPU).numpy().tobytes()
         for seed in (0, 1)
@@ -55,7 +55,7 @@ def test_they_are_standard_normal(draw, size):
 
 
 @EACH
-def test_neighbouring_pictures_are_uncorrelated(draw):
+def test_neighboring_images_are_uncorrelated(draw):
     drawn = draw(Stream(2), "noise G", 0, 4000, 6, CPU).double().numpy()
     together = np.concatenate([drawn[:-1], drawn[1:]], axis=1)
     between = np.corrcoef(together, rowvar=False) - np.eye(12)

@@ -1,4 +1,4 @@
-"""The road before it is taken: what --dry-run prints is what a run would do, and it leaves no trace."""
+"""--dry-run prints what a run would do, and leaves no trace."""
 
 import re
 import shutil
@@ -15,9 +15,10 @@ from torch.profiler import ProfilerActivity, profile
 import pggan.run.dry_run as dry_run_module
 from pggan.config.schema import Config
 from pggan.errors import UserError
-from pggan.run.dry_run import Rehearsed, dry_run, estimate, plan_stages, rehearse
+from pggan.run import profiling
+from pggan.run.dry_run import dry_run, estimate, step_costs
 from pggan.run.loop import train
-from pggan.run.profiling import MemoryWatch, lasting
+from pggan.run.profiling import MemoryWatch, StepCost, lasting, step_cost, trial_state
 from pggan.schedule.budget import SLOWER
 
 pytest_plugins = ["short_runs"]
@@ -39,9 +40,12 @@ def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 
 def speeds(monkeypatch, of: dict[int, float]) -> None:
-    """Resolutions that cost what the test says."""
-    costs = {res: Rehearsed(speed, 2**20 * res) for res, speed in of.items()}
-    monkeypatch.setattr(dry_run_module, "rehearse", lambda config, res, device: costs[res])
+    """Steps are as fast as the test says."""
+    known_costs(monkeypatch, {res: StepCost(speed, 2**20 * res) for res, speed in of.items()})
+
+
+def known_costs(monkeypatch, costs: dict[int, StepCost]) -> None:
+    monkeypatch.setattr(dry_run_module, "step_cost", lambda config, res, device: costs[res])
 
 
 # ---- what is printed
@@ -79,16 +83,16 @@ def test_times_are_images_over_speed_and_those_of_a_clock_are_not_longer(setting
     assert [row["time"] for row in rows(capsys.readouterr().out)] == ["1m00s", "2m30s"]  # the fade and the floor
 
 
-def test_parts_and_estimates_are_marked(settings, monkeypatch, capsys):
+def test_micro_batches_and_estimates_are_marked(settings, monkeypatch, capsys):
     costs = {
-        4: Rehearsed(10.0, 2**30, parts=2),
-        8: Rehearsed(5.0, 2**31, parts=4, recomputed=True),
-        16: Rehearsed(5.0, 2**31, recomputed=True, estimated=True),
+        4: StepCost(10.0, 2**30, micro_batches=2),
+        8: StepCost(5.0, 2**31, micro_batches=4, recompute=True),
+        16: StepCost(5.0, 2**31, recompute=True, estimated=True),
     }
-    monkeypatch.setattr(dry_run_module, "rehearse", lambda config, res, device: costs[res])
+    known_costs(monkeypatch, costs)
     dry_run(settings("--max-res", 16))
     more = [row["more"].strip() for row in rows(capsys.readouterr().out)]
-    assert more == ["in 2 parts", "in 4 parts, recomputed", "recomputed  estimated"]
+    assert more == ["in 2 micro-batches", "in 4 micro-batches, recomputed", "recomputed  estimated"]
 
 
 # ---- budgets and plans
@@ -97,21 +101,21 @@ def test_parts_and_estimates_are_marked(settings, monkeypatch, capsys):
 @pytest.mark.parametrize("total", [60, 3600])
 def test_the_stages_of_a_budget_add_up_to_it(settings, monkeypatch, capsys, total):
     speed = {4: 90.0, 8: 40.0, 16: 16.0}
-    config = settings("--max-res", 16, "--budget", f"{total}s")
-    costs = {res: Rehearsed(each, 1) for res, each in speed.items()}
-    stages = plan_stages(config, costs, [])
-    took = [(stage.fade + stage.stable) / speed[stage.res] for stage in stages]
-    assert sum(took) + dry_run_module.SECONDS_TO_START == pytest.approx(total, rel=1e-2)
-    assert took == pytest.approx([sum(took) / 3] * 3, rel=0.01)
-    assert [stage.fade / (stage.fade + stage.stable) for stage in stages] == pytest.approx([0, 0.2, 0.2], abs=0.002)
     speeds(monkeypatch, speed)
-    dry_run(config)
-    assert f"of a budget of {total}s" in capsys.readouterr().out
+    dry_run(settings("--max-res", 16, "--budget", f"{total}s"))
+    said = capsys.readouterr().out
+    stages = [(speed[int(row["res"])], 1000 * row["fade"], 1000 * row["stable"]) for row in rows(said)]
+    took = [(fade + stable) / each for each, fade, stable in stages]
+    assert sum(took) + dry_run_module.SECONDS_TO_START == pytest.approx(total, rel=0.02)
+    assert took == pytest.approx([sum(took) / 3] * 3, rel=0.03)
+    assert [fade / (fade + stable) for _, fade, stable in stages] == pytest.approx([0, 0.2, 0.2], abs=0.02)
+    assert f"of a budget of {total}s" in said
 
 
-def test_a_budget_that_is_gone_before_it_begins_has_no_images(settings):
-    costs = {res: Rehearsed(10.0, 1) for res in (4, 8)}
-    assert [stage.stable for stage in plan_stages(settings("--budget", "3s"), costs, [])] == [0, 0]
+def test_a_budget_that_is_gone_before_it_begins_has_no_images(settings, monkeypatch, capsys):
+    speeds(monkeypatch, {4: 10.0, 8: 10.0})
+    dry_run(settings("--budget", "3s"))
+    assert [row["stable"] for row in rows(capsys.readouterr().out)] == [0, 0]
 
 
 def test_a_plan_is_printed_as_it_will_be_repeated(settings, capsys):
@@ -172,20 +176,20 @@ def test_bad_data_is_refused_as_by_the_run_itself(settings, tmp_path):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
-def test_a_resolution_that_fits_in_no_parts_is_refused_by_name(settings, monkeypatch, error):
+def test_a_resolution_that_never_fits_into_memory_is_refused_by_name(settings, monkeypatch, error):
     def exhausted(*_):
         raise error
 
-    monkeypatch.setattr("pggan.training.step._backward", exhausted)
+    monkeypatch.setattr("pggan.training.micro_batches._backward", exhausted)
     with pytest.raises(UserError, match="out of memory at 4 px"):
         dry_run(settings())
 
 
-def test_a_defect_in_a_rehearsal_is_not_taken_for_want_of_memory(settings, monkeypatch):
+def test_a_defect_in_a_trial_step_is_not_taken_for_a_lack_of_memory(settings, monkeypatch):
     def broken(*_):
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr("pggan.training.step._backward", broken)
+    monkeypatch.setattr("pggan.training.micro_batches._backward", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         dry_run(settings())
 
@@ -200,17 +204,17 @@ def test_the_command_prints_the_table_and_exits_with_0(cache, tmp_path):
 # ---- speed and memory
 
 
-def steps_tried(monkeypatch, seconds_a_picture: float) -> list[int]:
+def steps_tried(monkeypatch, seconds_an_image: float) -> list[int]:
     """Batches of the steps that are taken, on a machine with a clock of its own."""
     tried, now = [], [0.0]
 
-    def step(state, stage, reals, say):
+    def step(state, reals, say):
         tried.append(len(reals))
-        assert len(reals) == state.batch() and 0 < stage.alpha(state.nimg) <= 1
-        now[0] += seconds_a_picture * len(reals) + 0.1
+        assert len(reals) == state.batch() and 0 < state.alpha <= 1
+        now[0] += seconds_an_image * len(reals) + 0.1
 
-    monkeypatch.setattr(dry_run_module, "step", step)
-    monkeypatch.setattr(dry_run_module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(profiling, "step", step)
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: now[0])
     return tried
 
 
@@ -219,26 +223,26 @@ def steps_tried(monkeypatch, seconds_a_picture: float) -> list[int]:
     [
         (0.001, [4, 24, 24], 24 / 0.124),  # the whole batch, once more without the watch
         (0.05, [4, 24, 24], 24 / 1.3),
-        (0.11, [4, 4, 4], 4 / 0.54),  # 24 pictures would take more than SLOW_STEP
+        (0.11, [4, 4, 4], 4 / 0.54),  # 24 images would take more than SLOW_STEP
         (2.0, [4, 4], 4 / 8.1),  # nor is a slow step taken a third time
     ],
 )
 def test_the_whole_batch_is_timed_unless_that_takes_too_long(settings, monkeypatch, seconds, batches, speed):
     tried = steps_tried(monkeypatch, seconds)
-    cost = rehearse(settings("--batch", 24), 8, CPU)
+    cost = step_cost(settings("--batch", 24), 8, CPU)
     assert tried == batches and cost.images_per_s == pytest.approx(speed)
 
 
 def test_the_speed_is_about_that_of_a_run(settings, monkeypatch):
     """By the processor's clock, from which other processes take nothing."""
-    monkeypatch.setattr(dry_run_module.time, "perf_counter", time.process_time)
+    monkeypatch.setattr(profiling.time, "perf_counter", time.process_time)
     config = settings("--batch", 32, "--max-res", 16, "--fmap-base", 256, "--fmap-max", 32)
-    expected = rehearse(config, 16, CPU).images_per_s
-    state = dry_run_module.state_at(config, 16, CPU)
-    dry_run_module._timed(state, 32)
+    expected = step_cost(config, 16, CPU).images_per_s
+    state = trial_state(config, 16, CPU)
+    profiling._timed(state, 32)
     start = time.process_time()
     for _ in range(5):
-        dry_run_module._timed(state, 32)
+        profiling._timed(state, 32)
     assert 0.4 < expected / (5 * 32 / (time.process_time() - start)) < 2.5
 
 
@@ -248,25 +252,25 @@ def test_resolutions_too_slow_to_try_are_estimated_from_those_before(settings, m
     def slow(config, res, device):
         tried.append(res)
         now[0] += {4: 5.0, 8: 70.0}[res]
-        return Rehearsed({4: 40.0, 8: 10.0}[res], {4: 100, 8: 300}[res])
+        return StepCost({4: 40.0, 8: 10.0}[res], {4: 100, 8: 300}[res])
 
-    monkeypatch.setattr(dry_run_module, "rehearse", slow)
+    monkeypatch.setattr(dry_run_module, "step_cost", slow)
     monkeypatch.setattr(dry_run_module.time, "monotonic", lambda: now[0])
     config = settings("--max-res", 32)
-    costs = dry_run_module.rehearse_all(config, CPU)
+    costs = step_costs(config, CPU, (4, 8, 16, 32))
     assert tried == [4, 8] and [cost.estimated for cost in costs.values()] == [False, False, True, True]
     assert costs[16].images_per_s == pytest.approx(2.5) and costs[32].images_per_s == pytest.approx(0.625)
     monkeypatch.undo()
-    counted = [rehearse(config, res, CPU).memory for res in (16, 32)]
+    counted = [step_cost(config, res, CPU).memory for res in (16, 32)]
     assert [costs[res].memory for res in (16, 32)] == pytest.approx(counted, rel=0.001)  # but for Adam's counts
 
 
-def test_an_estimate_has_the_parts_of_the_resolution_below_as_far_as_the_batch_can(settings):
+def test_an_estimate_has_the_micro_batches_of_the_resolution_below_as_far_as_the_batch_can(settings):
     config = settings("--batch", "4:32,8:24", "--stddev-group", 4)
-    below = {4: Rehearsed(10.0, 100, parts=4, recomputed=True)}
+    below = {4: StepCost(10.0, 100, micro_batches=4, recompute=True)}
     cost = estimate(config, below, 8, CPU)
-    assert (cost.images_per_s, cost.parts, cost.recomputed) == (pytest.approx(10 / SLOWER), 3, True)
-    assert cost.memory < estimate(config, {4: Rehearsed(10.0, 100)}, 8, CPU).memory
+    assert (cost.images_per_s, cost.micro_batches, cost.recompute) == (pytest.approx(10 / SLOWER), 3, True)
+    assert cost.memory < estimate(config, {4: StepCost(10.0, 100)}, 8, CPU).memory
 
 
 def storages(tensors: list[torch.Tensor]) -> int:
@@ -294,7 +298,7 @@ def profiled_peak(state, batch: int) -> int:
     grads = [weight.grad for net in (state.G, state.D) for weight in net.parameters()]
     base = storages(lasting(state)) - storages([grad for grad in grads if grad is not None])
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        dry_run_module._timed(state, batch)
+        profiling._timed(state, batch)
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
@@ -307,23 +311,23 @@ def profiled_peak(state, batch: int) -> int:
 def test_the_memory_is_what_the_profiler_sees(settings, arch, loss):
     """Within a sixth: buffers that a kernel makes and frees by itself are seen by the profiler alone."""
     config = settings("--batch", 16, "--max-res", 32, "--fmap-base", 256, "--fmap-max", 16, arch=arch, loss=loss)
-    cost = rehearse(config, 32, CPU)
-    state = dry_run_module.state_at(config, 32, CPU)
-    dry_run_module._timed(state, 4)
+    cost = step_cost(config, 32, CPU)
+    state = trial_state(config, 32, CPU)
+    profiling._timed(state, 4)
     assert cost.memory == pytest.approx(profiled_peak(state, 16), rel=1 / 6)
 
 
 def test_between_two_steps_all_that_lasts_is_counted(settings):
-    state = dry_run_module.state_at(settings(), 8, CPU)
-    dry_run_module._timed(state, 4)
+    state = trial_state(settings(), 8, CPU)
+    profiling._timed(state, 4)
     with MemoryWatch(lasting(state)) as watch:
-        dry_run_module._timed(state, 4)
+        profiling._timed(state, 4)
     assert watch.alive == pytest.approx(storages(lasting(state)), abs=200)  # and the last losses
 
 
-def test_memory_of_a_few_pictures_is_scaled_to_the_batch(settings, monkeypatch):
+def test_memory_of_a_few_images_is_scaled_to_the_batch(settings, monkeypatch):
     config = settings("--batch", 32, "--max-res", 16, "--fmap-base", 256)
-    whole = rehearse(config, 16, CPU)
-    monkeypatch.setattr(dry_run_module, "SLOW_STEP", 0.0)
-    few = rehearse(config, 16, CPU)
+    whole = step_cost(config, 16, CPU)
+    monkeypatch.setattr(profiling, "SLOW_STEP", 0.0)
+    few = step_cost(config, 16, CPU)
     assert few.memory == pytest.approx(whole.memory, rel=0.1)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from short import growth, latest, watch_losses, watch_pictures, watch_steps
 
-from pggan.config.schema import Config, at
-from pggan.data.packing import Pack
+from pggan.config.schema import Config
+from pggan.data.packing import ImageCache
 from pggan.errors import UserError
 from pggan.models.networks import Generator, fade_reals
 from pggan.run import loop, setup
@@ -25,8 +25,8 @@ pytest_plugins = ["short_runs"]
 def test_reals_are_the_images_of_the_stream_in_turn_faded_as_the_networks_are(settings, monkeypatch):
     given, wanted, alphas, opened = [], [], [], watch_pictures(monkeypatch)
 
-    def expect(state, stage, _):
-        alphas.append(stage.alpha(state.nimg))
+    def expect(state, _):
+        alphas.append(state.alpha)
         wanted.append(fade_reals(opened[-1].batch(state.nimg, 8), alphas[-1]))
 
     watch_steps(monkeypatch, before=expect)
@@ -125,11 +125,11 @@ def test_threads_are_stored_with_the_run_and_taken_up_again(settings, monkeypatc
 
 def test_all_stages_left_are_packed_at_once_before_the_first_step(settings, monkeypatch):
     levels = []
-    monkeypatch.setattr(loop, "run_stages", lambda run, state, pack, signals, ahead: levels.append(pack))
+    monkeypatch.setattr(loop, "run_stages", lambda events, state, images: levels.append(images))
     train(settings("--max-res", 16))
     (packed,) = levels
-    assert isinstance(packed, Pack) and [packed.level(res).shape[1] for res in (4, 8, 16)] == [4, 8, 16]
-    assert at("8", 4) == 8 and len(packed) == 40
+    assert isinstance(packed, ImageCache) and [packed.images(res).shape[1] for res in (4, 8, 16)] == [4, 8, 16]
+    assert len(packed) == 40
 
 
 def test_a_moment_of_adam_that_overflowed_is_not_a_state_to_return_to(settings):

@@ -47,7 +47,7 @@ def test_a_run_grown_by_hand_equals_a_fixed_one(settings, capsys, arch):
     assert [entry["numbers"].get("fade_nimg") for entry in growth(run)] == [None, 100, None, 100, None]
     for name in ("res-0004.pt", "res-0008.pt", "res-0016.pt", "latest.pt"):
         one, two = (content(folder / "checkpoints" / name) for folder in (whole, run))
-        for part in ("nimg", "stage_start", "G", "D", "G_ema", "moments_G", "moments_D"):
+        for part in ("nimg", "stage", "G", "D", "G_ema", "opt_G", "opt_D"):
             assert_same(one[part], two[part], f"{name}/{part}")
     assert records(whole) == records(run)
 
@@ -78,7 +78,7 @@ def test_interrupted_in_the_fade_that_was_grown_by_hand_it_goes_on_the_same(sett
         with pytest.raises(Interrupted):
             train(by_hand(settings, "--max-res", 8))
     train(by_hand(settings, "--max-res", 8))
-    for part in ("nimg", "G", "D", "G_ema", "moments_G", "moments_D"):
+    for part in ("nimg", "G", "D", "G_ema", "opt_G", "opt_D"):
         assert_same(latest(whole)[part], latest(run)[part], part)
 
 

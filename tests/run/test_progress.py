@@ -23,7 +23,7 @@ def plain(monkeypatch):
 
 
 def show(bar: Progress, nimg: int = 1500) -> None:
-    bar.show(SimpleNamespace(res=64, nimg=nimg), alpha=0.25, images_per_s=123.4, memory=3 * 2**29, seconds_left=7500)
+    bar.show(64, nimg, alpha=0.25, images_per_s=123.4, memory=3 * 2**29, seconds_left=7500, done=nimg)
 
 
 def test_a_line_tells_resolution_alpha_kimg_speed_memory_and_time_left(plain, capsys):
@@ -77,9 +77,9 @@ def test_a_bar_never_passes_its_end_and_comes_back_after_a_rollback(monkeypatch)
     assert "100%" in terminal.getvalue() and "40%" in terminal.getvalue() and "101%" not in terminal.getvalue()
 
 
-def test_what_is_said_is_a_whole_line_of_its_own(plain, capsys):
+def test_a_printed_line_is_a_line_of_its_own(plain, capsys):
     bar = Progress(10, 0)
-    bar.say("saved")
+    bar.print_line("saved")
     bar.close()
     assert capsys.readouterr().out == "saved\n"
 

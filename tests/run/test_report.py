@@ -15,18 +15,21 @@ import pytest
 import report as report_tool
 import sample
 from PIL import Image
-from runs import ROOT, TINY, refused
+from runs import ROOT, refused_here
 
 import pggan.run.loop
 import train
 from pggan.config.presets import preset, with_settings
 from pggan.config.schema import Config, flat, from_dict, to_dict
+from pggan.evaluation.figures import FIGURES
+from pggan.evaluation.grids import GridFile, save_grid
 from pggan.run.report import Report, grids
 from pggan.run.report.charts import alpha_of, charts, fades
 from pggan.run.report.commands import commands
-from pggan.run.report.facts import duration, read
-from pggan.run.report.records import MOST_POINTS, Records, places, running_mean, thinned
+from pggan.run.report.facts import read
+from pggan.run.report.records import MAX_POINTS, places, read_records, running_mean, thinned
 
+pytest_plugins = ["short_runs"]
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 STOP = {"nimg": 2000, "action": "stop", "numbers": {"planned_nimg": 2000}}
 
@@ -107,22 +110,18 @@ def test_a_folder_with_nothing_in_it_yet_gives_a_page_that_says_so(tmp_path):
 
 
 def test_the_state_is_said_in_a_sentence_and_the_end_with_it(run):
-    assert "Going on: at 16 px after 2.0 kimg, in 1 min 3 s; 31.5 images a second." in Report(run).page()
+    assert "Training at 16 px after 2.0 kimg, in 1m03s, 31.5 images per second." in Report(run).page()
     entries = [grown(1000), grown(2000, action="stop", from_res=16, to_res=16)]
     (run / "growth.json").write_text(json.dumps(entries))
     assert "Finished at 16 px after 2.0 kimg" in Report(run).page()
     append(run, record(2100))  # it was taken further
-    assert "Going on: at 16 px" in Report(run).page()
+    assert "Training at 16 px" in Report(run).page()
 
 
 def test_a_run_that_diverged_is_not_called_finished(run):
     stop = grown(2000, action="stop", to_res=16, reason="loss/d not finite", numbers={"lr_factor": 0.125})
     (run / "growth.json").write_text(json.dumps([stop]))
-    assert "Given up at 16 px" in Report(run).page()
-
-
-def test_times_are_told_in_their_two_largest_parts():
-    assert [duration(seconds) for seconds in (0, 59.6, 3725, 90000)] == ["0 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"]
+    assert "Diverged and stopped at 16 px" in Report(run).page()
 
 
 def test_each_grid_has_its_resolution_kimg_and_alpha(run):
@@ -134,20 +133,16 @@ def test_each_grid_has_its_resolution_kimg_and_alpha(run):
 
 
 def test_alpha_before_the_first_record_of_a_stage_grows_from_0(run):
-    records = Records(run / "metrics.jsonl")
-    records.read()
-    assert alpha_of(16, 1050, records.table(), [grown(1000)]) == pytest.approx(0.1)
+    assert alpha_of(16, 1050, read_records(run / "metrics.jsonl"), [grown(1000)]) == pytest.approx(0.1)
 
 
 def test_a_fade_is_shaded_from_the_growth_to_where_alpha_reaches_1(run):
-    records = Records(run / "metrics.jsonl")
-    records.read()
-    assert np.allclose(fades(records.table(), [grown(1000)]), [[1.0, 1.5]])
+    assert np.allclose(fades(read_records(run / "metrics.jsonl")), [[1.0, 1.5]])
 
 
 def test_related_series_share_a_chart_and_a_band_belongs_to_its_key():
     keys = ["nimg", "kimg", "loss/d", "loss/g", "quality/kid", "quality/kid_low", "quality/kid_high", "odd/a_low", "z"]
-    found = charts(keys)
+    found = charts({key: np.ones(2) for key in keys})
     assert [chart["group"] for chart in found] == ["loss", "quality", "odd", "other"]
     assert [series["key"] for series in found[0]["series"]] == ["loss/d", "loss/g"]
     band = {"low": "quality/kid_low", "high": "quality/kid_high"}
@@ -155,20 +150,32 @@ def test_related_series_share_a_chart_and_a_band_belongs_to_its_key():
     assert found[2]["series"] == [{"key": "odd/a_low", "name": "a low"}]
 
 
-def test_the_average_and_g_itself_share_a_chart_each_with_its_interval(run):
+def test_g_and_its_average_share_a_chart_each_with_its_interval(run):
     ends = {f"diversity/{name}score_{end}": 0.5 for name in ("", "raw_") for end in ("low", "high")}
     line = {"nimg": 1000, "kimg": 1.0, "diversity/score": 0.5, "diversity/raw_score": 0.4, **ends}
-    append(run, {**line, "diversity/verdict": 0.0, "quality/rfd": 0.2, "speed/eval_share": 0.01})
+    append(run, {**line, "speed/eval_share": 0.01})
     curves = embedded(Report(run).page(), "curves")
-    both, verdict = (chart for chart in curves["charts"] if chart["group"] == "diversity")
+    (both,) = (chart for chart in curves["charts"] if chart["group"] == "diversity")
     assert [(series["key"], series["low"], series["high"]) for series in both["series"]] == [
         (f"diversity/{name}score", f"diversity/{name}score_low", f"diversity/{name}score_high") for name in ("", "raw_")
     ]
-    assert verdict["step"] and "0 healthy" in verdict["title"]
-    assert [chart["title"] for chart in curves["charts"] if chart["group"] == "quality"] == [
-        "RFD of the average, and of G itself (lower is better; not an FID)"
-    ]
+    assert [series["name"] for series in both["series"]] == ["G_ema", "G"] and (both["low"], both["high"]) == (0, 1)
     assert [value for value in curves["data"]["diversity/raw_score"] if value is not None] == [0.4]
+
+
+def test_every_figure_of_an_evaluation_has_a_chart_made_of_its_entry():
+    found = {chart["series"][0]["key"]: chart for chart in charts({figure.key: np.ones(2) for figure in FIGURES})}
+    assert list(found) == [figure.key for figure in sorted(FIGURES, key=lambda figure: figure.key.split("/")[0])]
+    for figure in FIGURES:
+        chart = found[figure.key]
+        assert chart["title"].startswith(figure.label) and ("share" in chart["unit"]) == (figure.unit == "share")
+        assert (chart["low"], chart["high"], chart["names"]) == (figure.low, figure.high, figure.names)
+        assert chart["step"] == bool(figure.names) and chart["log"] == figure.log
+
+
+def test_no_axis_is_logarithmic_where_a_value_is_0():
+    (chart,) = charts({"quality/rfd": np.array([1.0, 0.0, np.nan])})
+    assert not chart["log"]
 
 
 def test_numbers_that_are_none_are_gaps(run):
@@ -196,42 +203,14 @@ def test_a_configuration_that_cannot_be_read_leaves_the_rest(run, text):
 
 
 def everything(path: Path) -> dict[str, list]:
-    records = Records(path)
-    records.read()
-    return {key: values.tolist() for key, values in records.table().items()}
+    return {key: values.tolist() for key, values in read_records(path).items()}
 
 
-def test_reading_on_gives_what_reading_all_gives_whatever_happens_to_the_file(run):
+def test_a_last_line_that_is_not_complete_is_skipped(run):
     path = run / "metrics.jsonl"
-    kept = Records(path)
-
-    def same() -> bool:
-        kept.read()
-        return repr({key: values.tolist() for key, values in kept.table().items()}) == repr(everything(path))
-
-    assert same()
-    append(run, record(2100), record(2200, **{"new/key": 1.0}))
-    assert same() and len(kept.columns["nimg"]) == 22
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"nimg": 2300, "ki')  # half written
-    assert same() and len(kept.columns["nimg"]) == 22
-    path.write_bytes(whole[: len(whole) // 2])  # cut on resuming
-    assert same() and len(kept.columns["nimg"]) < 12
-    path.write_bytes(whole[:1000].rpartition(b"\n")[0] + b"\n")  # cut, and longer again before the next look
-    append(run, *(record(nimg, **{"loss/g": 3.0}) for nimg in range(600, 4000, 100)))
-    assert same() and len(kept.columns["nimg"]) > 30
-    path.unlink()
-    assert same() and not kept.columns["nimg"]
-
-
-def test_only_what_is_new_is_read(run):
-    records = Records(run / "metrics.jsonl")
-    records.read()
-    added = []
-    records._add = added.append
-    append(run, record(2100))
-    records.read()
-    assert [json.loads(line)["nimg"] for line in added if line] == [2100]
+    before = everything(path)
+    path.write_bytes(path.read_bytes() + b'{"nimg": 2300, "ki')
+    assert everything(path) == before and len(before["nimg"]) == 20
 
 
 def test_after_a_rollback_the_records_of_the_failed_attempt_are_gone(run):
@@ -260,7 +239,7 @@ def test_thinning_keeps_the_extremes_and_the_end():
     values[12_345], values[20_001] = 99.0, -99.0
     sparse = np.where(np.arange(len(values)) % 5000 == 7, 1.0, np.nan)
     thin = thinned({"kimg": np.arange(len(values)) / 10, "loss/d": values, "quality/kid": sparse})
-    assert all(len(column) <= MOST_POINTS + 1 for column in thin.values())
+    assert all(len(column) <= MAX_POINTS + 1 for column in thin.values())
     assert (thin["loss/d"].max(), thin["loss/d"].min(), thin["loss/d"][-1]) == (99.0, -99.0, values[-1])
     assert abs(thin["kimg"][thin["loss/d"].argmax()] - 1234.5) < 5
     assert (np.diff(thin["kimg"]) >= 0).all() and np.isfinite(thin["quality/kid"]).sum() >= 7
@@ -283,7 +262,7 @@ def test_from_many_records_on_a_running_mean_is_drawn(run):
     assert len(curves["data"]["loss/d mean"]) == len(curves["data"]["kimg"]) == 199
 
 
-def test_the_page_is_under_3_mb_beside_its_pictures(tmp_path):
+def test_the_page_is_under_3_mb_without_its_grids(tmp_path):
     append(tmp_path, *({"nimg": 8 * n, **{f"loss/{k}": math.sin(k * n) for k in range(40)}} for n in range(4000)))
     assert len(Report(tmp_path).page()) < 3e6
 
@@ -292,10 +271,10 @@ def test_the_page_is_under_3_mb_beside_its_pictures(tmp_path):
 
 
 def test_grids_are_spread_over_the_run_with_the_newest_and_the_end_of_each_stage():
-    made = [(32 if number < 77 else 64, number, None) for number in range(250)]
+    made = [GridFile(Path(), 32 if number < 77 else 64, number) for number in range(250)]
     for count in range(1, 250):
-        shown = [nimg for _, nimg, _ in grids.spread(made[:count])]
-        assert len(shown) <= grids.MOST + 2 and shown == sorted(set(shown))
+        shown = [grid.nimg for grid in grids.spread(made[:count])]
+        assert len(shown) <= grids.MAX_GRIDS + 2 and shown == sorted(set(shown))
         assert shown[0] == 0 and shown[-1] == count - 1
         assert count <= 77 or 76 in shown
         assert max(np.diff(shown), default=0) <= max(1, count / 25)
@@ -304,7 +283,7 @@ def test_grids_are_spread_over_the_run_with_the_newest_and_the_end_of_each_stage
 def test_a_grid_is_encoded_once_and_again_only_when_it_is_another(run, monkeypatch):
     calls = []
     encoded = grids.encoded
-    monkeypatch.setattr(grids, "encoded", lambda res, nimg, path: calls.append(nimg) or encoded(res, nimg, path))
+    monkeypatch.setattr(grids, "encoded", lambda grid: calls.append(grid.nimg) or encoded(grid))
     report = Report(run)
     report.write(), report.write()
     assert calls == [2000, 1250, 1000, 500]
@@ -332,9 +311,11 @@ def test_a_grid_that_cannot_be_read_is_left_out(run):
     assert [grid["nimg"] for grid in embedded(Report(run).page(), "grids")] == [500, 1000, 2000]
 
 
-def test_wide_grids_are_scaled_down_and_small_ones_doubled():
-    sizes = [grids.fitted(Image.new("RGB", size)).size for size in ((2048, 1536), (1024, 768), (600, 100), (256, 192))]
-    assert sizes == [(1024, 768), (1024, 768), (600, 100), (512, 384)]
+@pytest.mark.parametrize(("res", "width"), [(4, 512), (64, 768), (256, 1024)])
+def test_grids_are_scaled_for_the_page(tmp_path, res, width):
+    save_grid(np.zeros((12, res, res, 3), np.uint8), 6, tmp_path / "grid.png")
+    found = grids.encoded(GridFile(tmp_path / "grid.png", res, 0))
+    assert width - 6 <= found.width <= width and found.height < found.width / 2
 
 
 # ---- the file
@@ -377,7 +358,7 @@ def test_the_tool_makes_the_page_and_says_where(run, capsys):
 
 
 def test_the_tool_refuses_what_is_no_run_in_one_line(tmp_path):
-    said = refused(tmp_path, script="tools/report.py")
+    said = refused_here(tmp_path, script="tools/report.py")
     assert "config.json" in said and list(tmp_path.iterdir()) == []
 
 
@@ -448,7 +429,7 @@ def test_a_run_that_diverged_is_not_taken_further(run):
 def test_no_command_is_offered_that_the_run_is_not_ready_for(run):
     shutil.rmtree(run / "checkpoints")
     assert [command.name for command in commands(run, read(run), end=None)] == [
-        "Go on from the last save, if it was interrupted"
+        "Continue from the last checkpoint, if training was interrupted"
     ]
 
 
@@ -536,7 +517,7 @@ def test_the_page_opens_from_disk_without_complaints_or_requests(browser):
     assert browser.complaints() == [] and browser.requests() == []
 
 
-def test_the_slider_moves_the_picture_and_its_caption(browser):
+def test_the_slider_moves_the_grid_and_its_caption(browser):
     source = "return document.getElementById('grid').src"
     assert browser.text("#caption") == "16 px, 2.0 kimg, alpha 1.00"
     newest, slider = browser.js(source), browser.find("#slider")
@@ -547,7 +528,7 @@ def test_the_slider_moves_the_picture_and_its_caption(browser):
     assert "1.2 kimg" in browser.find("#grid").get_attribute("alt")
     browser.js("arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))", slider)
     assert browser.text("#caption") == "8 px, 0.5 kimg, alpha 1.00"
-    browser.wait("return document.getElementById('grid').naturalWidth === 64")  # 4 * 8 px, doubled
+    browser.wait("return document.getElementById('grid').naturalWidth === 512")
 
 
 def test_the_samples_play_from_first_to_last(browser):
@@ -612,13 +593,11 @@ def test_the_page_of_a_run_with_nothing_yet_has_no_complaints(chromium, tmp_path
 # ---- a run really trained
 
 
-@pytest.mark.slow
-def test_the_page_of_a_trained_run_and_its_commands(chromium, tmp_path, monkeypatch):
-    folder = tmp_path / "run"
-    train.main([*TINY, "--max-res", "8", "--cache", str(tmp_path / "cache"), "--out", str(folder)])
+def test_the_page_of_a_trained_run_and_its_commands(chromium, tiny_run, tmp_path, monkeypatch):
+    folder = tiny_run
     browser = Browser(chromium, Report(folder).write())
-    assert browser.text(".state").startswith("Finished at 8 px after")
-    assert browser.texts(".stages span") == ["4 px", "8 px"]
+    assert browser.text(".state").startswith("Finished at 16 px after")
+    assert browser.texts(".stages span") == ["4 px", "8 px", "16 px"]
     assert min(browser.js(INK)) > 1000 and browser.complaints() == []
     known = from_dict(json.loads((folder / "config.json").read_text())["config"])
     facts = read(folder)

@@ -15,8 +15,8 @@ import train as command
 from pggan.config import cli
 from pggan.errors import Diverged, Interrupted
 from pggan.randomness import Stream
-from pggan.run import loop
 from pggan.run.loop import train
+from pggan.run.rollback import MOST_ROLLBACKS
 from pggan.training import checkpoint
 
 pytest_plugins = ["short_runs"]
@@ -115,7 +115,7 @@ def test_nan_that_comes_back_ends_in_diverged_after_the_set_number_of_rollbacks(
         train(settings())
     assert "\n" not in str(caught.value) and max(save["nimg"] for save in saves) == 104
     run = Path(settings().run.out)
-    assert [entry["action"] for entry in growth(run)] == ["grow", *["rollback"] * loop.MOST_ROLLBACKS, "stop"]
+    assert [entry["action"] for entry in growth(run)] == ["grow", *["rollback"] * MOST_ROLLBACKS, "stop"]
     assert [entry["numbers"]["lr_factor"] for entry in growth(run)[1:]] == [0.5, 0.25, 0.125, 0.125]
     assert latest(run)["nimg"] == 104
 

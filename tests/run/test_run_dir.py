@@ -17,7 +17,8 @@ from pggan.config import cli
 from pggan.config.presets import preset
 from pggan.config.schema import Config, from_dict
 from pggan.errors import UserError
-from pggan.evaluation.samples import draw, tile, to_uint8
+from pggan.evaluation.grids import make_grid
+from pggan.evaluation.samples import draw, to_uint8
 from pggan.randomness import Stream
 from pggan.run.loop import train
 from pggan.run.run_dir import CLOCK_KEYS, RunDir
@@ -220,7 +221,7 @@ def test_grids_are_named_by_resolution_and_nimg_and_have_its_size(run):
     assert grids[-1].name == "0016-00000840.png" and RunDir(run).newest_grid() == grids[-1]
     for path in grids:
         with Image.open(path) as picture:
-            assert picture.size == (2 * int(path.name[:4]),) * 2 and picture.format == "PNG"
+            assert picture.size == (2 * int(path.name[:4]) + 6,) * 2 and picture.format == "PNG"
 
 
 @pytest.mark.parametrize(("res", "nimg"), [(4, 200), (8, 520), (16, 840)])
@@ -230,7 +231,7 @@ def test_grids_show_the_average_at_the_same_latents_every_time(run, res, nimg):
     with torch.no_grad():
         images = to_uint8(average(latents, alpha)).numpy()
     with Image.open(run / "samples" / f"{res:04d}-{nimg:08d}.png") as picture:
-        assert np.array_equal(np.asarray(picture), np.asarray(tile(images, 2)))
+        assert np.array_equal(np.asarray(picture), np.asarray(make_grid(images, 2)))
 
 
 def test_a_grid_in_a_fade_is_drawn_at_its_alpha(tmp_path):
@@ -248,14 +249,7 @@ def test_a_grid_in_a_fade_is_drawn_at_its_alpha(tmp_path):
     alpha, images, full = seen[104]
     assert alpha == (104 - 40) / 120 and not np.array_equal(images, full)
     with Image.open(out / "samples" / "0008-00000104.png") as picture:
-        assert np.array_equal(np.asarray(picture), np.asarray(tile(images, 2)))
-
-
-def test_a_sheet_leaves_places_black_and_goes_row_by_row():
-    images = np.stack([np.full((2, 3, 3), 10 * (number + 1), np.uint8) for number in range(3)])
-    sheet = np.asarray(tile(images, 2))
-    assert sheet.shape == (4, 6, 3)
-    assert [sheet[y, x, 0] for y, x in ((0, 0), (0, 3), (2, 0), (2, 3))] == [10, 20, 30, 0]
+        assert np.array_equal(np.asarray(picture), np.asarray(make_grid(images, 2)))
 
 
 def test_a_metrics_file_that_lost_its_end_is_cut_to_whole_lines(tmp_path, capsys):

@@ -6,9 +6,11 @@ from PIL import Image
 from runs import assert_same_run, records
 from short import growth, interrupt_at, latest, watch_pictures, watch_steps
 
+from pggan.config.schema import ScheduleConfig
 from pggan.errors import Interrupted
 from pggan.run.loop import train
-from pggan.schedule.stages import stage_of
+from pggan.schedule.fixed import FixedScheduler
+from pggan.schedule.stages import Stage, StageStart
 from pggan.training import checkpoint
 
 pytest_plugins = ["short_runs"]
@@ -16,17 +18,21 @@ pytest_plugins = ["short_runs"]
 # ---- stages
 
 
+def stage_of(schedule: ScheduleConfig, res: int, start: int) -> Stage:
+    return FixedScheduler(schedule).begin(StageStart(res, start, start, fades=res > 4), [])
+
+
 def test_stages_start_and_end_at_the_first_nimg_at_or_past_the_plan(settings):
     run = train(settings("--max-res", 16))
     starts, schedule = [0], settings().schedule
     for entry, res in zip(growth(run), (4, 8, 16), strict=True):
-        planned = stage_of(schedule, res, starts[-1], first=res == 4).end
+        planned = stage_of(schedule, res, starts[-1]).end
         fades = {"fade_nimg": 100} if entry["action"] == "grow" else {}  # of the stage that it begins
         assert planned <= entry["nimg"] < planned + 8 and entry["numbers"] == {"planned_nimg": planned, **fades}
         starts.append(entry["nimg"])
     for res, start, end in zip((4, 8, 16), starts[:-1], starts[1:], strict=True):
         kept = checkpoint.load(run / "checkpoints" / f"res-{res:04d}.pt")
-        assert (kept["res"], kept["nimg"], kept["stage_start"]) == (res, end, start)
+        assert (kept["res"], kept["nimg"], kept["stage"]["plan"]["start"]) == (res, end, start)
 
 
 def test_alpha_and_resolution_in_the_records_follow_the_schedule(settings):
@@ -34,7 +40,7 @@ def test_alpha_and_resolution_in_the_records_follow_the_schedule(settings):
     run = train(config)
     for record in records(run):
         res = 4 if record["nimg"] <= 104 else 8
-        stage = stage_of(config.schedule, res, 0 if res == 4 else 104, first=res == 4)
+        stage = stage_of(config.schedule, res, 0 if res == 4 else 104)
         assert (record["growth/res"], record["growth/alpha"]) == (res, stage.alpha(record["nimg"]))
         assert (record["growth/batch"], record["growth/lr"], record["growth/attempt"]) == (8, 0.002, 0)
 
@@ -203,7 +209,7 @@ def test_the_stage_clock_sums_its_time_over_restarts(settings, monkeypatch):
                 train(settings(*flags), clock)
     last = growth(run)[-1]
     assert (last["nimg"], last["numbers"]["seconds"]) == (104 + 8 * 20, 20.0)
-    assert latest(run)["stage_seconds"] == 20.0
+    assert latest(run)["stage"]["seconds"] == 20.0
 
 
 @pytest.mark.slow

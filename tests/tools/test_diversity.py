@@ -1,5 +1,7 @@
 """diversity.py as a command: its figures, its verdict, and what it refuses."""
 
+import contextlib
+import io
 import json
 import os
 
@@ -7,77 +9,103 @@ import diversity
 import numpy as np
 import pytest
 from PIL import Image
+from runs import refused
 
 from pggan.data.builtin import draw
 from pggan.errors import UserError
 
-EVERY = ("d", "d_unclipped", "score_low", "score_high", "alike", "duplicate_share", "dropped_share", "coverage", "ndb")
+REALS, FAKES = 200, 100
+FIGURES = ("score", "score_unclipped", "score_low", "score_high", "effective_samples", "duplicate_share")
+FIGURES += ("dropped_share", "coverage", "ndb", "rfd", "kid_rand")
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """reals: 220 built-in pictures in a folder for each kind; others: 110 of another seed; one: 110 times a picture."""
-    root = tmp_path_factory.mktemp("pictures")
-    for name, seed, count in (("reals", 0, 220), ("others", 1, 110)):
-        for index in range(count):
-            folder = root / name / (f"kind{index % 10}" if name == "reals" else "")
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw(seed, index, 32, 32)[0]).save(folder / f"{index:03d}.png")
-    (root / "one").mkdir()
-    for index in range(110):
-        picture = draw(1, 3, 32, 32)[0] ^ np.uint8(index % 2)
-        Image.fromarray(picture).save(root / "one" / f"{index:03d}.png")
+    """reals: 200 built-in images in a folder for each kind; others: 100 of another seed; one: 100 times an image."""
+    root = tmp_path_factory.mktemp("images")
+    for index in range(REALS):
+        image, kind = draw(0, index, 32, 32)
+        (root / "reals" / f"kind{kind}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(root / "reals" / f"kind{kind}" / f"{index:03d}.png")
+    for name in ("others", "one"):
+        (root / name).mkdir()
+    for index in range(FAKES):
+        Image.fromarray(draw(1, index, 32, 32)[0]).save(root / "others" / f"{index:03d}.png")
+        Image.fromarray(draw(1, 3, 32, 32)[0] ^ np.uint8(index % 2)).save(root / "one" / f"{index:03d}.png")
     return root
 
 
-@pytest.fixture
-def measured(folders, tmp_path, capsys):
-    """measured(real, fake, *flags) -> (the JSON, what was printed)."""
+@pytest.fixture(scope="module")
+def measured(folders):
+    """measured(real, fake, *flags) -> (the JSON, the printed text); the reals are measured once for all tests."""
 
-    def run(real: str, fake: str, *flags: str):
-        out = tmp_path / "figures.json"
+    def run(real: str, fake: str, *flags: object):
+        out, said = folders / "figures.json", io.StringIO()
         places = (folders / real, folders / fake, "--json", out, "--cache", folders / "cache")
-        diversity.main([*map(str, places), "--device", "cpu", *flags])
-        return json.loads(out.read_text()), capsys.readouterr().out
+        with contextlib.redirect_stdout(said):
+            diversity.main([*map(str, (*places, "--device", "cpu", *flags))])
+        return json.loads(out.read_text()), said.getvalue()
 
     return run
 
 
-def test_every_figure_the_verdict_and_its_reason_are_in_the_json(measured):
+def test_figures_verdict_and_kinds_are_in_the_json_and_the_same_from_the_cache(measured):
     figures, said = measured("reals", "others")
-    assert all(np.isfinite(figures[name]) for name in EVERY)
+    assert all(np.isfinite(figures[name]) for name in FIGURES) and 0.8 < figures["score"] <= 1
     assert figures["verdict"] in ("healthy", "partial-collapse") and figures["reason"] in said
-    assert 0.8 < figures["d"] <= 1 and "protocol:" in said and "sha256" not in figures["reason"]
+    assert f"protocol: {figures['protocol']}" in said and "diversity score" in said and "kind3" in said
+    assert sum(kind["real_share"] for kind in figures["kinds"]["kind"].values()) == pytest.approx(1)
+    assert measured("reals", "others") == (figures, said)
 
 
-def test_one_picture_is_a_collapse_and_the_training_pictures_themselves_are_copies(measured):
-    assert measured("reals", "one", "--no-copies")[0]["verdict"] == "collapsed"
-    figures, _ = measured("reals", "reals")
-    assert figures["verdict"] == "memorization" and figures["copied_share"] == 1
-
-
-def test_a_second_time_the_reals_are_remembered_and_the_figures_are_the_same(measured):
-    assert measured("reals", "others")[0] == measured("reals", "others")[0]
-
-
-def test_the_montage_is_a_picture(measured, tmp_path):
-    measured("reals", "one", "--montage", str(tmp_path / "sheet.png"))
+def test_a_single_image_is_a_collapse_and_a_montage_shows_it(measured, tmp_path):
+    flags = ("--no-copies", "--montage", tmp_path / "sheet.png", "--num", 150)
+    figures, said = measured("reals", "one", *flags)
+    assert figures["verdict"] == "collapsed" and "copied_share" not in figures
+    assert "of 150 samples 100 were used" in said
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 200 and len(sheet.convert("RGB").getcolors(2**24)) > 50
 
 
-def test_too_few_pictures_are_refused_with_the_numbers_needed(measured, folders):
-    with pytest.raises(UserError, match="200"):
+def test_the_training_images_themselves_are_copies(measured, tmp_path):
+    figures, _ = measured("reals", "reals", "--montage", tmp_path / "sheet.png")
+    assert figures["verdict"] == "memorization" and figures["copied_share"] == 1
+    assert all(pair["fake"] == pair["real"] for pair in figures["closest"])
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_copies_may_be_judged_by_held_out_images(measured, folders):
+    figures, said = measured("reals", "others", "--held-out", folders / "others")
+    assert "of held-out images" in said and "copies judged by 100 (folder others" in figures["protocol"]
+
+
+def test_too_few_images_are_refused_with_the_numbers_needed(measured, folders):
+    with pytest.raises(UserError, match=r"REAL has only 100 images: .* 200 real images and 100 samples"):
         measured("others", "reals")
     few = folders / "few"
     few.mkdir(exist_ok=True)
     for index in range(99):
         os.link(folders / "others" / f"{index:03d}.png", few / f"{index:03d}.png")
-    with pytest.raises(UserError, match="100"):
+    with pytest.raises(UserError, match="FAKE has only 99 images"):
         measured("reals", "few")
 
 
-@pytest.mark.parametrize("flags", [["--num", "0"], ["--seed", "-1"], ["--montage", "x.txt"], ["--json", "no/x.json"]])
-def test_bad_flags_are_refused_before_anything_is_read(measured, flags):
-    with pytest.raises(UserError, match=flags[0]):
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--num", "0"], "--num must be at least 100"),
+        (["--seed", "-1"], "--seed"),
+        (["--montage", "x.txt"], "--montage x.txt is not the name of a picture"),
+        (["--montage", ""], "--montage is empty"),
+        (["--json", "no/x.json"], "--json no/x.json cannot be written"),
+        (["--tag", "hair"], "--tags"),
+        (["--held-out", "x", "--no-copies"], "--held-out"),
+    ],
+)
+def test_bad_flags_are_refused_before_anything_is_read(measured, flags, said):
+    with pytest.raises(UserError, match=said):
         measured("reals", "others", *flags)
+
+
+def test_as_a_process_it_refuses_with_exit_2_and_one_line(tmp_path):
+    assert "--num must be at least 100" in refused("a", "b", "--num", 9, script="tools/diversity.py", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""fid.py and what it gathers: every figure says what it depends on, and nothing is called FID that is none."""
+"""fid.py as a command: every figure names what it depends on, and only FID is called FID."""
 
 import json
 from pathlib import Path
@@ -9,141 +9,17 @@ import pytest
 import torch
 from PIL import Image
 from runs import refused
+from sets import fill, make_checkpoint
 
-from pggan.config.schema import Config, NetworkConfig
 from pggan.errors import UserError
-from pggan.evaluation import image_sets
-from pggan.evaluation.image_sets import open_set
-from pggan.metrics import inception, protocol, resizing
+from pggan.evaluation import distances, features, image_sets
+from pggan.evaluation.features import gather
+from pggan.evaluation.opening import open_set
+from pggan.metrics import inception, resizing
+from pggan.metrics.extractors import random_filters
 from pggan.metrics.frechet import frechet_distance, moments
-from pggan.metrics.protocol import gather
 from pggan.metrics.random_features import balance, random_features
 from pggan.metrics.spaces import read_one
-from pggan.training import checkpoint
-from pggan.training.state import new_state
-
-
-class Means:
-    """Features that are easily known: the mean color."""
-
-    digest, protocol = "means", {"resize": "none"}
-
-    def __init__(self):
-        self.seen = 0
-
-    def prepare(self, picture: np.ndarray) -> np.ndarray:
-        self.seen += 1
-        return picture.reshape(-1, 3).mean(axis=0)
-
-    def features(self, batch: np.ndarray) -> np.ndarray:
-        return batch.astype(np.float32)
-
-
-def fill(folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (9, 7)) -> Path:
-    """A folder of `count` pictures of noise."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        pixels = rng.integers(0, 256, (*size[::-1], 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
-    return folder
-
-
-def means_of(folder: Path) -> np.ndarray:
-    return np.stack([picture.reshape(-1, 3).mean(axis=0) for picture in open_set(str(folder))]).astype(np.float32)
-
-
-def assert_close(a: protocol.Moments, b: protocol.Moments) -> None:
-    assert a.n == b.n
-    assert np.allclose(a.mean, b.mean) and np.allclose(a.full().covariance, b.full().covariance)
-
-
-# ---- gathering
-
-
-def test_a_small_set_is_kept_whole_and_halved_at_random(tmp_path):
-    folder = fill(tmp_path / "a", 21)
-    gathered = gather(open_set(str(folder)), Means(), 8, 0, None)
-    assert gathered.count == 21 and np.array_equal(gathered.features, means_of(folder))
-    assert len(gathered.kept("first")) == 11 and len(gathered.kept("second")) == 10
-    assert_close(gathered.moments(), moments(means_of(folder)))
-    assert_close(gathered.moments("first"), moments(gathered.kept("first")))
-    again, other = (gather(open_set(str(folder)), Means(), 8, seed, None) for seed in (0, 1))
-    assert np.array_equal(again.first, gathered.first) and not np.array_equal(other.first, gathered.first)
-
-
-def test_of_a_large_set_some_features_are_kept_and_all_are_summed(tmp_path, monkeypatch):
-    monkeypatch.setattr(protocol, "KEPT", 10)
-    folder = fill(tmp_path / "a", 40)
-    whole = means_of(folder)
-    gathered = gather(open_set(str(folder)), Means(), 8, 3, None)
-    assert gathered.count == 40 and gathered.features.shape == (10, 3)
-    rows = [np.flatnonzero((whole == feature).all(axis=1)).item() for feature in gathered.features]
-    assert rows == sorted(set(rows)) and rows != list(range(10))
-    assert_close(gathered.moments(), moments(whole))
-    halves = gathered.moments("first"), gathered.moments("second")
-    assert [half.n for half in halves] == [20, 20] and len(gathered.kept("first")) == 5
-    assert np.allclose(halves[0].mean + halves[1].mean, 2 * whole.mean(axis=0))
-
-
-@pytest.mark.parametrize("kept", [10, 1000])
-def test_a_second_pass_is_remembered_with_what_could_not_be_read(tmp_path, monkeypatch, kept):
-    monkeypatch.setattr(protocol, "KEPT", kept)
-    folder = fill(tmp_path / "a", 40)
-    (folder / "007.png").write_text("no picture")
-    extractor = Means()
-    sets = [open_set(str(folder)) for _ in range(2)]
-    first, second = (gather(pictures, extractor, 8, 0, tmp_path / "cache") for pictures in sets)
-    assert extractor.seen == 39 and first.count == second.count == len(sets[1]) == 39
-    assert sets[0].notes() == sets[1].notes() != []
-    for part in protocol.PARTS:
-        one, other = first.moments(part), second.moments(part)
-        assert np.array_equal(one.mean, other.mean)
-        assert np.array_equal(one.full().covariance, other.full().covariance)
-        assert np.array_equal(first.kept(part), second.kept(part))
-
-
-def test_whatever_a_figure_depends_on_is_measured_anew(tmp_path):
-    folder, cache = fill(tmp_path / "a", 12), tmp_path / "cache"
-
-    def passes(extractor=None, seed=0, batch=8, **how) -> bool:
-        extractor = extractor or Means()
-        gather(open_set(str(folder), **how), extractor, batch, seed, cache)
-        return extractor.seen > 0
-
-    def changed(**values) -> Means:
-        extractor = Means()
-        vars(extractor).update(values)
-        return extractor
-
-    assert passes() and not passes()
-    for change in (
-        {"seed": 1},
-        {"batch": 4},
-        {"size": (8, 8)},
-        {"size": (8, 8), "fit": "pad"},
-        {"extractor": changed(digest="others")},
-        {"extractor": changed(protocol={"resize": "clean"})},
-    ):
-        assert passes(**change), change
-    fill(folder, 1, seed=5)
-    assert passes() and not passes()
-
-
-def test_pictures_that_change_during_the_pass_are_not_remembered(tmp_path):
-    folder = fill(tmp_path / "a", 12)
-
-    class Meddling(Means):
-        def features(self, batch: np.ndarray) -> np.ndarray:
-            fill(folder, 1, seed=5)
-            return super().features(batch)
-
-    with pytest.raises(UserError, match="changed while they were read"):
-        gather(open_set(str(folder)), Meddling(), 4, 0, tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*"))
-
-
-# ---- the tool
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +28,7 @@ def sets(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("sets")
     fill(place / "reals", 31, 0, (20, 18))
     fill(place / "fakes", 23, 1, (20, 18))
-    network = NetworkConfig(start_res=16, max_res=16, fmap_base=32, fmap_max=8, latent=8)
-    checkpoint.save(new_state(Config(network=network), torch.device("cpu")).to_dict(), place / "latest.pt")
+    make_checkpoint(place / "latest.pt", res=16)
     return place
 
 
@@ -172,21 +47,21 @@ def measured(tmp_path, sets, capsys):
     return measure
 
 
+class Quick:
+    """A network that is quick: mean colors of 2x2 places."""
+
+    digest, published, device = "abcdef" * 10, True, torch.device("cpu")
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return torch.nn.functional.adaptive_avg_pool2d(torch.as_tensor(images), 2).flatten(1).numpy()
+
+
 @pytest.fixture
-def networks(monkeypatch):
-    """Makes fid.py believe in a network that is quick: mean colors of 2x2 places. Returns the calls it got."""
-    calls = []
-
-    class Quick:
-        digest, published, device = "abcdef" * 10, True, torch.device("cpu")
-
-        def features(self, images: np.ndarray) -> np.ndarray:
-            calls.append(images)
-            places = torch.nn.functional.adaptive_avg_pool2d(torch.as_tensor(images), 2)
-            return places.flatten(1).numpy()
-
-    monkeypatch.setattr(inception, "open_network", lambda weights, device: Quick())
-    return calls
+def network(monkeypatch) -> Quick:
+    """The network that fid.py takes for Inception."""
+    quick = Quick()
+    monkeypatch.setattr(inception, "open_network", lambda weights, device: quick)
+    return quick
 
 
 RAND = ["kid_rand", "kid_rand_low", "kid_rand_high", "kid_rand_floor", "rfd", "rfd_floor"]
@@ -234,7 +109,7 @@ def test_each_argument_may_be_of_any_kind_and_the_protocol_says_which(measured, 
 
 
 @pytest.mark.parametrize("how", ["tf", "clean"])
-def test_a_fid_says_its_weights_and_its_resize_and_is_that_of_the_resized_pictures(measured, sets, networks, how):
+def test_a_fid_says_its_weights_and_its_resize_and_is_that_of_the_resized_pictures(measured, sets, network, how):
     figures, said = measured("reals", "fakes", "--features", "inception", "--resize", how)
     assert list(figures) == [
         name.replace("rand", f"inception_{how}").replace("rfd", f"fid_inception_{how}") for name in [*RAND, *FACTS]
@@ -243,27 +118,24 @@ def test_a_fid_says_its_weights_and_its_resize_and_is_that_of_the_resized_pictur
 
     def features(name: str) -> np.ndarray:
         images = np.stack([resizing.to_inception(picture, how) for picture in open_set(str(sets / name))])
-        return inception.open_network(None, "cpu").features(images)
+        return network.features(images)
 
     wanted = frechet_distance(*(moments(features(name)) for name in ("reals", "fakes")))
     assert figures[f"fid_inception_{how}"] == pytest.approx(wanted, rel=1e-6)
 
 
-def test_the_two_ways_of_resizing_are_never_taken_for_each_other(measured, networks):
+def test_the_two_ways_of_resizing_are_never_taken_for_each_other(measured, network):
     tf, clean = (measured("reals", "fakes", "--features", "inception", "--resize", how)[0] for how in ("tf", "clean"))
     assert tf["fid_inception_tf"] != clean["fid_inception_clean"]
     again = measured("reals", "fakes", "--features", "inception", "--resize", "tf")[0]
     assert again == tf
 
 
-def test_other_weights_than_the_published_ones_are_said_to_be_others(measured, sets, tmp_path):
-    torch.manual_seed(0)
-    torch.save(inception.Inception().state_dict(), tmp_path / "weights.pth")
-    fill(sets / "few", 8)
-    figures, said = measured("few", "few", "--weights", tmp_path / "weights.pth")
+def test_other_weights_than_the_published_ones_are_said_to_be_others(measured, network):
+    network.published = False
+    figures, said = measured("reals", "reals", "--features", "inception")
     assert "fid_unpublished_tf" in figures and not any("inception" in key for key in figures)
-    assert "FID, other weights" in said and "not the published ones" in said
-    assert inception.file_digest(tmp_path / "weights.pth")[:8] in said
+    assert "FID, other weights" in said and "abcdefab..., not the published ones" in said
     assert figures["fid_unpublished_tf"] == pytest.approx(0, abs=1e-9)
 
 
@@ -289,8 +161,8 @@ def test_without_weights_it_says_the_url_and_the_path(measured, tmp_path, monkey
 
 def test_reals_are_read_once_and_again_when_one_changes(measured, sets, monkeypatch, tmp_path):
     read = []
-    real = image_sets.Read.picture
-    monkeypatch.setattr(image_sets.Read, "picture", lambda *given: read.append(given) or real(*given))
+    real = image_sets.SourceSet.image
+    monkeypatch.setattr(image_sets.SourceSet, "image", lambda *given: read.append(given) or real(*given))
     folder = fill(sets / "changing", 12)
     first, _ = measured("changing", "fakes")
     again, _ = measured("changing", "fakes")
@@ -302,7 +174,7 @@ def test_reals_are_read_once_and_again_when_one_changes(measured, sets, monkeypa
 
 def test_the_floor_is_half_of_the_reals_against_the_other_half(measured, sets):
     figures, said = measured("reals", "fakes")
-    gathered = gather(open_set(str(sets / "reals")), protocol.RandomFeatures(), 32, 0, None)
+    gathered = gather(open_set(str(sets / "reals")), random_filters(), 32, 0, None)
     balanced = balance(gathered.features)
     halves = [moments(balanced(gathered.kept(part))) for part in ("first", "second")]
     assert figures["rfd_floor"] == pytest.approx(frechet_distance(*halves), rel=1e-6)
@@ -313,7 +185,7 @@ def test_the_floor_is_half_of_the_reals_against_the_other_half(measured, sets):
 def test_few_pictures_lead_with_the_unbiased_distance_and_many_with_the_usual_one(measured, monkeypatch):
     few, said = measured("reals", "fakes")
     assert said.startswith("kernel distance") and "31 reals and 23 fakes make the RFD too high" in said
-    monkeypatch.setattr(protocol, "MANY", 20)
+    monkeypatch.setattr(distances, "MANY", 20)
     many, said = measured("reals", "fakes")
     assert said.startswith("RFD") and "too high" not in said
     assert {key: few[key] for key in RAND} == {key: many[key] for key in RAND}
@@ -321,7 +193,7 @@ def test_few_pictures_lead_with_the_unbiased_distance_and_many_with_the_usual_on
 
 def test_of_more_pictures_than_are_kept_the_protocol_says_how_many_were(measured, monkeypatch):
     whole, _ = measured("reals", "fakes")
-    monkeypatch.setattr(protocol, "KEPT", 25)
+    monkeypatch.setattr(features, "KEPT", 25)
     figures, _ = measured("reals", "fakes", "--seed", 5)
     assert "all but RFD of 25 reals chosen at random by seed 5" in figures["protocol"]
     assert "25 fakes" not in figures["protocol"]
@@ -378,11 +250,5 @@ def test_bad_flags_are_refused(measured, flags, said):
         measured("reals", "latest.pt", *flags)
 
 
-@pytest.mark.slow
-def test_as_a_process_it_refuses_with_exit_2_and_one_line(sets, tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text.pt").write_text("hello")
-    said = {"empty": "holds no pictures", "text.pt": "no checkpoint of this project", "none": "no such folder"}
-    for name, words in said.items():
-        flags = (sets / "reals", tmp_path / name, "--features", "rand")
-        assert words in refused(*flags, script="tools/fid.py", cwd=tmp_path)
+def test_as_a_process_it_refuses_with_exit_2_and_one_line(tmp_path):
+    assert "--swd must be at least 0, not -1" in refused("a", "b", "--swd", -1, script="tools/fid.py", cwd=tmp_path)

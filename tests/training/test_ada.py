@@ -9,22 +9,22 @@ import torch
 from scipy.stats import norm
 
 from pggan.config.schema import LossName, TrainingConfig
-from pggan.training.ada import AVERAGED, TARGET, TARGET_OF_PAIRS, adjust, begin, target
+from pggan.training.ada import HALF_LIFE, TARGET, TARGET_OF_PAIRS, adjust, begin, target
 from pggan.training.losses import LOSSES
-from pggan.training.losses import sureness as of_logits
+from pggan.training.losses import r_t as of_logits
 
 CPU = torch.device("cpu")
 CONTROLLED = TrainingConfig(augment="cutout", ada=True, ada_target=0.6, ada_kimg=10.0)
-CENTRED = ("logistic", "bce", "hinge")
-PAIRED = [loss for loss in get_args(LossName) if loss not in CENTRED]
+ZERO_THRESHOLD = ("logistic", "bce", "hinge")
+PAIRED = [loss for loss in get_args(LossName) if loss not in ZERO_THRESHOLD]
 
 
 def logits(seed: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(0.3, 1, 24))
 
 
-def sureness(loss: LossName, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    return of_logits(real, fake, LOSSES[loss].centered)
+def r_t(loss: LossName, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    return of_logits(real, fake, LOSSES[loss].zero_threshold)
 
 
 def after(signals: list[float], images: int, training: TrainingConfig = CONTROLLED) -> tuple[float, float]:
@@ -37,32 +37,32 @@ def after(signals: list[float], images: int, training: TrainingConfig = CONTROLL
 # --- what it listens to
 
 
-@pytest.mark.parametrize("loss", CENTRED)
+@pytest.mark.parametrize("loss", ZERO_THRESHOLD)
 def test_r_is_the_mean_sign_of_the_reals_logits(loss):
     real, fake = logits(0), logits(1)
-    assert sureness(loss, real, fake).item() == pytest.approx(np.sign(real.numpy()).mean())
-    assert sureness(loss, real, fake) == sureness(loss, real, fake + 9)
+    assert r_t(loss, real, fake).item() == pytest.approx(np.sign(real.numpy()).mean())
+    assert r_t(loss, real, fake) == r_t(loss, real, fake + 9)
 
 
 @pytest.mark.parametrize("loss", PAIRED)
 def test_r_of_pairs_is_the_mean_sign_over_all_of_them(loss):
     real, fake = logits(0), logits(1)
     expected = np.mean([np.sign(x - y) for x in real.numpy() for y in fake.numpy()])
-    assert sureness(loss, real, fake).item() == pytest.approx(expected)
+    assert r_t(loss, real, fake).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("loss", PAIRED)
 def test_r_of_pairs_is_the_same_whatever_is_added_to_all_logits(loss):
     real, fake = logits(0), logits(1)
     for offset in (-100, -1, 3, 1000):
-        assert sureness(loss, real + offset, fake + offset) == sureness(loss, real, fake)
+        assert r_t(loss, real + offset, fake + offset) == r_t(loss, real, fake)
 
 
 @pytest.mark.parametrize("loss", get_args(LossName))
-def test_r_goes_from_a_d_that_knows_nothing_to_one_that_knows_every_picture(loss):
+def test_r_goes_from_a_d_that_knows_nothing_to_one_that_knows_every_image(loss):
     above, below = torch.full((4,), 2.0), torch.full((4,), -2.0)
     same = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    assert sureness(loss, above, below) == 1 and sureness(loss, below, above) == -1 and sureness(loss, same, same) == 0
+    assert r_t(loss, above, below) == 1 and r_t(loss, below, above) == -1 and r_t(loss, same, same) == 0
 
 
 def test_the_two_usual_targets_are_one_for_normal_logits():
@@ -72,7 +72,7 @@ def test_the_two_usual_targets_are_one_for_normal_logits():
 
 @pytest.mark.parametrize("loss", get_args(LossName))
 def test_the_target_is_the_usual_one_of_the_loss_unless_it_is_given(loss):
-    usual = TARGET if loss in CENTRED else TARGET_OF_PAIRS
+    usual = TARGET if loss in ZERO_THRESHOLD else TARGET_OF_PAIRS
     assert target(TrainingConfig(loss=loss)) == usual and target(TrainingConfig(loss=loss, ada_target=0.2)) == 0.2
 
 
@@ -96,7 +96,7 @@ def test_p_goes_up_while_d_is_too_sure_and_down_again_when_it_is_not():
 def test_speed_is_by_images_whatever_the_batch(images, steps):
     p, average = after([1.0] * steps, images)
     assert p == pytest.approx(1200 / 10_000, rel=1e-4)
-    assert average == pytest.approx(1 - 0.4 * 0.5 ** (1200 / AVERAGED), rel=1e-4)
+    assert average == pytest.approx(1 - 0.4 * 0.5 ** (1200 / HALF_LIFE), rel=1e-4)
 
 
 def test_p_stays_between_nothing_and_the_most():
@@ -106,7 +106,7 @@ def test_p_stays_between_nothing_and_the_most():
     assert after([1.0], 10**9)[0] == pytest.approx(CONTROLLED.ada_max)
 
 
-def test_single_pictures_do_not_mislead_it():
+def test_single_images_do_not_mislead_it():
     """A batch of 1 has r = 1 or -1; their mean counts. By the sign of each alone, p would rise below the target too."""
     signs = np.random.default_rng(0).permutation(np.repeat([1.0, -1.0], [700, 300])).tolist()  # r = 0.4
     p, average = after(signs * 3, 1)
@@ -116,5 +116,5 @@ def test_single_pictures_do_not_mislead_it():
 def test_it_looks_at_no_value():
     p, average = (value.to("meta") for value in begin(CONTROLLED, CPU))
     logit = torch.empty(8, device="meta")
-    p, average = adjust(p, average, sureness("relativistic", logit, logit), 8, CONTROLLED)
+    p, average = adjust(p, average, r_t("relativistic", logit, logit), 8, CONTROLLED)
     assert p.shape == average.shape == () and p.dtype == torch.float32

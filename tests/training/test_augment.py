@@ -1,5 +1,6 @@
-"""Augmentation: each piece against a slow version, what it must leave alone, and its two derivatives."""
+"""Augmentation: each one against a slow version, what it must leave alone, and its two derivatives."""
 
+from dataclasses import make_dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,11 +12,10 @@ from scipy import stats
 
 from pggan.config.augmentation import PIECES, Augmentation
 from pggan.randomness import Stream
-from pggan.training.augment import COLOR, CUTOUT, DRAWS, FLIP, TRANSLATION, TURNS, VFLIP, augment, augment_draws
+from pggan.training.augment import AUGMENTATIONS, Row, augment, augment_draws
 
 CPU = torch.device("cpu")
 FEW = settings(max_examples=40, deadline=None)
-COINS = dict(zip(PIECES, (FLIP, VFLIP, TURNS, TRANSLATION, CUTOUT, COLOR), strict=True))
 ALL = Augmentation(**dict.fromkeys(PIECES, 0.7))
 UNTURNED = Augmentation(**{**dict.fromkeys(PIECES, 0.7), "turns": 0.0})
 EACH = pytest.mark.parametrize("name", PIECES)
@@ -25,25 +25,34 @@ def only(name: str, strength: float = 1.0) -> Augmentation:
     return Augmentation(**{name: strength})
 
 
-def pictures(count: int, height: int = 8, width: int = 8, dtype=torch.float64) -> torch.Tensor:
+def make_images(count: int, height: int = 8, width: int = 8, dtype=torch.float64) -> torch.Tensor:
     values = np.random.default_rng([count, height, width]).uniform(-1, 1, (count, 3, height, width))
     return torch.from_numpy(values).to(dtype)
 
 
-def rows(count: int, index: int = 0) -> torch.Tensor:
-    return augment_draws(Stream(5), "augment", index, count, CPU)
+def rows(count: int, pieces: Augmentation, index: int = 0) -> torch.Tensor:
+    return augment_draws(Stream(5), "D", index, count, CPU, pieces)
 
 
-# --- the slow version: one picture [3, H, W], one row of draws
+def width_of(pieces: Augmentation) -> int:
+    return sum(1 + AUGMENTATIONS[name].draws for name in pieces.strengths())
+
+
+# --- the slow version: one image [3, H, W], one row of draws
 
 
 def slow(image: np.ndarray, row: np.ndarray, p: float, pieces: Augmentation) -> np.ndarray:
     """By the words of augment.py, with loops."""
 
-    def numbers(name: str) -> np.ndarray:
+    applied, row = {}, list(row)
+    for name, strength in pieces.strengths().items():
+        coin, *applied[name] = (row.pop(0) for _ in range(1 + AUGMENTATIONS[name].draws))
+        if coin >= np.float32(p) * np.float32(strength):
+            del applied[name]
+
+    def numbers(name: str) -> list[np.float32]:
         """Those after the coin; none where the piece is not applied."""
-        first = COINS[name]
-        return row[first + 1 : first + 4] if row[first] < np.float32(p) * np.float32(getattr(pieces, name)) else ()
+        return applied.get(name, [])
 
     out = image.copy()
     if len(numbers("color")):
@@ -60,9 +69,9 @@ def slow(image: np.ndarray, row: np.ndarray, p: float, pieces: Augmentation) -> 
     if len(numbers("turns")):
         out = np.rot90(out, int(4 * numbers("turns")[0]), axes=(1, 2))
     if len(numbers("translation")):
-        out = slow_shift(out, *numbers("translation")[:2])
+        out = slow_shift(out, *numbers("translation"))
     if len(numbers("cutout")):
-        out = slow_cutout(out, *numbers("cutout")[:2])
+        out = slow_cutout(out, *numbers("cutout"))
     return out
 
 
@@ -106,14 +115,14 @@ SIDES = st.integers(1, 13)
 )
 def test_every_piece_is_what_the_slow_version_does(pieces, height, width, index, p):
     width = height if pieces.turns else width
-    images, draws = pictures(6, height, width), rows(6, index)
+    images, draws = make_images(6, height, width), rows(6, pieces, index)
     expected = [slow(image, row, p, pieces) for image, row in zip(images.numpy(), draws.numpy(), strict=True)]
     torch.testing.assert_close(augment(images, draws, p, pieces), torch.from_numpy(np.stack(expected)))
 
 
 @EACH
 def test_every_piece_does_something_and_the_slow_version_was_asked_for_it(name):
-    images, draws = pictures(32), rows(32)
+    images, draws = make_images(32), rows(32, only(name))
     changed = (augment(images, draws, 1.0, only(name)) != images).flatten(1).any(1)
     assert changed.sum() >= {"flip": 8, "vflip": 8, "turns": 16}.get(name, 28)
 
@@ -121,27 +130,25 @@ def test_every_piece_does_something_and_the_slow_version_was_asked_for_it(name):
 # --- what is left alone
 
 
-@EACH
 @pytest.mark.parametrize("kind", [float, torch.tensor])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_at_p_0_every_picture_is_left_as_it_was_to_the_bit(name, kind, dtype):
-    images, draws = pictures(16, dtype=dtype), rows(16)
-    assert torch.equal(augment(images, draws, kind(0.0), only(name)), images)
+def test_at_p_0_every_image_is_left_as_it_was_to_the_bit(kind, dtype):
+    images, draws = make_images(16, dtype=dtype), rows(16, ALL)
     assert torch.equal(augment(images, draws, kind(0.0), ALL), images)
-    assert augment(images, draws, kind(1.0), Augmentation()) is images
+    assert augment(images, None, kind(1.0), Augmentation()) is images and rows(16, Augmentation()) is None
 
 
 @EACH
-def test_pictures_that_do_not_get_a_piece_are_left_as_they_were_to_the_bit(name):
-    images, draws = pictures(64, dtype=torch.float32), rows(64)
-    spared = draws[:, COINS[name]] >= 0.4
+def test_images_that_do_not_get_a_piece_are_left_as_they_were_to_the_bit(name):
+    images, draws = make_images(64, dtype=torch.float32), rows(64, only(name))
+    spared = draws[:, 0] >= 0.4
     assert torch.equal(augment(images, draws, 0.5, only(name, 0.8))[spared], images[spared])
     assert 20 < spared.sum() < 50
 
 
 @pytest.mark.parametrize(("pieces", "size"), [(ALL, (8, 8)), (UNTURNED, (8, 8)), (UNTURNED, (16, 10))])
-def test_each_picture_is_changed_by_its_own_row_alone(pieces, size):
-    images, draws = pictures(12, *size, dtype=torch.float32), rows(12)
+def test_each_image_is_changed_by_its_own_row_alone(pieces, size):
+    images, draws = make_images(12, *size, dtype=torch.float32), rows(12, pieces)
     whole = augment(images, draws, 0.9, pieces)
     for i in range(12):
         assert torch.equal(augment(images[i : i + 1], draws[i : i + 1], 0.9, pieces), whole[i : i + 1])
@@ -150,49 +157,68 @@ def test_each_picture_is_changed_by_its_own_row_alone(pieces, size):
 
 
 def test_a_piece_does_not_change_what_another_one_does():
-    images, draws = pictures(32), rows(32)
-    both = augment(images, draws, 1.0, Augmentation(translation=0.5, cutout=0.5))
-    one_by_one = augment(augment(images, draws, 1.0, only("translation", 0.5)), draws, 1.0, only("cutout", 0.5))
-    assert torch.equal(both, one_by_one)
+    """Nor does it change its numbers: each has a stream of its own."""
+    images, both = make_images(32), Augmentation(translation=0.5, cutout=0.5)
+    one_by_one = images
+    for name in both.strengths():
+        one_by_one = augment(one_by_one, rows(32, only(name, 0.5)), 1.0, only(name, 0.5))
+    assert torch.equal(augment(images, rows(32, both), 1.0, both), one_by_one)
+
+
+def test_the_setting_and_the_table_name_the_same_in_the_same_order():
+    assert tuple(AUGMENTATIONS) == PIECES
+
+
+def test_one_more_is_one_row_and_one_field_and_the_others_keep_their_numbers(monkeypatch):
+    monkeypatch.setitem(AUGMENTATIONS, "invert", Row(lambda images, on: torch.where(on, -images, images), 0))
+    More = make_dataclass("More", [("invert", float, 0.0)], bases=(Augmentation,), frozen=True)
+    images, more = make_images(32), More(cutout=0.5, invert=0.5)
+    draws = rows(32, more)
+    assert torch.equal(draws[:, :-1], rows(32, only("cutout")))
+    sign = torch.where(draws[:, -1] < 0.5, -1, 1)[:, None, None, None]
+    without = augment(images, draws[:, :-1], 1.0, only("cutout", 0.5))
+    assert torch.equal(augment(images, draws, 1.0, more), sign * without)
 
 
 def test_p_as_a_tensor_is_p_as_a_number():
-    images, draws = pictures(256, dtype=torch.float32), rows(256)
+    images, draws = make_images(256, dtype=torch.float32), rows(256, ALL)
     for p in (0.0, 0.1, 0.37, 0.8, 1.0):
         assert torch.equal(augment(images, draws, p, ALL), augment(images, draws, torch.tensor(p), ALL))
 
 
 def test_what_is_uncovered_is_zero_whatever_the_color():
-    images, draws = pictures(64) + 3, rows(64)
-    uncovered = augment(torch.ones_like(images), draws, 1.0, Augmentation(translation=1.0, cutout=1.0)) == 0
-    changed = augment(images, draws, 1.0, Augmentation(translation=1.0, cutout=1.0, color=1.0))
+    images, moved = make_images(64) + 3, Augmentation(translation=1.0, cutout=1.0)
+    uncovered = augment(torch.ones_like(images), rows(64, moved), 1.0, moved) == 0
+    colored = replace(moved, color=1.0)
+    changed = augment(images, rows(64, colored), 1.0, colored)
     assert uncovered.any() and (changed[uncovered] == 0).all() and (changed[~uncovered] != 0).all()
 
 
-def test_pictures_that_are_not_square_are_not_turned():
+def test_images_that_are_not_square_are_not_turned():
     with pytest.raises(ValueError, match="10x16 cannot be turned"):
-        augment(pictures(2, 16, 10), rows(2), 1.0, ALL)
-    assert augment(pictures(2, 16, 10), rows(2), 1.0, UNTURNED).shape == (2, 3, 16, 10)
+        augment(make_images(2, 16, 10), rows(2, ALL), 1.0, ALL)
+    assert augment(make_images(2, 16, 10), rows(2, UNTURNED), 1.0, UNTURNED).shape == (2, 3, 16, 10)
 
 
 @pytest.mark.parametrize("value", [0.0, 1 - 2**-24])
 @pytest.mark.parametrize("size", range(1, 14))
 def test_the_first_and_the_last_of_all_numbers_are_in_range(value, size):
-    images = pictures(1, size, size)
-    draws = torch.full((1, DRAWS), value)
-    expected = slow(images[0].numpy(), draws[0].numpy(), 1.0, Augmentation(**dict.fromkeys(PIECES, 1.0)))
-    changed = augment(images, draws, 1.0, Augmentation(**dict.fromkeys(PIECES, 1.0)))
+    images = make_images(1, size, size)
+    pieces = Augmentation(**dict.fromkeys(PIECES, 1.0))
+    draws = torch.full((1, width_of(pieces)), value)
+    expected = slow(images[0].numpy(), draws[0].numpy(), 1.0, pieces)
+    changed = augment(images, draws, 1.0, pieces)
     torch.testing.assert_close(changed[0], torch.from_numpy(expected))
 
 
 def test_memory_format_makes_no_difference():
-    images, draws = pictures(16, dtype=torch.float32), rows(16)
+    images, draws = make_images(16, dtype=torch.float32), rows(16, ALL)
     other = images.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(augment(other, draws, 1.0, ALL), augment(images, draws, 1.0, ALL))
 
 
 def test_no_value_is_looked_at_and_the_shape_is_known_beforehand():
-    images, draws = torch.empty(6, 3, 16, 16, device="meta"), torch.empty(6, DRAWS, device="meta")
+    images, draws = torch.empty(6, 3, 16, 16, device="meta"), torch.empty(6, width_of(ALL), device="meta")
     assert augment(images, draws, torch.empty((), device="meta"), ALL).shape == images.shape
 
 
@@ -201,15 +227,15 @@ def test_no_value_is_looked_at_and_the_shape_is_known_beforehand():
 
 @EACH
 def test_both_derivatives_are_right(name):
-    draws = rows(40)
-    draws = draws[(draws[:, COINS[name]] < 0.5)][:2]
-    images = pictures(2, 4, 4).requires_grad_()
+    draws = rows(40, only(name))
+    draws = draws[draws[:, 0] < 0.5][:2]
+    images = make_images(2, 4, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: augment(x, draws, 0.5, only(name)), images)
     assert torch.autograd.gradgradcheck(lambda x: augment(x, draws, 0.5, only(name)).pow(3), images)
 
 
-def test_a_penalty_on_the_pictures_before_has_a_gradient_in_the_critic():
-    images, draws, weights = pictures(4), rows(4), pictures(1)[0].requires_grad_()
+def test_a_penalty_on_the_images_before_has_a_gradient_in_the_critic():
+    images, draws, weights = make_images(4), rows(4, ALL), make_images(1)[0].requires_grad_()
 
     def penalty(weights):
         shown = images.clone().requires_grad_()
@@ -225,32 +251,32 @@ def test_a_penalty_on_the_pictures_before_has_a_gradient_in_the_critic():
 
 @FEW
 @given(start=st.integers(0, 10**9), batches=st.lists(st.integers(0, 5), min_size=1, max_size=5))
-def test_however_a_range_is_batched_each_picture_gets_the_same_numbers(start, batches):
-    whole = rows(sum(batches), start)
+def test_however_a_range_is_batched_each_image_gets_the_same_numbers(start, batches):
+    whole = rows(sum(batches), ALL, start)
     ends = start + np.cumsum([0, *batches])
-    parts = [rows(int(b - a), int(a)) for a, b in pairwise(ends)]
-    assert torch.equal(whole, torch.cat(parts)) and whole.shape == (sum(batches), DRAWS)
+    parts = [rows(int(b - a), ALL, int(a)) for a, b in pairwise(ends)]
+    assert torch.equal(whole, torch.cat(parts)) and whole.shape == (sum(batches), width_of(ALL))
     assert whole.dtype == torch.float32 and bool(((whole >= 0) & (whole < 1)).all())
 
 
-def test_pictures_purposes_seeds_and_attempts_have_numbers_of_their_own():
+def test_images_purposes_seeds_and_attempts_have_numbers_of_their_own():
     drawn = {
-        augment_draws(Stream(seed, attempt), purpose, index, 1, CPU).numpy().tobytes()
+        augment_draws(Stream(seed, attempt), player, index, 1, CPU, ALL).numpy().tobytes()
         for seed in (0, 1)
         for attempt in (0, 1)
-        for purpose in ("augment reals", "augment fakes")
+        for player in "DG"
         for index in (0, 1)
     }
     assert len(drawn) == 16
 
 
 def test_the_numbers_are_uniform_in_every_column():
-    draws = rows(4000).numpy()
-    assert min(stats.kstest(draws[:, column], "uniform").pvalue for column in range(DRAWS)) > 1e-3
-    assert np.abs(np.corrcoef(draws.T) - np.eye(DRAWS)).max() < 0.08
+    draws = rows(4000, ALL).numpy()
+    assert min(stats.kstest(column, "uniform").pvalue for column in draws.T) > 1e-3
+    assert np.abs(np.corrcoef(draws.T) - np.eye(draws.shape[1])).max() < 0.08
 
 
-LIKELY = {  # the share of pictures that a piece at strength 1 changes: not those turned by nothing
+LIKELY = {  # the share of images that a piece at strength 1 changes: not those turned by nothing
     "flip": 1 / 2,
     "vflip": 1 / 2,
     "turns": 3 / 4,
@@ -263,13 +289,16 @@ LIKELY = {  # the share of pictures that a piece at strength 1 changes: not thos
 @EACH
 @pytest.mark.parametrize(("p", "strength"), [(1.0, 1.0), (1.0, 0.3), (0.5, 0.8)])
 def test_a_piece_is_applied_with_probability_p_times_its_strength(name, p, strength):
-    changed = (augment(pictures(3000), rows(3000), p, only(name, strength)) != pictures(3000)).flatten(1).any(1)
+    images, pieces = make_images(3000), only(name, strength)
+    changed = (augment(images, rows(3000, pieces), p, pieces) != images).flatten(1).any(1)
     assert stats.binomtest(int(changed.sum()), 3000, min(1, p * strength * LIKELY[name])).pvalue > 1e-4
 
 
 def places(name: str, height: int = 16, width: int = 8, count: int = 6000) -> np.ndarray:
-    """How often each pixel of a picture of ones is kept."""
-    return augment(torch.ones(count, 3, height, width), rows(count), 1.0, only(name)).mean(dim=(0, 1)).numpy()
+    """How often each pixel of a image of ones is kept."""
+    return (
+        augment(torch.ones(count, 3, height, width), rows(count, only(name)), 1.0, only(name)).mean(dim=(0, 1)).numpy()
+    )
 
 
 def test_all_shifts_are_alike_and_at_most_an_eighth_of_each_side():
@@ -289,5 +318,5 @@ def test_a_cutout_of_half_of_each_side_is_about_any_pixel_alike():
 def test_colors_keep_the_mean_apart_from_the_brightness():
     """Saturation and contrast turn about what is there, so on the average of many no color is cast."""
     images = torch.full((4000, 3, 4, 4), 0.0) + torch.tensor([0.5, -0.2, 0.1])[:, None, None]
-    changed = augment(images, rows(4000), 1.0, only("color"))
+    changed = augment(images, rows(4000, only("color")), 1.0, only("color"))
     torch.testing.assert_close(changed.mean(dim=(0, 2, 3)), torch.tensor([0.5, -0.2, 0.1]), atol=0.03, rtol=0)

@@ -28,7 +28,7 @@ ALLOWED = Augmentation(translation=0.8, cutout=0.8, color=0.3, turns=0.5)
 
 
 def reals(index: int, count: int) -> Tensor:
-    """[count, 3, 8, 8]: three flat fields, each brighter or darker by the picture."""
+    """[count, 3, 8, 8]: three flat fields, each brighter or darker by the image."""
     fields = torch.empty(3, SIDE, SIDE)
     fields[:, :4] = torch.tensor([0.7, 0.5, 0.9])[:, None, None]
     fields[:, 4:, :4] = torch.tensor([0.3, 0.8, -0.4])[:, None, None]
@@ -39,7 +39,7 @@ def reals(index: int, count: int) -> Tensor:
 
 
 def learned(of_reals: Augmentation, of_fakes: Augmentation, seed: int = 0) -> Tensor:
-    """[1000, 3, 8, 8]: samples of a G trained by logistic loss and R1, D shown the pictures changed."""
+    """[1000, 3, 8, 8]: samples of a G trained by logistic loss and R1, D shown the images changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         G, D = (
@@ -52,7 +52,7 @@ def learned(of_reals: Augmentation, of_fakes: Augmentation, seed: int = 0) -> Te
         return G(latents(STREAM, purpose, index, count, LATENT, CPU)).unflatten(1, (3, SIDE, SIDE))
 
     def logits(images: Tensor, pieces: Augmentation, purpose: str, index: int) -> Tensor:
-        draws = augment_draws(STREAM, purpose, index, BATCH, CPU)
+        draws = augment_draws(STREAM, purpose, index, BATCH, CPU, pieces)
         return D(augment(images, draws, 1.0, pieces).flatten(1))
 
     for index in range(0, STEPS * BATCH, BATCH):
@@ -121,7 +121,7 @@ def test_as_much_as_is_allowed_does_not_leak():
     assert wrongly_turned(samples, HELD) < 0.01
 
 
-def test_turns_of_every_picture_do_leak():
+def test_turns_of_every_image_do_leak():
     """Why there is a bound. G settles on any way up; with other seeds it may be the right one."""
     always = Augmentation(turns=1.0)
     assert wrongly_turned(learned(always, always), HELD) > 0.9

@@ -1,8 +1,10 @@
 """A checkpoint is whole or refused, and the one before it is always there."""
 
+import copy
 import os
 import random
 from collections import OrderedDict
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from runs import assert_same
 
+from pggan.config.schema import Config, NetworkConfig, TrainingConfig
 from pggan.errors import UserError
+from pggan.schedule.stages import Stage
 from pggan.training import checkpoint
+from pggan.training.state import StageState, TrainState, new_state, state_from
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -281,3 +286,69 @@ def test_no_checkpoint_is_none_and_only_damaged_ones_are_refused_by_name(tmp_pat
         os.truncate(path, 50)
     with pytest.raises(UserError, match=r"latest\.pt.*previous\.pt"):
         checkpoint.load_latest(tmp_path)
+
+
+# ---- the fields of a state
+
+
+CPU = torch.device("cpu")
+PARTS = ("config", "G", "D", "G_ema", "opt_G", "opt_D")  # no state is without them
+PLAIN = [field.name for field in fields(TrainState) if field.name not in (*PARTS, "stage")]
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+    """A state whose every plain field has another value than its default."""
+    network = NetworkConfig(start_res=4, max_res=8, fmap_base=16, fmap_max=4, latent=4)
+    made = new_state(Config(network=network, training=TrainingConfig(augment="color:0.3", ada=True)), CPU, 2, "fp16")
+    made.nimg = 80
+    made.grow(Stage(8, 80, 40, 60, 1.0, 8, 2.0, 3.0, 8, True))
+    made.stage = StageState(made.stage.plan, 1.5, 90, 2, True)
+    made.nimg, made.lr_factor, made.threads, made.data, made.seconds = 100, 0.25, 3, "fingerprint", 12.5
+    made.speeds, made.growth, made.replay, made.best = {4: 8.5}, [{"nimg": 80}], [{"nimg": 81}], {4: 0.5}
+    made.history, made.metrics_bytes = [{"nimg": 40, "figures": {"quality/x": 1.0}, "verdict": "healthy"}], 77
+    made.sums, made.counts = {"d": torch.tensor(2.5)}, {"d": 3}
+    made.augment = {"p": torch.tensor(0.3), "r_t": torch.tensor(0.7)}
+    return made
+
+
+def test_every_field_comes_back_from_a_checkpoint(state):
+    values, default = state.to_dict(), new_state(state.config, CPU)
+    assert [name for name in PLAIN if getattr(default, name) == getattr(state, name)] == []
+    again = state_from(copy.deepcopy(values), CPU)
+    assert_same(again.to_dict(), values)
+    assert again.stage == state.stage and checkpoint.digest(again.to_dict()) == checkpoint.digest(values)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_field_that_a_checkpoint_lacks_has_its_default(state, name):
+    values = state.to_dict()
+    del values[name]
+    expected = new_state(state.config, CPU)
+    again = state_from(values, CPU)
+    assert_same(getattr(again, name), getattr(expected, name))
+    assert all(again.to_dict()[other] == values[other] for other in PLAIN if other not in (name, "sums", "augment"))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(StageState)])
+def test_a_field_that_a_checkpoint_s_stage_lacks_has_its_default(state, name):
+    values = state.to_dict()
+    del values["stage"][name]
+    again = state_from(values, CPU)
+    assert getattr(again.stage, name) == getattr(StageState(Stage(8)), name)
+    others = [field.name for field in fields(StageState) if field.name != name]
+    assert all(getattr(again.stage, other) == getattr(state.stage, other) for other in others)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Stage) if field.name != "res"])
+def test_a_field_that_a_checkpoint_s_plan_lacks_has_its_default(state, name):
+    values = state.to_dict()
+    del values["stage"]["plan"][name]
+    assert getattr(state_from(values, CPU).stage.plan, name) == getattr(Stage(8), name)
+
+
+def test_what_a_state_cannot_be_without_is_refused_by_its_name(state):
+    values = state.to_dict()
+    del values["opt_D"]
+    with pytest.raises(UserError, match="lacks 'opt_D'"):
+        state_from(values, CPU)

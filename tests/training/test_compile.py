@@ -1,29 +1,27 @@
 """Compiled steps: the graph is the step, bit for bit; what the compiler makes of it is the step but for rounding."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from runs import assert_same
+from runs import assert_same, records
 from short import latest, make_settings
 
-from pggan.config.schema import NetworkConfig
 from pggan.errors import UserError
-from pggan.run import preparing
-from pggan.run.dry_run import state_at
+from pggan.models import networks
+from pggan.run.events import Events
 from pggan.run.loop import train
-from pggan.run.preparing import Preparation, compile_for, operations, repays
 from pggan.schedule.stages import Stage
 from pggan.training import compile
-from pggan.training.compile import Graphs, inductor
-from pggan.training.state import TrainState, new_state, state_from
+from pggan.training.compile import Graphs, graphs_for, inductor
+from pggan.training.phases import StepInputs
+from pggan.training.state import TrainState, new_state
 from pggan.training.step import step
 
 pytest_plugins = ["short_runs"]
 
 CPU = torch.device("cpu")
-STABLE, FADING = Stage(32, 0, fade=0, stable=10**6), Stage(32, 0, fade=10**4, stable=10**6)
+STABLE, FADING = Stage(8), Stage(8, fade=10**4)
 
 
 def traced(graph, like):
@@ -31,196 +29,136 @@ def traced(graph, like):
     return graph
 
 
-def grown(*flags: object, precision: str = "fp32", graphs: Graphs | None = None, **kind: str) -> TrainState:
-    """A state at 32 px, grown from 16."""
-    sizes = ["--start-res", 16, "--max-res", 32, "--batch", 8, "--fmap-base", 128, "--fmap-max", 8]
+def grown(
+    *flags: object, plan: Stage = STABLE, precision: str = "fp32", graphs: Graphs | None = None, **kind: str
+) -> TrainState:
+    """A state at 8 px, grown from 4."""
+    sizes = ["--start-res", 4, "--max-res", 8, "--batch", 8, "--fmap-base", 64, "--fmap-max", 4]
     state = new_state(make_settings(Path("cache"), Path("run"), *sizes, *flags, **kind), CPU, precision=precision)
-    state.grow()
+    state.grow(plan)
     state.nimg, state.graphs = 5000, graphs or Graphs()
     return state
 
 
-def steps(state: TrainState, stage: Stage, count: int = 3) -> TrainState:
+def steps(state: TrainState, count: int = 2) -> TrainState:
     for number in range(count):
         rng = torch.Generator().manual_seed(number)
-        step(state, stage, torch.rand(8, 3, 32, 32, generator=rng) * 2 - 1)
+        step(state, torch.rand(8, 3, state.res, state.res, generator=rng) * 2 - 1)
         state.nimg += 8
     return state
 
 
+LAZY = ["--penalty-interval", 2]  # the second of two steps has a penalty
 KINDS = [
-    ({"arch": "paper", "loss": "logistic"}, ["--penalty-interval", 2], "fp32"),
-    ({"arch": "paper", "loss": "wgan-gp"}, [], "bf16"),
-    (
-        {"arch": "paper", "loss": "relativistic"},
-        ["--augment", "translation:0.5,color:0.3", "--ada"],
-        "fp32",
-    ),
-    ({"arch": "style", "loss": "relativistic"}, ["--augment", "cutout:0.5,vflip:0.5,turns:0.4"], "bf16"),
-    ({"arch": "style", "loss": "hinge"}, [], "fp16"),
-    ({"arch": "dcgan", "loss": "bce"}, ["--residual"], "fp32"),
-    ({"arch": "dcgan", "loss": "wgan-gp"}, [], "fp32"),
+    ({"arch": "paper", "loss": "logistic"}, LAZY, "fp32", FADING, 1),
+    ({"arch": "paper", "loss": "wgan-gp"}, [], "bf16", STABLE, 1),
+    ({"arch": "paper", "loss": "relativistic"}, ["--augment", "translation:0.5,color:0.3", "--ada"], "fp32", STABLE, 2),
+    ({"arch": "style", "loss": "relativistic"}, ["--augment", "cutout:0.5,vflip:0.5,turns:0.4"], "bf16", FADING, 1),
+    ({"arch": "style", "loss": "hinge"}, [], "fp16", STABLE, 1),
+    ({"arch": "dcgan", "loss": "bce"}, ["--residual"], "fp32", FADING, 2),
+    ({"arch": "dcgan", "loss": "wgan-gp"}, [], "fp32", STABLE, 1),
 ]
 
 
-@pytest.mark.parametrize("stage", [STABLE, FADING], ids=["stable", "fading"])
-@pytest.mark.parametrize(("kind", "flags", "precision"), KINDS)
-def test_a_turn_s_graph_does_what_the_turn_does_bit_for_bit(kind, flags, precision, stage):
-    plain = steps(grown(*flags, precision=precision, **kind), stage)
-    graphs = Graphs(traced)
-    graphed = steps(grown(*flags, precision=precision, graphs=graphs, **kind), stage)
-    assert len(graphs.known) == (3 if "--penalty-interval" in flags else 2)  # made once, and fit for every step
-    assert_same(plain.to_dict(), graphed.to_dict())
+@pytest.mark.parametrize(("kind", "flags", "precision", "plan", "parts"), KINDS)
+def test_the_graph_of_a_phase_does_what_the_phase_does_bit_for_bit(monkeypatch, kind, flags, precision, plan, parts):
+    monkeypatch.setattr(networks, "FULL_PRECISION_RES", 4)  # 8 px are computed in half precision
+    graphs, states = Graphs(traced), []
+    for way in (Graphs(), graphs):
+        state = grown(*flags, plan=plan, precision=precision, graphs=way, **kind)
+        state.stage.micro_batches = parts
+        states.append(steps(state))
+    assert len(graphs.known) == (3 if flags == LAZY else 2)  # made once, and fit for every step and micro-batch
+    assert_same(states[0].to_dict(), states[1].to_dict())
 
 
-def test_a_graph_is_made_anew_for_another_shape_and_at_the_end_of_a_fade():
+def test_a_graph_is_made_anew_at_the_end_of_a_fade_for_another_shape_and_after_growth():
     graphs = Graphs(traced)
-    state = steps(grown(graphs=graphs), FADING)
+    state = steps(grown(plan=FADING, graphs=graphs, loss="hinge"))
     assert len(graphs.known) == 2
-    steps(state, STABLE)
+    state.stage.plan = STABLE
+    steps(state, 1)
     assert len(graphs.known) == 4
-    state.micro_batches = 2
-    steps(state, STABLE)
+    state.stage.micro_batches = 2
+    steps(state, 1)
     assert len(graphs.known) == 6
-
-
-def test_parts_of_a_batch_add_up_in_graphs_too():
-    plain, graphed = grown(), grown(graphs=Graphs(traced))
-    for state in (plain, graphed):
-        state.micro_batches = 2
-        steps(state, FADING)
-    assert_same(plain.to_dict(), graphed.to_dict())
-
-
-def test_what_is_prepared_is_what_the_training_asks_for(monkeypatch):
-    """By the keys, so that the process beside the training fills the compiler's cache with the right graphs."""
-    config = grown("--penalty-interval", 2, "--augment", "color:0.3", arch="style").config
-    for fading in (False, True):
-        prepared = compile_for(state_at(config, 32, CPU), fading, traced)
-        state = grown("--penalty-interval", 2, "--augment", "color:0.3", arch="style", graphs=Graphs(traced))
-        steps(state, FADING if fading else STABLE)
-        assert prepared.known.keys() == state.graphs.known.keys()
+    state = new_state(state.config, CPU)
+    state.graphs = graphs
+    state.grow(STABLE)
+    assert state.graphs is graphs and not graphs.known
 
 
 @pytest.mark.parametrize("must", [True, False])
-def test_what_cannot_be_compiled_is_one_line_or_goes_uncompiled_and_says_so(must):
+def test_a_step_that_cannot_be_compiled_is_an_error_in_one_line_or_is_taken_uncompiled(must):
     def broken(graph, like):
         raise RuntimeError("no C++ compiler\nand more lines")
 
     said = []
-    state = grown(graphs=Graphs(broken, must=must, say=said.append))
+    state = grown(graphs=Graphs(broken, must=must, say=said.append), loss="hinge")
     if must:
         with pytest.raises(UserError, match=r"cannot be compiled here \(no C\+\+ compiler\): use --compile off"):
-            steps(state, STABLE)
+            steps(state)
         return
-    assert_same(steps(state, STABLE).to_dict(), steps(grown(), STABLE).to_dict())
+    assert_same(steps(state).to_dict(), steps(grown(loss="hinge")).to_dict())
     assert len(said) == 1 and "no C++ compiler" in said[0]
 
 
-def test_a_compiler_without_memory_is_no_broken_compiler():
-    """It is taken for what it is: the step goes on in smaller parts, and without keeping activations."""
+def test_a_compiler_that_runs_out_of_memory_is_not_taken_for_a_broken_one():
+    """The step goes on in smaller parts, then without keeping activations, and so without a graph."""
 
     def starved(graph, like):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     said = []
-    state = grown(graphs=Graphs(starved, say=said.append))
-    step(state, STABLE, torch.zeros(8, 3, 32, 32), said.append)
-    assert state.micro_batches == 2 and state.recompute
+    state = grown(graphs=Graphs(starved, say=said.append), loss="hinge")
+    step(state, torch.zeros(8, 3, 8, 8), said.append)
+    assert state.stage.micro_batches == 2 and state.stage.recompute
     assert said and all("out of memory" in line for line in said)
-
-
-# ---- whether
-
-
-def test_operations_are_those_of_the_blocks_convolutions():
-    network = NetworkConfig(start_res=32, max_res=64, fmap_base=1024, fmap_max=64)
-    assert operations(network, 32) == sum(2 * 9 * res * res * 64 * 128 for res in (4, 8, 16, 32))
-    assert operations(network, 64) - operations(network, 32) == 2 * 9 * 64 * 64 * 32 * (32 + 64)
-
-
-def test_a_cpu_compiles_long_stages_only_and_decides_by_no_clock(monkeypatch):
-    state = grown()
-    state.threads = 2
-    speed = 2 * preparing.CPU_RATE / (preparing.PASSES * operations(state.config.network, 32))
-    images = round(speed * preparing.REPAID["cpu"])
-    monkeypatch.setattr(preparing, "images_per_s", None)  # would raise
-    assert repays(state, Stage(32, 0, 0, images + 10), wall=0)
-    assert not repays(state, Stage(32, 0, 0, images - 10), wall=0)
-    budgeted = Stage(32, 0, 0, 10**12, until=10_000.0)
-    assert repays(state, budgeted, wall=10_000 - preparing.REPAID["cpu"])
-    assert not repays(state, budgeted, wall=10_001 - preparing.REPAID["cpu"])
-
-
-def test_a_stage_that_its_clock_ends_is_as_long_as_the_clock_says_but_for_its_fade():
-    state, repaid = grown(), preparing.REPAID["cpu"]
-    state.threads = 2
-    fade = round(2 * preparing.CPU_RATE / (preparing.PASSES * operations(state.config.network, 32)) * repaid)
-    for seconds, images, repays_it in (
-        (repaid - 1, 0, False),
-        (repaid, 0, True),
-        (1, fade - 10, False),
-        (1, fade, True),
-    ):
-        stage = Stage(32, 0, images, 10**12, floor=5, seconds=seconds)
-        assert repays(state, stage, wall=0) is repays_it
-
-
-@pytest.mark.parametrize(("flag", "known", "then"), [("on", None, True), ("off", True, False), ("auto", True, True)])
-def test_what_was_decided_for_a_stage_stays_unless_a_flag_says_otherwise(monkeypatch, flag, known, then):
-    monkeypatch.setattr(Preparation, "begin", lambda *_: None)
-    state, said = grown("--compile", flag), []
-    state.compiled = known
-    with Preparation() as ahead:
-        ahead.open_graphs(state, STABLE, 0.0, said.append)
-    assert state.compiled is then and bool(state.graphs.compiler) is then and len(said) == then
-    state.config = replace(state.config, training=replace(state.config.training, compile="auto"))
-    again = state_from(state.to_dict(), CPU)
-    assert again.compiled is then
-
-
-def test_growth_forgets_what_was_decided():
-    state = new_state(grown().config, CPU)
-    state.compiled = True
-    state.grow()
-    assert state.compiled is None
 
 
 # ---- whole runs, and the compiler itself
 
 
-def test_a_run_by_graphs_is_the_run_and_prepares_what_comes_next(settings, monkeypatch, capsys):
-    jobs = []
-    monkeypatch.setattr(preparing, "inductor", traced)
-    monkeypatch.setattr(Preparation, "begin", lambda _, state, stage: jobs.append((state.res, bool(stage.fade))))
-    plain = train(settings("--compile", "off", out="plain"))
-    assert not jobs
-    graphed = train(settings("--compile", "on"))
-    assert jobs == [(4, False), (8, True)] and "the steps of 8 px are compiled" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("flag", "device", "compiler", "must"),
+    [
+        *(("off", "cuda", None, False), ("auto", "cpu", None, False)),
+        *(("auto", "cuda", inductor, False), ("on", "cpu", inductor, True)),
+    ],
+)
+def test_auto_compiles_on_cuda_only_and_is_no_error_where_it_fails(flag, device, compiler, must):
+    graphs = graphs_for(flag, torch.device(device))
+    assert graphs.compiler is compiler and graphs.must is must
+
+
+def test_a_run_by_graphs_is_the_run_without_them(settings, monkeypatch, capsys):
+    saved, real = [], Events.save
+
+    def save(self, state, name="latest"):
+        saved.append(state.nimg)
+        real(self, state, name)
+
+    monkeypatch.setattr(compile, "inductor", traced)
+    plain = train(settings("--compile", "off", out="plain", loss="hinge"))
+    assert "compiled" not in capsys.readouterr().out
+    monkeypatch.setattr(Events, "save", save)
+    graphed = train(settings("--compile", "on", loss="hinge"))
+    assert "the steps of 8 px are compiled" in capsys.readouterr().out
+    assert 208 in saved  # the end of the fade: what is compiled next may take minutes
     mine, theirs = latest(graphed), latest(plain)
     for values in (mine, theirs):
-        del values["config"], values["compiled"], values["sha256"]
+        del values["config"], values["sha256"]
     assert_same(mine, theirs)
-
-
-def test_the_process_beside_the_training_is_gone_when_the_run_is(settings, monkeypatch):
-    seen = []
-    monkeypatch.setattr(preparing, "inductor", traced)
-    real = Preparation.begin
-
-    def begin(self, state, stage):
-        real(self, state, stage)
-        seen.append(self.process)
-
-    monkeypatch.setattr(Preparation, "begin", begin)
-    train(settings("--compile", "on"))
-    assert any(seen) and not any(process.is_alive() for process in seen if process)
+    assert records(graphed) == records(plain)
 
 
 @pytest.mark.slow
 def test_a_hundred_compiled_steps_are_those_of_the_reference_but_for_rounding():
-    """Weights move alike to 1e-3. A rounding that lands on the other side of a leaky ReLU's kink bends the path of some
-    seeds, as a change of 1e-7 to the first weights does to the reference: so the median of seeds counts."""
+    """Weights move alike to 1e-3, in the median of seeds.
+
+    In some seeds, a rounding on the other side of a leaky ReLU's kink sends the weights another way. A change of 1e-7
+    to the first weights does the same to the reference.
+    """
     graphs, apart = Graphs(inductor), []
     for seed in range(5):
         moved, losses = [], []
@@ -230,7 +168,7 @@ def test_a_hundred_compiled_steps_are_those_of_the_reference_but_for_rounding():
             state.graphs, begun = way, weights_of(state)
             for number in range(100):
                 rng = torch.Generator().manual_seed(number)
-                step(state, Stage(8, 0, 0, 10**6), torch.rand(8, 3, 8, 8, generator=rng) * 2 - 1)
+                step(state, torch.rand(8, 3, 8, 8, generator=rng) * 2 - 1)
                 state.nimg += 8
             moved.append(weights_of(state) - begun)
             losses.append(state.sums["d"].item())
@@ -245,10 +183,10 @@ def weights_of(state: TrainState) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_the_compiled_gradient_is_as_near_to_float64_as_the_reference_s(monkeypatch):
-    def exactly(turn, settings, G, D, given, now, real=compile.gradients):
-        values = {name: value if value is None else value.double() for name, value in vars(given).items()}
-        return real(turn, settings, G, D, type(given)(**values), now)
+def test_the_compiled_gradient_is_as_near_to_float64_as_that_of_the_reference(monkeypatch):
+    def exactly(phase, settings, G, D, inputs, scalars, real=compile.gradients):
+        values = {name: value if value is None else value.double() for name, value in vars(inputs).items()}
+        return real(phase, settings, G, D, StepInputs(**values), scalars)
 
     ways = {"reference": Graphs(), "compiled": Graphs(inductor), "exact": Graphs()}
     found = {name: gradients_of_a_step(graphs) for name, graphs in ways.items() if name != "exact"}
@@ -272,5 +210,5 @@ def gradients_of_a_step(graphs: Graphs, dtype: torch.dtype = torch.float32) -> d
 
     state.opt_D.step, state.opt_G.step = lambda: note("d", state.D), lambda: note("g", state.G)
     reals = torch.rand(8, 3, state.res, state.res, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    step(state, Stage(state.res, 0, 0, 10**6), reals.to(dtype))
+    step(state, reals.to(dtype))
     return found

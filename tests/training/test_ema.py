@@ -9,6 +9,7 @@ from pggan.config.presets import preset
 from pggan.config.schema import Config, NetworkConfig
 from pggan.models.layers import downsample, upsample
 from pggan.models.networks import Generator
+from pggan.schedule.stages import Stage
 from pggan.training import ema
 from pggan.training.state import new_state
 
@@ -90,7 +91,7 @@ def test_the_growth_step_of_a_run_changes_nothing_at_alpha_0_and_keeps_the_avera
     state.G_ema.load_state_dict(generator(7).state_dict())  # by now it is no copy of G
     z, image = torch.randn(4, 5), torch.randn(4, 3, 16, 16)
     before = upsample(state.G(z)), upsample(state.G_ema(z)), state.D(downsample(image))
-    state.grow()
+    state.grow(Stage(16))
     assert torch.equal(state.G(z, 0.0), before[0])
     assert torch.equal(state.G_ema(z, 0.0), before[1]) and not torch.equal(before[0], before[1])
     assert torch.equal(state.D(image, 0.0), before[2])

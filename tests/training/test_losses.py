@@ -1,6 +1,5 @@
-"""The losses against slow versions: one picture at a time, gradients by finite differences."""
+"""The losses against slow versions: one image at a time, gradients by finite differences."""
 
-from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -8,10 +7,17 @@ import pytest
 import reference
 import torch
 
-from pggan.config.presets import LOSS_TABLE
-from pggan.config.schema import PENALIZED, Config, LossName, TrainingConfig
-from pggan.training.losses import LOSSES, Shown, discriminator_loss, generator_loss, gradient_penalty, penalty_loss
-from pggan.training.step import penalty_weights
+from pggan.config.schema import LossName, TrainingConfig
+from pggan.config.tables import LOSS_TABLE, PENALIZED
+from pggan.training.losses import (
+    LOSSES,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    penalty_loss,
+    squared_gradient_norm,
+)
+from pggan.training.phases import phases
 
 N, SIDE, HIDDEN = 4, 2, 3
 PIXELS = 3 * SIDE * SIDE
@@ -79,17 +85,17 @@ def test_the_losses_are_those_that_the_flag_offers_and_the_penalized_ones_those_
     assert tuple(name for name, loss in LOSSES.items() if loss.penalty) == PENALIZED
 
 
-@pytest.mark.parametrize("drift", [0.0, 0.001, 0.5])
+@pytest.mark.parametrize("drift", [0.0, 0.5])
 @EACH
-def test_the_discriminators_loss_matches_a_loop_over_pictures(name, drift):
+def test_the_discriminators_loss_matches_a_loop_over_images(name, drift):
     loss, _ = of_discriminator(name, torch.from_numpy(WEIGHTS), 0.0, drift)
     theirs = reference.discriminator_loss(name, slow_critic, REALS, FAKES, MIX, 0.0, drift)
     assert loss.item() == pytest.approx(theirs, rel=1e-12)
 
 
-@pytest.mark.parametrize("weight", [0.2, 1.0, 10.0])
+@pytest.mark.parametrize("weight", [0.2, 10.0])
 @EACH_PENALTY
-def test_with_its_penalty_it_matches_a_loop_over_pictures(name, weight):
+def test_with_its_penalty_it_matches_a_loop_over_images(name, weight):
     loss, stats = of_discriminator(name, torch.from_numpy(WEIGHTS), weight, 0.001)
     theirs = reference.discriminator_loss(name, slow_critic, REALS, FAKES, MIX, weight, 0.001)
     assert loss.item() == pytest.approx(theirs, rel=1e-8)
@@ -98,7 +104,7 @@ def test_with_its_penalty_it_matches_a_loop_over_pictures(name, weight):
 
 
 @EACH
-def test_the_generators_loss_matches_a_loop_over_pictures(name):
+def test_the_generators_loss_matches_a_loop_over_images(name):
     loss, stats = of_generator(name, torch.from_numpy(WEIGHTS), GIVEN[1])
     assert loss.item() == pytest.approx(reference.generator_loss(name, slow_critic, FAKES, REALS), rel=1e-12)
     assert stats == {"g": loss}
@@ -139,16 +145,16 @@ def test_the_generator_learns_to_raise_the_logit_of_its_fakes(name):
 @EACH
 def test_the_discriminator_learns_to_raise_the_logit_of_reals_and_lower_that_of_fakes(name):
     real, fake = torch.zeros(N, requires_grad=True), torch.zeros(N, requires_grad=True)
-    LOSSES[name].discriminator(real, fake).backward()
+    LOSSES[name].discriminator(real, fake).sum().backward()
     assert (real.grad < 0).all() and (fake.grad >= 0).all()
     assert (fake.grad > 0).all() or name == "lsgan"  # a fake at 0 is where least squares wants it
 
 
 def test_hinge_asks_nothing_of_logits_beyond_1_and_relativistic_compares_in_pairs():
     hinge, relativistic = LOSSES["hinge"].discriminator, LOSSES["relativistic"].discriminator
-    assert hinge(torch.tensor([1.0, 5.0]), torch.tensor([-1.0, -9.0])) == 0
+    assert (hinge(torch.tensor([1.0, 5.0]), torch.tensor([-1.0, -9.0])) == 0).all()
     real, fake = torch.tensor([0.0, 8.0]), torch.tensor([-8.0, 0.0])
-    assert relativistic(real, fake) < 1e-3 < relativistic(real.flip(0), fake)
+    assert relativistic(real, fake).mean() < 1e-3 < relativistic(real.flip(0), fake).mean()
 
 
 # --- the penalties -----------------------------------------------------------------------------------------------
@@ -177,17 +183,15 @@ def test_the_penalty_in_a_step_of_its_own_is_the_part_that_it_has_in_the_loss(na
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 16])
-def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_step(every):
-    config = Config(training=TrainingConfig(penalty_weight="3", penalty_interval=every))
-    stage = SimpleNamespace(alpha=lambda nimg: 1.0, start=1000)
-    state = SimpleNamespace(config=config, res=32, batch=lambda: 8)
-    taken = []
-    for number in range(3 * every):
-        state.nimg = stage.start + 8 * number
-        taken.append(penalty_weights(state, stage))
-    in_turn, own = map(list, zip(*taken, strict=True))
-    assert sum(in_turn) + sum(own) == pytest.approx(3.0 * len(taken))
-    assert own == ([0.0] * 3 if every == 1 else [3.0 * every, *[0.0] * (every - 1)] * 3)
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_step(every, weight):
+    settings = TrainingConfig(penalty_interval=every)
+    steps = [phases(settings, number, weight) for number in range(3 * every)]
+    assert sum(phase.penalty_weight for step in steps for phase in step) == pytest.approx(weight * len(steps))
+    lazy = ["D", "D penalty", "G"]
+    due = [lazy if every > 1 and weight and number % every == 0 else ["D", "G"] for number in range(3 * every)]
+    assert [[phase.name for phase in step] for step in steps] == due
+    assert all(phase.player == phase.name[0] for step in steps for phase in step)
 
 
 @pytest.mark.parametrize("scale", [0.25, 2.0**16])
@@ -214,11 +218,11 @@ def test_a_scale_keeps_small_gradients_from_vanishing_in_half_precision():
         def backward(_, gradient):
             return (1e-9 * gradient).half().to(gradient.dtype)
 
-    shown = [Shown(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), GIVEN[0], watched=True) for _ in range(2)]
-    assert (shown[0].steepness(1.0) == 0).all()
-    torch.testing.assert_close(
-        shown[1].steepness(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0
-    )
+    def norm(scale: float) -> torch.Tensor:
+        return squared_gradient_norm(lambda images: Tiny.apply(images).sum(dim=(1, 2, 3)), variable(REALS), scale)
+
+    assert (norm(1.0) == 0).all()
+    torch.testing.assert_close(norm(2.0**16), torch.full((N,), 1e-18 * PIXELS).double(), rtol=1e-2, atol=0)
 
 
 @EACH
@@ -248,7 +252,7 @@ def seen_by_the_critic(name: str, act=discriminator_loss) -> list[np.ndarray]:
 BETWEEN = np.stack([real + t * (fake - real) for real, fake, t in zip(REALS, FAKES, MIX, strict=True)])
 
 
-def test_wgan_gp_looks_between_real_and_fake_with_one_number_a_picture():
+def test_wgan_gp_looks_between_real_and_fake_with_one_number_a_image():
     np.testing.assert_allclose(seen_by_the_critic("wgan-gp")[-1], BETWEEN, atol=1e-15)
 
 
@@ -269,10 +273,12 @@ def test_reals_and_fakes_are_shown_apart_and_once(name, times):
 
 
 def test_the_length_of_the_gradient_is_taken_over_channels_and_pixels():
-    reals, fakes = (Shown(lambda images: 2 * images.sum(dim=(1, 2, 3)), images, watched=True) for images in GIVEN[:2])
-    penalty = gradient_penalty(reals, fakes, GIVEN[2])
-    assert penalty.item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
-    torch.testing.assert_close(reals.steepness(1.0), torch.full((N,), 4.0 * PIXELS).double())
+    def critic(images: torch.Tensor) -> torch.Tensor:
+        return 2 * images.sum(dim=(1, 2, 3))
+
+    assert gradient_penalty(critic, *GIVEN).item() == pytest.approx((2 * PIXELS**0.5 - 1) ** 2)
+    norms = squared_gradient_norm(critic, variable(REALS))
+    torch.testing.assert_close(norms, torch.full((N,), 4.0 * PIXELS).double())
 
 
 STEEP = {"reals": lambda images: mean(images.clamp(max=0)), "fakes": lambda images: mean(images.clamp(min=0))}
@@ -311,8 +317,8 @@ def test_the_generator_looks_at_the_reals_only_where_the_loss_compares_and_witho
     reals, fakes = GIVEN[0].clone().requires_grad_(), variable(FAKES)
     generator_loss(LOSSES[name], critic, fakes, reals)[0].backward()
     assert reals.grad is None and fakes.grad.any()
-    assert seen[-1] == (fakes, True) and [graph for _, graph in seen[:-1]] == [False] * LOSSES[name].paired
-    assert LOSSES[name].paired == (name == "relativistic")
+    assert seen[-1] == (fakes, True) and [graph for _, graph in seen[:-1]] == [False] * LOSSES[name].relativistic
+    assert LOSSES[name].relativistic == (name == "relativistic")
 
 
 # --- what comes back, and what is hard ---------------------------------------------------------------------------
@@ -322,7 +328,7 @@ def test_the_generator_looks_at_the_reals_only_where_the_loss_compares_and_witho
 def test_stats_are_finite_scalars_without_a_graph(name):
     total, stats = of_discriminator(name, variable())
     assert total.requires_grad and total.ndim == 0
-    assert stats.keys() == {"d", "real_logit", "fake_logit", "sureness"} | ({"penalty"} if name in PENALIZED else set())
+    assert stats.keys() == {"d", "real_logit", "fake_logit", "r_t"} | ({"penalty"} if name in PENALIZED else set())
     for value in stats.values():
         assert value.ndim == 0 and not value.requires_grad and torch.isfinite(value)
     assert stats["d"] == total
@@ -332,26 +338,23 @@ def test_stats_are_finite_scalars_without_a_graph(name):
     assert stats["g"] == ours and stats["g"].ndim == 0 and not stats["g"].requires_grad
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @EACH
-def test_a_critic_without_slope_gives_no_nan(name, dtype):
-    weights = torch.zeros(len(WEIGHTS), dtype=dtype, requires_grad=True)
+def test_a_critic_without_slope_gives_no_nan(name):
+    weights = torch.zeros(len(WEIGHTS), requires_grad=True)
     total, stats = of_discriminator(name, weights)
     total.backward()
     assert torch.isfinite(weights.grad).all() and all(torch.isfinite(value) for value in stats.values())
 
 
 @pytest.mark.parametrize("size", [1e4, -1e4, 1e25])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @EACH
-def test_a_critic_that_is_very_sure_gives_no_nan(name, dtype, size):
+def test_a_critic_that_is_very_sure_gives_no_nan(name, size):
     """In float32 the square of 1e25 is infinite; only losses that square may be."""
-    squares = name == "lsgan" and size == 1e25 and dtype == torch.float32
-    real = torch.full((N,), size, dtype=dtype, requires_grad=True)
-    fake = torch.full((N,), -size, dtype=dtype, requires_grad=True)
+    squares = name == "lsgan" and size == 1e25
+    real, fake = (torch.full((N,), value, requires_grad=True) for value in (size, -size))
     logit = iter([real, fake])
-    total, _ = discriminator_loss(LOSSES[name], lambda _: next(logit), *tensors(*3 * [REALS], dtype=dtype), 0.0)
-    total = total + LOSSES[name].generator(fake, real)
+    total, _ = discriminator_loss(LOSSES[name], lambda _: next(logit), *tensors(*3 * [REALS], dtype=torch.float32), 0.0)
+    total = total + LOSSES[name].generator(real, fake).mean()
     total.backward()
     assert torch.isfinite(total) or squares
     assert torch.isfinite(real.grad).all() and torch.isfinite(fake.grad).all()
@@ -366,7 +369,7 @@ def test_a_very_steep_critic_gives_no_nan(name):
 
 
 @EACH
-def test_the_pictures_given_are_left_as_they_were(name):
+def test_the_images_given_are_left_as_they_were(name):
     before = [tensor.clone() for tensor in GIVEN]
     of_discriminator(name, variable())[0].backward()
     for was, now in zip(before, GIVEN, strict=True):

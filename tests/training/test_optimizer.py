@@ -1,8 +1,6 @@
 """Adam against its equations, and what happens to its moments at a growth and in a checkpoint."""
 
-from contextlib import nullcontext
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,16 +8,19 @@ import reference
 import torch
 
 from pggan.config.presets import preset
-from pggan.config.schema import Config, NetworkConfig, ScheduleConfig, TrainingConfig
+from pggan.config.schema import Config, NetworkConfig, TrainingConfig
 from pggan.models.networks import Discriminator, Growing
-from pggan.run import loop
-from pggan.run.preparing import Preparation
-from pggan.schedule.stages import finished
+from pggan.run.events import Events
+from pggan.run.loop import train
+from pggan.schedule.stages import Stage
 from pggan.training.optimizer import ADAM_EPS, adam, moments, set_lr
 from pggan.training.state import TrainState, new_state, state_from
 
+pytest_plugins = ["short_runs"]
+
 NETWORK = NetworkConfig(start_res=8, max_res=32, fmap_base=64, fmap_max=4, latent=4)
 LR = 0.01
+FADE = Stage(fade=4000)
 
 
 def discriminator(growths: int = 0) -> Discriminator:
@@ -48,8 +49,7 @@ def state(growths: int = 1) -> TrainState:
     """A state in the middle of a fade, with moments for all its parameters."""
     made = new_state(Config(network=NETWORK), torch.device("cpu"))
     for _ in range(growths):
-        made.nimg = made.stage().end
-        made.grow()
+        made.grow(FADE)
     made.nimg += 1000
     for network, optimizer in ((made.G, made.opt_G), (made.D, made.opt_D)):
         set_lr(optimizer, LR, 1.0)
@@ -153,7 +153,7 @@ def test_the_growth_step_carries_or_forgets_as_set(setting):
     made = state()
     made.config = replace(made.config, training=replace(made.config.training, adam_at_growth=setting))
     old = moments(made.opt_D, made.D)
-    made.grow()
+    made.grow(FADE)
     kept = moments(made.opt_D, made.D)
     expected = {name: old[name] for name, _ in made.D.named_parameters() if name in old} if setting == "carry" else {}
     assert_same_moments(kept, expected)
@@ -166,10 +166,10 @@ def test_renewing_without_carrying_drops_all_moments():
     assert moments(made.opt_G, made.G) == moments(made.opt_D, made.D) == {}
 
 
-@pytest.mark.parametrize("growths", [0, 1, 2])
+@pytest.mark.parametrize("growths", [0, 2])
 def test_moments_survive_a_checkpoint_in_a_fade(growths):
     made = state(growths)
-    assert growths == 0 or 0 < made.stage().alpha(made.nimg) < 1
+    assert growths == 0 or 0 < made.alpha < 1
     again = state_from(made.to_dict(), torch.device("cpu"))
     for network, ours, theirs in ((made.G, made.opt_G, again.opt_G), (made.D, made.opt_D, again.opt_D)):
         assert moments(ours, network).keys() == dict(network.named_parameters()).keys()
@@ -179,7 +179,7 @@ def test_moments_survive_a_checkpoint_in_a_fade(growths):
 def test_a_state_from_a_checkpoint_steps_as_the_one_that_was_saved():
     made = state()
     again = state_from(made.to_dict(), torch.device("cpu"))
-    assert (again.res, again.nimg, again.stage()) == (made.res, made.nimg, made.stage())
+    assert (again.res, again.nimg, again.stage.plan) == (made.res, made.nimg, made.stage.plan)
     for one in (made, again):
         for network, optimizer in ((one.G, one.opt_G), (one.D, one.opt_D)):
             set_lr(optimizer, LR, 0.5)
@@ -192,56 +192,30 @@ def test_a_state_from_a_checkpoint_steps_as_the_one_that_was_saved():
 # --- in the loop -------------------------------------------------------------------------------------------------
 
 
-class Pictures:
-    """Gray pictures, as many as are asked for."""
-
-    def __init__(self, _pack, made: TrainState):
-        self.size = made.config.network.size(made.res)
-
-    def batch(self, nimg: int, count: int) -> torch.Tensor:
-        return torch.zeros(count, 3, *reversed(self.size))
-
-
-def adam_steps(monkeypatch, setting: str) -> list[tuple[int, int, int]]:
+def adam_steps(monkeypatch, settings, when: str) -> list[tuple[int, int, int]]:
     """(resolution, steps into the stage, steps that Adam counts for D's last layer), after each step of a whole run.
 
-    8 px: 3 steps; 16 px: 2 steps of fade and 3 steps more.
+    4 px: 3 steps; 8 px: 2 steps of fade and 3 steps more.
     """
-    settings = TrainingConfig(batch="10", adam_at_growth=setting, warmup_kimg=0.0)
-    schedule = ScheduleConfig(fade_kimg="0.02", stable_kimg="0.03")
-    config = Config(network=replace(NETWORK, max_res=16, stddev_group=5), training=settings, schedule=schedule)
-    seen = []
+    seen, real = [], Events.after_step
 
-    def after_step(made, stage, before, signals):
-        count = moments(made.opt_D, made.D).get("output.dense1.weight", {"step": 0})["step"]
-        seen.append((made.res, (made.nimg - stage.start) // 10, int(count)))
+    def after_step(self, state, before):
+        count = moments(state.opt_D, state.D).get("output.dense1.weight", {"step": 0})["step"]
+        seen.append((state.res, (state.nimg - state.stage.plan.start) // 8, int(count)))
+        real(self, state, before)
 
-    run = SimpleNamespace(
-        schedule=schedule,
-        budget=0.0,
-        wall=lambda: 0.0,
-        progress=SimpleNamespace(say=None),
-        finished=lambda made, stage: finished(stage, made.nimg, 0.0),
-        decide=lambda *_, **__: {},
-        watch=lambda name: nullcontext(),
-        save=lambda made: None,
-        measure_reals=lambda pack, made: None,
-        after_step=after_step,
-        end_stage=lambda made, decision: None,
-        folder=SimpleNamespace(write_growth=lambda growth: None),
-    )
-    monkeypatch.setattr(loop, "pictures_at", Pictures)
-    loop.run_stages(run, new_state(config, torch.device("cpu")), None, None, Preparation())
+    monkeypatch.setattr(Events, "after_step", after_step)
+    train(settings("--adam-at-growth", when, "--warmup-kimg", 0, "--fade-kimg", 0.016, "--stable-kimg", 0.024))
     return seen
 
 
-def test_reset_forgets_at_both_ends_of_the_fade(monkeypatch):
-    assert adam_steps(monkeypatch, "reset") == [
-        *((8, 1, 1), (8, 2, 2), (8, 3, 3)),
-        *((16, 1, 1), (16, 2, 0)),  # forgotten at the growth, and again when the fade is over
-        *((16, 3, 1), (16, 4, 2), (16, 5, 3)),
+def test_reset_forgets_at_both_ends_of_the_fade(monkeypatch, settings):
+    assert adam_steps(monkeypatch, settings, "reset") == [
+        *((4, 1, 1), (4, 2, 2), (4, 3, 3)),
+        *((8, 1, 1), (8, 2, 0)),  # forgotten at the growth, and again when the fade is over
+        *((8, 3, 1), (8, 4, 2), (8, 5, 3)),
     ]
 
 
-def test_carry_never_forgets(monkeypatch):
-    assert [count for _, _, count in adam_steps(monkeypatch, "carry")] == [1, 2, 3, 4, 5, 6, 7, 8]
+def test_carry_never_forgets(monkeypatch, settings):
+    assert [count for _, _, count in adam_steps(monkeypatch, settings, "carry")] == [1, 2, 3, 4, 5, 6, 7, 8]

@@ -1,4 +1,4 @@
-"""What a turn finds is what Adam takes, wherever the gradient comes from."""
+"""Phases: which there are, and that Adam takes the gradient that a phase finds."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 from short import make_settings
 
+from pggan.config.schema import TrainingConfig
 from pggan.schedule.stages import Stage
 from pggan.training.compile import Graphs
+from pggan.training.phases import Phase, discriminator, generator, penalty, phases
 from pggan.training.state import TrainState, new_state
 from pggan.training.step import step
 
@@ -20,13 +22,27 @@ def fresh(*flags: object, precision: str = "fp32", **kind: str) -> TrainState:
     """A state at 16 px in mid-fade, in channels_last, without moments."""
     sizes = ["--start-res", 8, "--max-res", 16, "--batch", 8, "--fmap-base", 128, "--fmap-max", 12]
     state = new_state(make_settings(Path("cache"), Path("run"), *sizes, *flags, **kind), CPU, precision=precision)
-    state.grow()
+    state.grow(FADE)
     state.nimg = 496
     return state
 
 
 def reals() -> torch.Tensor:
     return torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "number", "weight", "listed"),
+    [
+        (1, 5, 2.0, [Phase("D", "D", discriminator, 2.0)]),
+        (1, 5, 0.0, [Phase("D", "D", discriminator)]),
+        (4, 8, 2.0, [Phase("D", "D", discriminator), Phase("D penalty", "D", penalty, 8.0)]),
+        (4, 9, 2.0, [Phase("D", "D", discriminator)]),
+        (4, 8, 0.0, [Phase("D", "D", discriminator)]),
+    ],
+)
+def test_the_list_of_phases_is_d_then_its_penalty_if_due_then_g(interval, number, weight, listed):
+    assert phases(TrainingConfig(penalty_interval=interval), number, weight) == [*listed, Phase("G", "G", generator)]
 
 
 @pytest.mark.parametrize("way", GRAPHS)
@@ -42,7 +58,7 @@ def test_each_weight_is_moved_by_its_own_gradient(arch, way):
 
     state.opt_D.register_step_pre_hook(note)
     state.opt_G.register_step_pre_hook(note)
-    step(state, FADE, reals())
+    step(state, reals())
     lr, used = state.opt_G.param_groups[0]["lr"], [weight for weight in found if found[weight] is not None]
     assert len(used) > 20
     for weight in used:
@@ -53,22 +69,22 @@ def test_each_weight_is_moved_by_its_own_gradient(arch, way):
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_the_gradients_of_float16_do_not_depend_on_the_scale_that_they_come_through(every):
-    """Not where the scale is raised after each turn, either: the next one goes through the new scale."""
+    """Not even if the scale is raised after each phase: the next phase goes through the new scale."""
     found = []
     for interval in (1, 10**6):
         state = fresh("--penalty-interval", every, precision="fp16")
         state.nimg = 32
         state.scaler.set_growth_interval(interval)
-        turns = []
+        taken = []
         for optimizer, network in ((state.opt_D, state.D), (state.opt_G, state.G)):
 
-            def note(optimizer: torch.optim.Adam, *_: object, turns: list = turns, network=network) -> None:
+            def note(optimizer: torch.optim.Adam, *_: object, taken: list = taken, network=network) -> None:
                 grads = [weight.grad for weight in network.parameters() if weight.grad is not None]
-                turns.append(torch.cat([grad.flatten() for grad in grads]) / optimizer.grad_scale)
+                taken.append(torch.cat([grad.flatten() for grad in grads]) / optimizer.grad_scale)
 
             optimizer.register_step_pre_hook(note)
-        step(state, FADE, reals())
-        found.append(turns)
+        step(state, reals())
+        found.append(taken)
     changing, still = found
     assert len(changing) == len(still) == 2 + (every == 2)
     for one, other in zip(changing, still, strict=True):

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: to each player's turn, and to convolutions and matrix products or all else."""
+"""Where the time of a step goes: to which player, and to convolutions and matrix products or to everything else."""
 
 import os
 import re
@@ -10,18 +10,18 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.timing import finish, measured, window
 from benchmarks.trial import Trial
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # its profiler says on stderr that it begins, and that there is no GPU
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # keeps torch's profiler from writing to stderr
 
-# torch's operators that are convolutions and matrix products, forward and backward, whatever library does the work
+# torch's operators that are convolutions or matrix products, forward or backward, in any library
 DENSE = re.compile(r"\w+::(\w*conv(?!ert)\w*|(add|b|addb|baddb)?mm|\w*_linear\w*)")
 
 
-def turns(trial: Trial, cycles: int) -> dict[str, float]:
-    """Seconds of a step by what they are for, in the mean of `cycles`.
+def shares(trial: Trial, cycles: int) -> dict[str, float]:
+    """Mean seconds a step, over `cycles`, by purpose.
 
-    data: the next batch of pictures; d: until D's weights are changed, its latents, fakes and penalty included; g:
-    until those of G are; average: the moving average, and the rest. The moments are those of Adam's own hooks, with a
-    wait for the device at each, so that the sum may be above the time of a step without them.
+    data: the next batch. d: until D's optimizer step, with its latents, fakes and penalty. g: until G's. average: the
+    moving average, and the rest. Measured by hooks of the optimizers, with a wait for the device at each, so the sum
+    may exceed the time of a step.
     """
     state, spent = trial.state, Counter()
     last = time.perf_counter()
@@ -35,8 +35,9 @@ def turns(trial: Trial, cycles: int) -> dict[str, float]:
 
     players = {"d": state.opt_D, "g": state.opt_G}
     hooks = [adam.register_step_post_hook(lambda *_, name=name: mark(name)) for name, adam in players.items()]
+    steps = cycles * trial.steps_a_cycle
     try:
-        for _ in range(cycles * trial.steps_a_cycle):
+        for _ in range(steps):
             mark("between")
             reals = trial.reals()
             mark("data")
@@ -45,26 +46,25 @@ def turns(trial: Trial, cycles: int) -> dict[str, float]:
     finally:
         for hook in hooks:
             hook.remove()
-    steps = cycles * trial.steps_a_cycle
     return {name: spent[name] / steps for name in ("data", "d", "g", "average")}
 
 
-def turns_and_penalty(trial: Trial, cycles: int) -> dict[str, float]:
-    """`turns`, with the penalty apart: what D's turn takes longer than without one. The trial has none afterwards."""
-    taken = {**turns(trial, cycles), "penalty": 0.0}
+def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:
+    """`shares`, with the penalty apart from D: the time that D takes less without it. Removes the trial's penalty."""
+    whole = {**shares(trial, cycles), "penalty": 0.0}
     if trial.penalized:
-        trial.without_penalty()
-        measured(trial.cycle, trial.device, 0, 1)  # to warm up: without a penalty D may have to be compiled anew
-        bare = turns(trial, cycles)["d"]
-        taken["penalty"], taken["d"] = taken["d"] - bare, bare
-    return taken
+        trial.remove_penalty()
+        measured(trial.cycle, trial.device, 0, 1)  # warm-up: D without a penalty may have to be compiled
+        bare = shares(trial, cycles)["d"]
+        whole["penalty"], whole["d"] = whole["d"] - bare, bare
+    return whole
 
 
 def dense_share(trial: Trial, step_s: float) -> float | None:
-    """The part of a step spent inside convolutions and matrix products, by torch's profiler; None where it cannot tell.
+    """The share of a step in convolutions and matrix products, from torch's profiler; None where it cannot tell.
 
-    step_s: seconds of a step as it is without the profiler, which on a GPU the kernels' own seconds are held against.
-    On a CPU they are those of the operators, held against the profiled step itself.
+    step_s: seconds of a step without the profiler. On a GPU the kernels' seconds are divided by it; on a CPU those of
+    the operators are divided by the time of the profiled step.
     """
     kinds = {"cpu": [ProfilerActivity.CPU], "cuda": [ProfilerActivity.CPU, ProfilerActivity.CUDA]}
     if trial.device.type not in kinds:

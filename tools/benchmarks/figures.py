@@ -1,4 +1,4 @@
-"""Figures that are held against a limit, and functions timed in turns."""
+"""Figures beside their limits, and functions timed in turns."""
 
 import platform
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One measurement: `values` in `unit`, whose median should be at most `limit`, or `at_least` that, or anything."""
+    """Values in `unit`. Their median should be at most `limit`, or at least that; None: no limit."""
 
     name: str
     unit: str
@@ -24,9 +24,8 @@ class Figure:
     def verdict(self) -> str:
         if self.limit is None:
             return ""
-        if self.at_least:
-            return "ok" if self.median >= self.limit else "UNDER"
-        return "ok" if self.median <= self.limit else "OVER"
+        reached = self.median >= self.limit if self.at_least else self.median <= self.limit
+        return "ok" if reached else "UNDER" if self.at_least else "OVER"
 
     def __str__(self) -> str:
         limit = "" if self.limit is None else f"limit {self.limit:<5g} {self.verdict:<5}"
@@ -35,13 +34,13 @@ class Figure:
 
 
 def as_dict(figures: list[Figure]) -> dict[str, object]:
-    """The figures for JSON, with what is known of the machine."""
+    """The figures for JSON, with facts about the machine."""
     facts = {"python": platform.python_version(), "machine": platform.processor() or platform.machine()}
     return {**facts, "figures": [{**vars(figure), "median": figure.median} for figure in figures]}
 
 
 def in_turns(repeat: int, *functions: Callable[[], object]) -> list[tuple[float, ...]]:
-    """Seconds of each function, one after the other, `repeat` times; every one has run once before."""
+    """Seconds of each function, called in turns `repeat` times, after one call of each to warm up."""
     for function in functions:
         function()
     return [tuple(clocked(function) for function in functions) for _ in range(repeat)]

@@ -1,38 +1,22 @@
-"""FLOPs of whatever runs, by torch's own table of them."""
-
-from collections import Counter
+"""FLOPs of any code that runs, from torch's own formulas."""
 
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 
 class Flops(TorchDispatchMode):
-    """Counts, within it, the FLOPs of convolutions and matrix products: two for each product, gradients included.
+    """Counts FLOPs of convolutions and matrix products while it is entered, gradients included; a multiply-add is two.
 
-    `convolutions` and `products` so far. The formulas are those of torch's FlopCounterMode, which itself cannot watch a
-    gradient penalty: its record of modules refuses a gradient of what a module was given. Nothing else is counted, and
-    nothing inside compiled code is seen.
+    torch's own FlopCounterMode has the same formulas, but fails on a gradient penalty: it follows modules, and refuses
+    a gradient at the input of one. Nothing inside compiled code is counted.
     """
 
     def __init__(self):
         super().__init__()
-        self.counts = Counter()
+        self.total = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
-        kind = function._overloadpacket
-        if kind in flop_registry:
-            self.counts["conv" in str(kind)] += flop_registry[kind](*args, **(kwargs or {}), out_val=made)
+        count = flop_registry.get(function.overloadpacket)
+        self.total += count(*args, **(kwargs or {}), out_val=made) if count else 0
         return made
-
-    @property
-    def convolutions(self) -> int:
-        return self.counts[True]
-
-    @property
-    def products(self) -> int:
-        return self.counts[False]
-
-    @property
-    def total(self) -> int:
-        return self.counts.total()

@@ -1,4 +1,4 @@
-"""What everything beside the step of a run costs, each held against its limit: train.py in processes of its own."""
+"""What a run costs beside its training steps, each figure beside its limit. Runs train.py in processes of its own."""
 
 import json
 import subprocess
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, clocked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def limits(folder: Path, data: str = "builtin", pictures: int = 1400, repeat: int = 5) -> list[Figure]:
-    """All the limits, with caches and runs under `folder`. pictures: how many, of builtin; repeat: of each start."""
+    """All figures, with caches and runs in `folder`. pictures: of builtin. repeat: repetitions of each start."""
     train = [sys.executable, str(ROOT / "train.py")]
     source = ["--data", data, "--builtin-images", str(pictures), "--wandb", "off"]
     start = [*train, "--preset", "cpu", *source]
@@ -32,29 +32,27 @@ def limits(folder: Path, data: str = "builtin", pictures: int = 1400, repeat: in
     data_share, other_share = shares(smoke)
     return [
         Figure("train.py --help", "s", 0.5, helps),
-        Figure("packing at 32 to 256 px, from the command on", "s", 30, packs),
-        Figure("cached start to the end of the first step", "s", 5, first),
+        Figure("packing at 32 to 256 px, from the start of the command", "s", 30, packs),
+        Figure("start with a packed cache, to the end of the first step", "s", 5, first),
         Figure("smoke, 32 to 256 px, whole", "s", 180, [whole]),
         Figure("waiting for data, of step time (smoke)", "%", 2, [data_share]),
-        Figure("everything but the step, of the run (smoke)", "%", 5, [other_share]),
+        Figure("everything but the steps, of the run (smoke)", "%", 5, [other_share]),
     ]
 
 
 def timed(command: list[str]) -> float:
-    """Seconds that a command takes, which must succeed."""
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - start
+    """Seconds that a command takes. It must succeed."""
+    return clocked(lambda: subprocess.run(command, check=True, capture_output=True))
 
 
 def until(command: list[str], done: Callable[[], bool]) -> float:
-    """Seconds from starting a command until `done`; it is ended then."""
+    """Seconds from the start of a command until `done`; then it is killed."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not done():
             if process.poll() is not None:
-                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode} before it was measured")
+                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode} too soon")
             time.sleep(0.01)
         return time.perf_counter() - start
     finally:
@@ -63,21 +61,19 @@ def until(command: list[str], done: Callable[[], bool]) -> float:
 
 
 def until_packed(command: list[str]) -> float:
-    """Seconds from the command to the end of its packing; the cache must be empty."""
-    return until(
-        command, (Path(command[command.index("--out") + 1]) / "config.json").exists
-    )  # written when all is packed
+    """Seconds from the start of a command to the end of its packing. The cache must be empty."""
+    config = Path(command[command.index("--out") + 1]) / "config.json"  # is written after packing
+    return until(command, config.exists)
 
 
 def until_first_step(command: list[str]) -> float:
-    """Seconds from the command to the record of its first step."""
-    out = Path(command[command.index("--out") + 1])
-    metrics = out / "metrics.jsonl"
+    """Seconds from the start of a command to the record of its first step."""
+    metrics = Path(command[command.index("--out") + 1]) / "metrics.jsonl"
     return until([*command, "--record-kimg", "0.001"], lambda: metrics.exists() and metrics.stat().st_size > 0)
 
 
 def shares(run: Path) -> tuple[float, float]:
-    """(waiting for data in % of step time, everything but the step in % of the time), means weighted by time."""
+    """(waiting for data in % of the step time, everything but the steps in % of all time), means weighted by time."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     ends = [0.0, *(record["wall/seconds"] for record in records)]
     spans = [end - start for start, end in pairwise(ends)]

@@ -1,7 +1,4 @@
-"""What measuring quality costs, beside the usual library in the same run.
-
-Each function gives its figures; torch and the libraries beside it are loaded there only.
-"""
+"""What evaluating samples costs, beside the usual library. torch and the libraries are loaded by the functions only."""
 
 import unittest.mock
 from pathlib import Path
@@ -10,14 +7,14 @@ from benchmarks.figures import Figure, in_turns
 
 
 def metrics(folder: Path, repeat: int = 5) -> list[Figure]:
-    """All of METRICS, `repeat` times, on as many cores as torch takes. folder: for weights."""
-    return [figure for measure in METRICS for figure in measure(repeat, folder)]
+    """All figures, each measured `repeat` times on as many cores as torch uses. folder: for weights."""
+    return [*inception_figures(repeat, folder), *frechet_figures(repeat), *diversity_figures(repeat)]
 
 
 def inception_figures(repeat: int, folder: Path, pictures: int = 50) -> list[Figure]:
-    """Our features beside those of pytorch-fid's own network: the same weights and pictures, in turns.
+    """Our Inception features beside pytorch-fid's: same weights and images, in turns.
 
-    pictures: at a time; pytorch-fid's own default.
+    pictures: batch size; the default is pytorch-fid's own.
     """
     import numpy as np
     import torch
@@ -33,7 +30,7 @@ def inception_figures(repeat: int, folder: Path, pictures: int = 50) -> list[Fig
 
     @torch.no_grad()
     def reference(batch: int = pictures):
-        # it takes 0..1 to -1..1; the same values as ours
+        # it maps 0..1 to -1..1, the same values as ours
         return np.concatenate([theirs(part.float() / 256)[0][:, :, 0, 0] for part in images.split(batch)])
 
     wanted = reference()
@@ -50,8 +47,8 @@ def inception_figures(repeat: int, folder: Path, pictures: int = 50) -> list[Fig
     ]
 
 
-def frechet_figures(repeat: int, folder: Path) -> list[Figure]:
-    """Of two sets with full covariances of 2048 features, the most work there is; their moments are taken before."""
+def frechet_figures(repeat: int) -> list[Figure]:
+    """The Frechet distance of two sets with full covariances of 2048 features, the slowest case, without moments."""
     import numpy as np
 
     from pggan.metrics.frechet import frechet_distance, moments
@@ -63,8 +60,8 @@ def frechet_figures(repeat: int, folder: Path) -> list[Figure]:
     return [Figure("Frechet distance, two sets of 2,500 by 2048", "s", 1.5, taken)]
 
 
-def diversity_figures(repeat: int, folder: Path, count: int = 500) -> list[Figure]:
-    """The score D with its interval, beyond features; and all that is measured of so many samples, features too."""
+def diversity_figures(repeat: int, count: int = 500) -> list[Figure]:
+    """The diversity score with its interval, without features; and the whole evaluation of so many samples."""
     import numpy as np
 
     from pggan.data.builtin import draw
@@ -78,18 +75,15 @@ def diversity_figures(repeat: int, folder: Path, count: int = 500) -> list[Figur
     seconds = in_turns(repeat, lambda: diversity(z, against.held_out), lambda: score(against, fakes))
     alone, whole = map(list, zip(*seconds, strict=True))
     return [
-        Figure(f"D with its interval, {count} samples, beyond features", "s", 1, alone),
-        Figure(f"- every measure of {count} samples of 64 px, features and copies included", "s", None, whole),
+        Figure(f"diversity score, {count} samples, without features", "s", 1, alone),
+        Figure(f"- whole evaluation of {count} samples at 64 px", "s", None, whole),
     ]
 
 
-METRICS = (inception_figures, frechet_figures, diversity_figures)
-
-
 def random_weights(generator) -> dict:
-    """A state dict as it is published, of Inception's shapes, drawn from a torch.Generator.
+    """A state dict with the names and shapes of the published one, drawn from a torch.Generator.
 
-    He et al. 2015 with batch norms of all sorts, so that features of different pictures differ.
+    Initialized as in He et al. 2015 with varied batch norms, so that features of different images differ.
     """
     import torch
 
@@ -110,7 +104,7 @@ def random_weights(generator) -> dict:
 
 
 def pytorch_fid_network(state: dict):
-    """pytorch-fid's network up to the 2048 features, with these weights, for pictures of 299 px within 0..1."""
+    """pytorch-fid's network up to the 2048 features, with these weights, for images of 299 px in 0..1."""
     from pytorch_fid import inception
 
     with unittest.mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):

@@ -1,4 +1,4 @@
-"""Seconds of work that is repeated: until its speed is steady, then in windows with one wait for the device each."""
+"""Times repeated work: first until its speed is steady, then in windows, each ending with one wait for the device."""
 
 import math
 import time
@@ -8,32 +8,28 @@ from statistics import median
 
 import torch
 
-AGREE = 1.1  # how far apart the last three of a steady speed may be
+AGREE = 1.1  # the last three times of steady work differ by less than this factor
 LEAST_WARM_UPS, MOST_WARM_UPS = 3, 20
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one piece of work, as measured in each window; warm_up: lost before, beyond that of steady work."""
+    """windows: seconds of one piece of work, measured in each window. warm_up: seconds lost until it was steady."""
 
     windows: list[float]
     warm_up: float
 
-    @property
-    def median(self) -> float:
-        return median(self.windows)
-
 
 def finish(device: torch.device) -> None:
-    """Waits until the device has done all it was given."""
+    """Waits until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
 
 
 def measured(work: Callable[[], object], device: torch.device, seconds: float, repeat: int) -> Timing:
-    """`repeat` windows of about `seconds` in all, after a warm-up; a window has at least one piece of `work`.
+    """Times `work` in `repeat` windows of about `seconds` in all, after a warm-up, which includes compiling.
 
-    What is compiled at its first use is in the warm-up.
+    Each window does the work at least once.
     """
     before = [window(work, device)]
     while not steady(before) and len(before) < MOST_WARM_UPS:
@@ -43,14 +39,14 @@ def measured(work: Callable[[], object], device: torch.device, seconds: float, r
     return Timing(windows, max(sum(before) - len(before) * median(windows), 0.0))
 
 
-def steady(took: list[float]) -> bool:
-    """Whether the last three agree, and nothing before was faster."""
-    last = took[-LEAST_WARM_UPS:]
-    return len(last) == LEAST_WARM_UPS and max(last) <= AGREE * min(took)
+def steady(times: list[float]) -> bool:
+    """Whether the last three times agree, and none before was faster."""
+    last = times[-LEAST_WARM_UPS:]
+    return len(last) == LEAST_WARM_UPS and max(last) <= AGREE * min(times)
 
 
 def window(work: Callable[[], object], device: torch.device, count: int = 1) -> float:
-    """Seconds of one piece of work, in the mean of `count` without a wait between them."""
+    """Mean seconds of one piece of work, done `count` times without a wait in between."""
     finish(device)
     start = time.perf_counter()
     for _ in range(count):

@@ -1,6 +1,6 @@
-"""What a step of training costs at each resolution, and how far that is from what the machine can do.
+"""Measures a step of training at each resolution, and compares it with the best that the machine can do.
 
-A step is all that one is in a run: its pictures, D with its penalty, G, the average.
+A step is the whole one of a run: fetching its batch, D with its penalty, G, the average.
 """
 
 import gc
@@ -10,36 +10,35 @@ from statistics import median
 
 import torch
 
-from benchmarks.breakdown import dense_share, turns_and_penalty
+from benchmarks.breakdown import dense_share, shares_with_penalty
 from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import finish, measured
-from benchmarks.trial import Trial, few, open_pack, uncompiled
+from benchmarks.trial import Trial, open_images, uncompiled
 from pggan.config.schema import Config
-from pggan.data.packing import Pack
+from pggan.data.packing import ImageCache
 from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import FULL_PRECISION_RES
 from pggan.run import profiling
-from pggan.run.setup import pick_precision
+from pggan.run.devices import pick_precision
 from pggan.training.state import HALVES
 
 MID_FADE = 0.5
-MOST_CYCLES = 20  # that a step is broken down by
+MOST_CYCLES = 20  # of a breakdown
 
 
 @dataclass(frozen=True)
 class Effort:
-    """seconds, repeat: about how long each speed is measured, in how many windows; parts: whether a step is broken
-    down as well, by some steps more."""
+    """seconds, repeat: each speed is measured for about so long, in so many windows. breakdown: of a step, too."""
 
     seconds: float = 5.0
     repeat: int = 5
-    parts: bool = True
+    breakdown: bool = True
 
 
 @dataclass(frozen=True)
 class Limits:
-    """FLOP/s of the machine at its best: by the resolution of the layer, and of a large matrix product."""
+    """FLOP/s of the machine at its best: {resolution of the layer: of convolutions}, and of a large matrix product."""
 
     convolutions: dict[int, float]
     matmul: float
@@ -47,17 +46,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Record:
-    """One resolution at one alpha. Shares are parts of 1.
+    """The measurements of one resolution at one alpha. Shares are parts of 1; None: not measured.
 
-    step_s: seconds of a step, [least, median, most] of `windows`; images_per_s and s_per_kimg are by the median.
-    warm_up_s: seconds lost until the speed was steady, compiling included; pieces: that a batch is trained in;
-    compiled: whether the steps were.
-    peak_bytes: at the most; on a GPU all that torch holds there, pictures too, elsewhere tensors, uncompiled.
-    flops_per_image: of convolutions and matrix products, as torch counts them; conv_flops_per_image: of the former.
-    conv_limit: FLOP/s, the best of conv_rates, which are those of this resolution's own 3x3 layers.
+    step_s: seconds of a step, [least, median, most] of `windows`; images_per_s and s_per_kimg follow from the median.
+    warm_up_s: seconds lost until the speed was steady, compiling included. micro_batches: parts of a batch.
+    peak_bytes: on a GPU all that torch allocates, images included; elsewhere tensors, uncompiled.
+    flops_per_image: of convolutions and matrix products.
+    conv_rates: FLOP/s of this resolution's own 3x3 layers; conv_limit: the best of them.
     limit_share, matmul_share: the FLOP/s of training over conv_limit, and over matmul_limit.
-    data_share: of a step, waiting for pictures; overhead_share: not inside convolutions and matrix products.
-    turns: seconds of a step by what they are for (breakdown.turns_and_penalty). None: not measured.
+    data_share: of a step, waiting for its batch. overhead_share: outside convolutions and matrix products.
+    seconds: of a step by purpose (breakdown.shares_with_penalty).
     """
 
     res: int
@@ -69,11 +67,10 @@ class Record:
     windows: int
     warm_up_s: float
     peak_bytes: int
-    pieces: int
+    micro_batches: int
     precision: str
     compiled: bool
     flops_per_image: float
-    conv_flops_per_image: float
     flops_per_s: float
     conv_rates: dict[int, float]
     conv_limit: float
@@ -82,7 +79,7 @@ class Record:
     matmul_share: float
     data_share: float
     overhead_share: float | None = None
-    turns: dict[str, float] | None = None
+    seconds: dict[str, float] | None = None
 
 
 def measure_all(
@@ -92,23 +89,23 @@ def measure_all(
     effort: Effort = Effort(),
     tell: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
-    """A record for each resolution (None: all that `config` trains at), and one for its fade if it has one.
+    """A record for each resolution, and one for its fade if it has one.
 
-    tell: is shown each record as it is made. Raises UserError, for too few pictures or too little memory.
+    resolutions: None for all of `config`. tell: called with each record. Raises UserError if there are too few images
+    or too little memory.
     """
     resolutions = resolutions or config.network.stages()
-    packed = open_pack(config, resolutions)
-    records, products = [], {}
+    images = open_images(config, resolutions)
+    records, products, brief = [], {}, min(effort.seconds, SECONDS)
     for res in resolutions:
         dtype, batch = dtype_at(config, res, device), int(config.training.batch.at(res))
-        brief = min(effort.seconds, SECONDS)
         for alpha in (1.0, MID_FADE) if res > config.network.ends()[0] else (1.0,):
             try:
-                gc.collect()  # the networks before these
+                gc.collect()  # frees the networks of the record before
                 if alpha == 1:
                     products[dtype] = products.get(dtype) or matmul_rate(dtype, device, brief)
                     rates = convolution_rates(config.network, res, batch, dtype, device, brief)
-                record = measure(config, res, alpha, packed, device, Limits(rates, products[dtype]), effort)
+                record = measure(config, res, alpha, images, device, Limits(rates, products[dtype]), effort)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -119,25 +116,25 @@ def measure_all(
 
 
 def dtype_at(config: Config, res: int, device: torch.device) -> torch.dtype:
-    """That of the largest layers at `res`."""
+    """The dtype of the largest layers at `res`."""
     half = HALVES[pick_precision(config.training.precision, device)]
     return half if half and res > FULL_PRECISION_RES else torch.float32
 
 
 def measure(
-    config: Config, res: int, alpha: float, packed: Pack, device: torch.device, limits: Limits, effort: Effort
+    config: Config, res: int, alpha: float, images: ImageCache, device: torch.device, limits: Limits, effort: Effort
 ) -> Record:
-    """The record of one resolution at about one alpha."""
-    every_flop, of_convolutions = flops_per_image(config, res, alpha, packed, device)
-    trial = Trial(config, res, alpha, packed, device)
+    """The record of one resolution at about this alpha."""
+    flops = flops_per_image(config, res, alpha, images, device)
+    trial = Trial(config, res, alpha, images, device)
     timing = measured(trial.cycle, device, effort.seconds, effort.repeat)
     step_s = [pick(timing.windows) / trial.steps_a_cycle for pick in (min, median, max)]
     images_per_s = trial.state.batch() / step_s[1]
-    waited, peak, dense, turns = trial.waited, peak_bytes(trial, config, alpha, packed), None, None
-    if effort.parts:
+    waited, peak, dense, seconds = median(trial.waits), peak_bytes(trial, config, alpha, images), None, None
+    if effort.breakdown:
         dense = dense_share(trial, step_s[1])
-        turns = turns_and_penalty(trial, cycles=max(1, min(MOST_CYCLES, round(1 / timing.median))))
-    flops_per_s, conv_limit = every_flop * images_per_s, max(limits.convolutions.values())
+        seconds = shares_with_penalty(trial, cycles=max(1, min(MOST_CYCLES, round(1 / median(timing.windows)))))
+    flops_per_s, conv_limit = flops * images_per_s, max(limits.convolutions.values())
     return Record(
         res=res,
         alpha=alpha,
@@ -148,11 +145,10 @@ def measure(
         windows=len(timing.windows),
         warm_up_s=timing.warm_up,
         peak_bytes=peak,
-        pieces=trial.state.micro_batches,
+        micro_batches=trial.state.stage.micro_batches,
         precision=trial.state.precision,
         compiled=bool(trial.state.graphs.compiler),
-        flops_per_image=every_flop,
-        conv_flops_per_image=of_convolutions,
+        flops_per_image=flops,
         flops_per_s=flops_per_s,
         conv_rates=limits.convolutions,
         conv_limit=conv_limit,
@@ -161,23 +157,24 @@ def measure(
         matmul_share=flops_per_s / limits.matmul,
         data_share=waited / step_s[1],
         overhead_share=None if dense is None else 1 - dense,
-        turns=turns,
+        seconds=seconds,
     )
 
 
-def flops_per_image(config: Config, res: int, alpha: float, packed: Pack, device: torch.device) -> tuple[float, float]:
-    """(all, those of convolutions), counted with few pictures: an image's share does not depend on the batch."""
-    trial = Trial(few(uncompiled(config), res), res, alpha, packed, device)
+def flops_per_image(config: Config, res: int, alpha: float, images: ImageCache, device: torch.device) -> float:
+    """FLOPs an image, counted on one minibatch-stddev group: they do not depend on the batch."""
+    few = min(int(config.training.batch.at(res)), config.network.stddev_group or 4)
+    trial = Trial(uncompiled(config, few), res, alpha, images, device)
     with Flops() as flops:
         trial.cycle()
-    return flops.total / trial.images_a_cycle, flops.convolutions / trial.images_a_cycle
+    return flops.total / trial.images_a_cycle
 
 
-def peak_bytes(trial: Trial, config: Config, alpha: float, packed: Pack) -> int:
-    """The most bytes in a step, the one with the penalty among them, warm as the trial is."""
+def peak_bytes(trial: Trial, config: Config, alpha: float, images: ImageCache) -> int:
+    """Peak bytes of a cycle, so that a step with the penalty is included."""
     if trial.device.type != "cuda":
-        if trial.state.compiled:
-            trial = Trial(uncompiled(config), trial.state.res, alpha, packed, trial.device)
+        if trial.state.graphs.compiler:
+            trial = Trial(uncompiled(config), trial.state.res, alpha, images, trial.device)
             trial.cycle()
         with profiling.MemoryWatch(profiling.lasting(trial.state)) as watch:
             trial.cycle()

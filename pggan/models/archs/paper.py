@@ -4,32 +4,30 @@ import torch
 from torch import Tensor, nn
 
 from pggan.config.schema import NetworkConfig
+from pggan.models.archs.arch import Arch, Rng
 from pggan.models.layers import EqualizedConv2d, EqualizedLinear, downsample, leaky_relu, minibatch_stddev, pixel_norm
-
-Rng = torch.Generator | None
 
 
 class Input(nn.Module):
-    """Latent to the base grid. The gain sqrt(2)/4 of the dense layer is the published code's."""
+    """Latents to the base grid. The dense layer's gain sqrt(2)/4 is the one of the published code."""
 
     def __init__(self, config: NetworkConfig, rng: Rng):
         super().__init__()
-        self.width, self.height = config.grid()
-        self.fmaps = config.fmaps(0)
-        self.dense = EqualizedLinear(
-            config.latent, self.fmaps * self.height * self.width, gain=2**0.5 / 4, bias=False, rng=rng
-        )
-        self.bias = nn.Parameter(torch.zeros(self.fmaps))  # one a map, not one an output of the dense layer
-        self.conv = EqualizedConv2d(self.fmaps, self.fmaps, 3, rng=rng)
+        width, height = config.grid()
+        fmaps = config.fmaps(0)
+        self.shape = (fmaps, height, width)
+        self.dense = EqualizedLinear(config.latent, fmaps * height * width, gain=2**0.5 / 4, bias=False, rng=rng)
+        self.bias = nn.Parameter(torch.zeros(fmaps))  # one per feature map, not per output of the dense layer
+        self.conv = EqualizedConv2d(fmaps, fmaps, 3, rng=rng)
 
     def project(self, z: Tensor) -> Tensor:
-        """[N, Z] -> [N, C * H0 * W0], before bias and pixelnorm: scaling z itself is undone by its normalization."""
+        """[N, Z] -> h [N, C * H0 * W0]. Truncation acts on h: scaling z does nothing, since z is normalized."""
         return self.dense(pixel_norm(z))
 
     def forward(self, h: Tensor, noise: Tensor | None = None) -> Tensor:
-        x = h.reshape(-1, self.fmaps, self.height, self.width)  # (N, C, 4, 4)
+        x = h.reshape(-1, *self.shape)  # (N, C, H0, W0)
         x = pixel_norm(leaky_relu(x + self.bias.reshape(1, -1, 1, 1)))
-        return pixel_norm(leaky_relu(self.conv(x)))
+        return pixel_norm(leaky_relu(self.conv(x)))  # (N, C, H0, W0)
 
 
 class UpBlock(nn.Module):
@@ -40,8 +38,8 @@ class UpBlock(nn.Module):
         self.conv1 = EqualizedConv2d(out, out, 3, rng=rng)
 
     def forward(self, x: Tensor, h: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        x = pixel_norm(leaky_relu(self.conv0(x)))
-        return pixel_norm(leaky_relu(self.conv1(x)))
+        x = pixel_norm(leaky_relu(self.conv0(x)))  # (N, C', 2H, 2W)
+        return pixel_norm(leaky_relu(self.conv1(x)))  # (N, C', 2H, 2W)
 
 
 class ToRGB(EqualizedConv2d):
@@ -51,7 +49,7 @@ class ToRGB(EqualizedConv2d):
         super().__init__(config.fmaps(level), 3, 1, gain=1.0, rng=rng)
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        return super().forward(x)
+        return super().forward(x)  # (N, 3, H, W)
 
 
 class FromRGB(EqualizedConv2d):
@@ -59,7 +57,7 @@ class FromRGB(EqualizedConv2d):
         super().__init__(3, config.fmaps(level), 1, rng=rng)
 
     def forward(self, image: Tensor) -> Tensor:
-        return leaky_relu(super().forward(image))
+        return leaky_relu(super().forward(image))  # (N, C, H, W)
 
 
 class DownBlock(nn.Module):
@@ -70,12 +68,12 @@ class DownBlock(nn.Module):
         self.conv1 = EqualizedConv2d(fan, out, 3, rng=rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = leaky_relu(self.conv0(x))
-        return downsample(leaky_relu(self.conv1(x)))
+        x = leaky_relu(self.conv0(x))  # (N, C, H, W)
+        return downsample(leaky_relu(self.conv1(x)))  # (N, C', H/2, W/2)
 
 
 class Output(nn.Module):
-    """The base grid to one number a picture, which has seen the variety of its group (none for a group of 0)."""
+    """Minibatch stddev (unless its group is 0), a convolution and two dense layers."""
 
     def __init__(self, config: NetworkConfig, rng: Rng):
         super().__init__()
@@ -87,5 +85,8 @@ class Output(nn.Module):
         self.dense1 = EqualizedLinear(hidden, 1, gain=1.0, rng=rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = leaky_relu(self.conv(minibatch_stddev(x, self.group) if self.group else x))
+        x = leaky_relu(self.conv(minibatch_stddev(x, self.group) if self.group else x))  # (N, C, H0, W0)
         return self.dense1(leaky_relu(self.dense0(x.flatten(1)))).squeeze(1)  # (N,)
+
+
+ARCH = Arch(Input, UpBlock, ToRGB, FromRGB, DownBlock, Output)

@@ -1,146 +1,152 @@
-"""Which records are drawn in which chart, and where the stages lie."""
+"""The charts of the page: one table of what is drawn together, and what surrounds the curves (growth, fades).
+
+To add a chart, add an entry to CHARTS. Figures of an evaluation come from `pggan.evaluation.figures`.
+"""
 
 import json
 import math
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from pggan.evaluation.figures import FIGURES, Figure
 from pggan.run.report.records import running_mean, thinned
 
-TOGETHER = {  # keys that are drawn in one chart: its title
-    ("loss/d", "loss/g"): "losses of D and G",
-    ("loss/real_logit", "loss/fake_logit"): "D's outputs for real and fake pictures",
-    ("quality/rfd", "quality/raw_rfd"): "RFD of the average, and of G itself (lower is better; not an FID)",
-    ("quality/kid_rand", "quality/raw_kid_rand"): "kernel distance of random features (0: none)",
-    (
-        "diversity/score",
-        "diversity/raw_score",
-    ): "diversity D of the average, and of G itself (1: as varied as the pictures)",
-    ("diversity/duplicate_share", "diversity/dropped_share", "diversity/copied_share"): (
-        "share of samples that are near-duplicates; of pictures left out; of samples that are copies"
-    ),
-    ("speed/data_share", "speed/other_share"): "share of the time outside the step",
-}
-TITLES = {
-    "loss/penalty": "gradient penalty",
-    "growth/res": "resolution (px)",
-    "growth/alpha": "alpha, the weight of the newest block",
-    "growth/batch": "batch",
-    "growth/lr": "learning rate",
-    "growth/attempt": "attempt (one more after each rollback)",
-    "diversity/effective_samples": "so many different pictures would be as varied",
-    "diversity/coverage": "coverage of the pictures",
-    "diversity/verdict": "verdict: 0 healthy, 1 partial collapse, 2 collapsed, 3 memorization",
-    "speed/images_per_s": "images a second",
-    "speed/eval_share": "share of the time that measuring took",
-    "memory/peak_bytes": "most memory in use",
-    "wall/seconds": "time spent",
-}
-GROUPS = ("loss", "quality", "diversity", "growth", "speed", "memory", "wall")  # the first ones; then as they occur
-NOISY, ENOUGH = ("loss/",), 150  # from so many records on, a running mean is drawn over these
-MEAN = " mean"  # what its key ends in
-STEPS = ("growth/res", "growth/batch", "growth/lr", "growth/attempt", "diversity/verdict")  # these jump
-KINDS = {"_bytes": "bytes", "_share": "share", "/seconds": "seconds"}  # how their numbers are written
+
+@dataclass(frozen=True)
+class Chart:
+    """Figures that share a chart.
+
+    keys: their keys in metrics.jsonl, which all begin with the same group. unit: "", "share", "bytes" or "seconds".
+    step: the values jump. low, high: ends of the axis, moved if values lie beyond. log: a logarithmic axis.
+    names: words for the values 0, 1, 2 ... labels: of the keys in the legend, if not the ends of the keys.
+    """
+
+    title: str
+    keys: tuple[str, ...]
+    unit: str = ""
+    step: bool = False
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> str:
+        return self.keys[0].partition("/")[0] if "/" in self.keys[0] else "other"
 
 
-def charts(keys: list[str]) -> list[dict]:
-    """The charts of the page in order: {group, title, kind, step, series: [{key, name, low, high, mean}]}."""
-    keys = [key for key in keys if key not in ("nimg", "kimg")]
-    ends = {key + end for key in keys for end in ("_low", "_high") if {key + "_low", key + "_high"} <= set(keys)}
-    means = {key for key in keys if key.endswith(MEAN)}
-    keys = [key for key in keys if key not in ends | means]
-    bundles = [tuple(key for key in bundle if key in keys) for bundle in TOGETHER]
-    titles = dict(zip(bundles, TOGETHER.values(), strict=True))
-    done, out = set(), []
-    for key in keys:
-        if key not in done:
-            bundle = next((bundle for bundle in bundles if key in bundle), (key,))
-            done |= set(bundle)
-            out.append(chart(bundle, titles.get(bundle), ends | means))
-    order = {group: number for number, group in enumerate(GROUPS)}
-    return sorted(out, key=lambda item: order.get(item["group"], len(order)))
+def chart_of(figure: Figure) -> Chart:
+    """The chart of a figure of an evaluation."""
+    better = {"higher": "; higher is better", "lower": "; lower is better", "none": ""}[figure.better]
+    return Chart(
+        figure.label + better,
+        (figure.key, figure.raw_key) if figure.raw else (figure.key,),
+        "share" if figure.unit == "share" else "",
+        step=bool(figure.names),
+        low=figure.low,
+        high=figure.high,
+        log=figure.log,
+        names=figure.names,
+        labels=("G_ema", "G") if figure.raw else (),
+    )
 
 
-def chart(bundle: tuple[str, ...], title: str | None, others: set[str]) -> dict:
-    group, _, name = bundle[0].rpartition("/")
-    kind = next((kind for end, kind in KINDS.items() if bundle[0].endswith(end)), "plain")
-    return {
-        "group": group.partition("/")[0] or "other",
-        "title": title or TITLES.get(bundle[0], name.replace("_", " ")),
-        "kind": kind,
-        "step": bundle[0] in STEPS,
-        "series": [series(key, others) for key in bundle],
-    }
+CHARTS = (
+    Chart("losses of D and G", ("loss/d", "loss/g")),
+    Chart("D's mean output for real and generated images", ("loss/real_logit", "loss/fake_logit")),
+    Chart("gradient penalty, before its weight", ("loss/penalty",)),
+    Chart("overfitting of D, r_t (0: none, 1: complete)", ("loss/r_t",), labels=("r_t",)),
+    *map(chart_of, FIGURES),
+    Chart("resolution (px)", ("growth/res",), step=True),
+    Chart("alpha, weight of the newest block", ("growth/alpha",)),
+    Chart("batch", ("growth/batch",), step=True),
+    Chart("learning rate", ("growth/lr",), step=True),
+    Chart("rollbacks", ("growth/attempt",), step=True),
+    Chart("probability of augmentation (ADA)", ("growth/ada_p",)),
+    Chart("images per second", ("speed/images_per_s",)),
+    Chart("share of the time outside training steps", ("speed/data_share", "speed/other_share"), "share"),
+    Chart("share of the time for evaluations", ("speed/eval_share",), "share"),
+    Chart("peak memory", ("memory/peak_bytes",), "bytes"),
+    Chart("time since the start", ("wall/seconds",), "seconds"),
+)
+SMOOTHED, MIN_SMOOTHED = "loss/", 150  # from so many records on, these curves get a running mean
+MEAN = " mean"  # ending of its key
 
 
-def series(key: str, others: set[str]) -> dict:
-    """One line of a chart; low, high, mean: the keys of the band around it and of its running mean, if any."""
-    band = {"low": key + "_low", "high": key + "_high"} if key + "_low" in others else {}
-    mean = {"mean": key + MEAN} if key + MEAN in others else {}
-    return {"key": key, "name": key.rpartition("/")[2].replace("_", " "), **band, **mean}
+def charts(table: dict[str, np.ndarray]) -> list[dict]:
+    """The charts of the columns in `table`, group by group, as page.js draws them. Unknown keys get plain charts."""
+    ends = {key + end for key in table for end in ("_low", "_high") if {key + "_low", key + "_high"} <= set(table)}
+    keys = [key for key in table if key not in ends | {"nimg", "kimg"} and not key.endswith(MEAN)]
+    known = {key for chart in CHARTS for key in chart.keys}
+    plain = [Chart(_name(key), (key,)) for key in keys if key not in known]
+    found = [chart for chart in (*CHARTS, *plain) if set(chart.keys) & set(keys)]
+    groups = list(dict.fromkeys(chart.group for chart in (*CHARTS, *plain)))
+    return [drawn(chart, table) for chart in sorted(found, key=lambda chart: groups.index(chart.group))]
+
+
+def drawn(chart: Chart, table: dict[str, np.ndarray]) -> dict:
+    """A chart for page.js. Of each series: its key, name, and the keys of its band (low, high) and running mean."""
+    labels = chart.labels or tuple(map(_name, chart.keys))
+    lines = []
+    for key, label in zip(chart.keys, labels, strict=True):
+        if key in table:
+            others = {"low": f"{key}_low", "high": f"{key}_high", "mean": key + MEAN}
+            lines.append({"key": key, "name": label} | {kind: at for kind, at in others.items() if at in table})
+    positive = all(not (table[key] <= 0).any() for key in chart.keys if key in table)
+    return {**asdict(chart), "group": chart.group, "log": chart.log and positive, "series": lines}
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2].replace("_", " ")
 
 
 def marks(growth: list[dict]) -> list[dict]:
-    """The lines across the charts: each stage's beginning, and each rollback."""
-    labels = {"grow": lambda entry: f"{entry.get('to_res')} px", "rollback": lambda _: "rollback"}
+    """The vertical lines in the charts: the start of each stage, and each rollback."""
     return [
-        {"kimg": entry["nimg"] / 1000, "action": entry["action"], "label": labels[entry["action"]](entry)}
+        {
+            "kimg": entry["nimg"] / 1000,
+            "action": action,
+            "label": action if action == "rollback" else f"{entry.get('to_res')} px",
+        }
         for entry in growth
-        if entry["action"] in labels
+        if (action := entry["action"]) in ("grow", "rollback")
     ]
 
 
-def fades(table: dict[str, np.ndarray], growth: list[dict]) -> list[list[float]]:
-    """[from, to] in kimg of every stretch of records in which alpha is below 1."""
+def fades(table: dict[str, np.ndarray]) -> list[list[float]]:
+    """[start, end] of each fade in kimg: from the last record before it to the first one after it."""
     alpha = table.get("growth/alpha", np.empty(0))
     known = np.isfinite(alpha)
-    kimg, alpha = table["kimg"][known], alpha[known]
-    starts = np.array([entry["nimg"] / 1000 for entry in growth if entry["action"] == "grow"])
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], alpha < 1, [False]])))
-    out = []
-    for first, end in edges.reshape(-1, 2):
-        before = kimg[first - 1] if first else -math.inf
-        begun = starts[(starts >= before) & (starts <= kimg[first])]
-        start = begun.max() if len(begun) else kimg[first]
-        out.append([float(start), float(_whole(start, kimg[end - 1], alpha[end - 1], kimg[end:]))])
-    return out
-
-
-def _whole(start: float, kimg: float, alpha: float, later: np.ndarray) -> float:
-    """Where a fade from `start` that is at `alpha` comes to its end; no further than the records go."""
-    if not len(later) or alpha <= 0:
-        return later[0] if len(later) else kimg
-    return min(start + (kimg - start) / alpha, later[0])
+    kimg, fading = table["kimg"][: len(known)][known], alpha[known] < 1
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], fading, [False]])))
+    return [
+        [float(kimg[max(first - 1, 0)]), float(kimg[min(end, len(kimg) - 1)])] for first, end in edges.reshape(-1, 2)
+    ]
 
 
 def alpha_of(res: int, nimg: int, table: dict[str, np.ndarray], growth: list[dict]) -> float:
-    """The weight of the newest block in a grid, from the records of its resolution around it."""
-    starts = [entry["nimg"] for entry in growth if entry["action"] == "grow" and entry.get("to_res") == res]
-    alpha, at_res = table.get("growth/alpha", np.empty(0)), table.get("growth/res", np.empty(0)) == res
-    here = at_res & np.isfinite(alpha) if len(alpha) == len(at_res) else np.zeros(0, bool)
-    shown, alphas = table["nimg"][: len(here)][here], alpha[: len(here)][here]
-    if starts:
-        shown, alphas = np.insert(shown, 0, starts[-1]), np.insert(alphas, 0, 0.0)
-    return float(np.interp(nimg, shown, alphas)) if len(shown) else 1.0
-
-
-def drawn(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The points of every curve: thinned, and with a running mean where many records make it hard to see one."""
-    count = len(table["kimg"])
-    noisy = [key for key in table if key.startswith(NOISY)] if count >= ENOUGH else []
-    return thinned(table) | {key + MEAN: running_mean(table[key], count // 40) for key in noisy}
+    """alpha of a grid, interpolated between the records of its resolution; it starts at 0 where the run grew."""
+    known = {entry["nimg"]: 0.0 for entry in growth if entry["action"] == "grow" and entry.get("to_res") == res}
+    if "growth/alpha" in table:
+        here = (table["growth/res"] == res) & np.isfinite(table["growth/alpha"])
+        known |= dict(zip(table["nimg"][here], table["growth/alpha"][here], strict=True))
+    return float(np.interp(nimg, *zip(*sorted(known.items()), strict=True))) if known else 1.0
 
 
 def curves(table: dict[str, np.ndarray], growth: list[dict]) -> str:
     """What the page draws, as JSON: {charts, marks, fades, data: {key: [numbers or null]}}."""
-    thin = drawn(table)
-    rest = {"charts": charts(list(thin)), "marks": marks(growth), "fades": fades(table, growth)}
+    count = len(table["kimg"])
+    smoothed = [key for key in table if key.startswith(SMOOTHED)] if count >= MIN_SMOOTHED else []
+    points = thinned(table) | {key + MEAN: running_mean(table[key], count // 40) for key in smoothed}
+    about = {"charts": charts(points), "marks": marks(growth), "fades": fades(table)}
     columns = [
         f"{json.dumps(key)}:[{_numbers(values, 9 if key == 'kimg' else 5)}]"
-        for key, values in thin.items()
+        for key, values in points.items()
         if key != "nimg"
     ]
-    return f'{json.dumps(rest)[:-1]}, "data": {{{",".join(columns)}}}}}'
+    return f'{json.dumps(about)[:-1]}, "data": {{{",".join(columns)}}}}}'
 
 
 def _numbers(values: np.ndarray, digits: int) -> str:

@@ -1,4 +1,4 @@
-"""The commands to go on with a run, to grow it and to draw from it."""
+"""The commands that continue a run, grow it, and draw samples from it."""
 
 import os
 import shlex
@@ -12,16 +12,16 @@ from pggan.run.report.facts import Facts, changed, gave_up
 
 @dataclass(frozen=True)
 class Command:
-    """name: what it does; text: one or more lines for a shell in the project's folder."""
+    """name: what it does. text: lines for a shell in the project's folder."""
 
     name: str
     text: str
 
 
 def commands(folder: Path, facts: Facts, end: dict | None) -> list[Command]:
-    """Those that this run is ready for. end: the entry of the growth log that ended it, None while it goes on."""
-    known = _continue(folder, facts, end), _grow(folder, facts), _sample(folder, facts)
-    return [command for command in known if command]
+    """The commands that make sense now. end: the entry of growth.json that ended the run, None while it goes on."""
+    found = _continue(folder, facts, end), _grow(folder, facts), _sample(folder, facts)
+    return [command for command in found if command]
 
 
 def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
@@ -30,15 +30,15 @@ def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
         return None
     if end and facts.waits():
         grow = shlex.join(["python", "tools/grow.py", typed(Path(typed(folder), "checkpoints", "latest.pt"))])
-        return Command("Grow it, and go on at the next resolution", f"{grow}\n{train(folder, config, facts)}")
+        return Command("Grow the run and train it at the next resolution", f"{grow}\n{train(folder, config, facts)}")
     if end and config.schedule.budget:
         longer = replace(config.schedule, budget=f"{2 * seconds(config.schedule.budget):.0f}s")
-        return Command("Give it twice the time", train(folder, replace(config, schedule=longer), facts))
+        return Command("Train twice as long", train(folder, replace(config, schedule=longer), facts))
     if not end:
-        return Command("Go on from the last save, if it was interrupted", train(folder, config, facts))
+        return Command("Continue from the last checkpoint, if training was interrupted", train(folder, config, facts))
     if (more := further(config)) is None:
         return None
-    return Command(f"Take it further, to {more.network.max_res} px", train(folder, more, facts))
+    return Command(f"Train it further, up to {more.network.max_res} px", train(folder, more, facts))
 
 
 def _grow(folder: Path, facts: Facts) -> Command | None:
@@ -52,7 +52,7 @@ def _grow(folder: Path, facts: Facts) -> Command | None:
         ["python", "tools/grow.py", typed(place / f"res-{res:04d}.pt")],
         ["python", "train.py", "--resume", grown, "--out", out],
     ]
-    return Command(f"Grow its {res} px to {2 * res} px, as the start of another run", "\n".join(map(shlex.join, lines)))
+    return Command(f"Start another run at {2 * res} px from this one's {res} px", "\n".join(map(shlex.join, lines)))
 
 
 def _sample(folder: Path, facts: Facts) -> Command | None:
@@ -64,9 +64,9 @@ def _sample(folder: Path, facts: Facts) -> Command | None:
 
 
 def train(folder: Path, config: Config, facts: Facts) -> str:
-    """The command that a run with `config` in `folder` goes on with."""
+    """The command that trains `config` in `folder`, or continues there."""
     words = ["python", "train.py"]
-    if config.run.resume and "latest.pt" not in facts.checkpoints:  # it would have to begin there again
+    if config.run.resume and "latest.pt" not in facts.checkpoints:  # nothing is saved: it starts from --resume again
         settings = {name: value for name, value in flat(config).items() if name not in ("preset", "out")}
     else:
         words += [] if config.preset == "paintings" else ["--preset", config.preset]
@@ -85,7 +85,7 @@ def flag(name: str, value: object) -> list[str]:
 
 
 def further(config: Config) -> Config | None:
-    """`config` with one resolution more; None where the ladder ends, or something else than the ladder ended it."""
+    """`config` with one resolution more; None if there is none, or if the schedule is not the fixed one."""
     res, schedule = 2 * config.network.ends()[1], config.schedule
     if schedule.budget or schedule.plan or schedule.schedule == "manual":
         return None
@@ -101,5 +101,5 @@ def _can_have(config: Config, res: int) -> bool:
 
 
 def typed(path: Path) -> str:
-    """A path as it can stand in a command: never taken for a flag."""
+    """The path as text that no command takes for a flag."""
     return os.path.join(".", path) if str(path).startswith("-") else str(path)

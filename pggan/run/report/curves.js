@@ -1,4 +1,4 @@
-// The charts. Everything they are drawn from is made by charts.py.
+// The charts, from the data that charts.py makes.
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
@@ -18,7 +18,7 @@ function curves(all) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 }
 
-// The place for the `count` charts of one group.
+// Adds a group with room for `count` charts.
 function room(name, count) {
   const group = $("curves-all").appendChild(document.createElement("div"));
   group.className = `group of-${count}`;
@@ -30,7 +30,7 @@ function room(name, count) {
 
 const latest = (values) => values.findLastIndex((value) => value !== null);
 
-// The nearest record that has this series: those that are measured rarely have a value under every cursor.
+// The index of the nearest value: figures of evaluations have none in most records.
 function nearest(values, index) {
   for (let far = 0; far < values.length; far++) {
     if (values[index - far] != null) return index - far;
@@ -51,7 +51,7 @@ function drawn(chart, all, place) {
     width: figure.clientWidth, height: 210, padding: [20, 12, 0, 0], series: lines, bands,
     cursor: { sync: { key: "run" }, dataIdx: (u, series, index) => (series ? nearest(columns[series], index) : index) },
     legend: { markers: { stroke: (u, line) => u.series[line].ink } },
-    scales: { x: { time: false }, y: { range } }, axes: axes(chart.kind),
+    scales: { x: { time: false }, y: chart.log ? { distr: 3 } : { range: range(chart) } }, axes: axes(chart),
     hooks: { drawClear: [(u) => shade(u, all.fades)], draw: [(u) => mark(u, all.marks)], setSeries: [together] },
   };
   const plot = new uPlot(options, columns, figure);
@@ -59,14 +59,14 @@ function drawn(chart, all, place) {
   new ResizeObserver(() => plot.setSize({ width: figure.clientWidth, height: 210 })).observe(figure);
 }
 
-// One line of a chart, the band around it, and its running mean.
+// Adds a series to a chart: its line, its running mean and its band.
 function add(series, number, chart, all, { columns, lines, bands }) {
-  const values = all.data[series.key], stroke = color(`series-${number % 4}`), tell = write[chart.kind];
+  const values = all.data[series.key], stroke = color(`series-${number % 4}`), write = writer(chart);
   const said = (index) => {
     if (index < 0 || values[index] == null) return "–";
     const ends = series.low && [all.data[series.low][index], all.data[series.high][index]];
-    const around = ends && ends[0] != null && ends[1] != null ? ` (${ends.map((end) => tell(end)).join(" to ")})` : "";
-    return tell(values[index]) + around;
+    const around = ends && ends[0] != null && ends[1] != null ? ` (${ends.map(write).join(" to ")})` : "";
+    return write(values[index]) + around;
   };
   const quiet = { class: "end", spanGaps: true, points: { show: false } };
   const few = values.filter((value) => value !== null).length <= 60;
@@ -89,7 +89,7 @@ function add(series, number, chart, all, { columns, lines, bands }) {
   bands.push({ series: [lines.length - 1, lines.length - 2], fill: stroke + "33" });
 }
 
-// A line that is hidden or shown takes its band and its mean with it.
+// Hides or shows a series' mean and band together with its line.
 function together(u, line, change) {
   if (line === null || change.show === undefined) return;
   for (let end = line + 1; u.series[end]?.class === "end"; end++) {
@@ -97,24 +97,28 @@ function together(u, line, change) {
   }
 }
 
-// Round numbers of bytes and of minutes have steps of their own.
+// The steps of axes in bytes and in time, which are not powers of ten.
 const powers = (base, steps) => [0, 1, 2, 3, 4, 5].flatMap((power) => steps.map((step) => step * base ** power));
 const increments = {
   bytes: powers(1024, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]),
   seconds: [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000, 86400, 259200, 864000],
 };
 
-// Nothing but zeros has no range of its own.
-const range = (u, low, high) => (low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low ?? 0, high ?? 1, 0.1, true));
+// The ends of an axis: those of the chart unless values lie beyond, else from the values.
+const range = (chart) => (u, low, high) => {
+  const [from, to] = low === 0 && high === 0 ? [0, 1] : uPlot.rangeNum(low ?? 0, high ?? 1, 0.1, true);
+  return [chart.low === null ? from : Math.min(chart.low, low ?? 0), chart.high === null ? to : Math.max(chart.high, high ?? 1)];
+};
 
-function axes(kind) {
+function axes(chart) {
+  const incrs = chart.names.length ? [1] : increments[chart.unit], write = writer(chart);
   const both = { stroke: () => color("soft"), font: "12px system-ui, sans-serif", ticks: { show: false } };
   const grid = { stroke: () => color("line"), width: 1 };
   return [
     { ...both, grid: { show: false }, size: 28, values: (u, splits) => splits.map((value) => plain(value, 5)) },
     {
-      ...both, grid, size: 64, ...(increments[kind] && { incrs: increments[kind] }),
-      values: (u, splits) => splits.map((value) => (value === null ? "" : write[kind](value))),
+      ...both, grid, size: chart.names.length ? 104 : 64, ...(incrs && { incrs }),
+      values: (u, splits) => splits.map((value) => (value === null ? "" : write(value))),
     },
   ];
 }
@@ -137,7 +141,7 @@ function mark(u, marks) {
   ctx.font = `${11 * scale}px system-ui, sans-serif`;
   ctx.textAlign = "left";
   ctx.setLineDash([4 * scale, 3 * scale]);
-  let free = -Infinity; // labels that would lie over each other are left out
+  let free = -Infinity; // where the next label may begin; one that would overlap is left out
   for (const { kimg, action, label } of marks) {
     const x = u.valToPos(kimg, "x", true);
     if (x !== within(u, x)) continue;
@@ -155,11 +159,11 @@ function mark(u, marks) {
   ctx.restore();
 }
 
-// For those who do not see the canvas, or use no mouse.
+// Describes the chart for screen readers, and lets the keyboard hide its lines.
 function describe(plot, chart, all) {
   const values = chart.series.map(({ key, name }) => {
     const index = latest(all.data[key]);
-    return index < 0 ? "" : `${name} ${write[chart.kind](all.data[key][index])} at the end`;
+    return index < 0 ? "" : `${name} ${writer(chart)(all.data[key][index])} at the end`;
   });
   const canvas = plot.root.querySelector("canvas");
   canvas.setAttribute("role", "img");

@@ -23,4 +23,7 @@ function seconds(value) {
   return value >= 60 ? `${plain(value / 60, 3)} min` : `${plain(value, 3)} s`;
 }
 
-const write = { plain, bytes, seconds, share: (value) => `${plain(100 * value, 3)}%` };
+const units = { "": plain, bytes, seconds, share: (value) => `${plain(100 * value, 3)}%` };
+
+// How the values of a chart are written: in its unit, or by name.
+const writer = ({ names, unit }) => (names.length ? (value) => names[value] ?? "" : (value) => units[unit](value));

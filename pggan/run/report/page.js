@@ -1,4 +1,4 @@
-// The page: samples over time, buttons, and the start of all of it.
+// The samples over time, the buttons, and the calls that start everything.
 
 const $ = (id) => document.getElementById(id);
 const data = (id) => JSON.parse($("data-" + id).textContent);
@@ -24,11 +24,7 @@ function film(grids) {
     slider.value = number;
     slider.setAttribute("aria-valuetext", grid.caption);
     for (const stage of stages) stage.element.classList.toggle("here", number >= stage.first && number < stage.end);
-    crisp();
   }
-
-  // pixels of small grids are shown as squares; larger ones are scaled as photographs are
-  const crisp = () => image.classList.toggle("small", grids[slider.value].width <= image.clientWidth);
 
   function stop() {
     clearInterval(timer);
@@ -52,11 +48,10 @@ function film(grids) {
     stop();
     show(Number(slider.value));
   });
-  addEventListener("resize", crisp);
   show(grids.length - 1);
 }
 
-// Below the slider, which part of it is which resolution: [{element, first, end}].
+// Labels the parts of the slider with their resolutions; returns [{element, first, end}].
 function segments(grids) {
   const found = [];
   grids.forEach((grid, number) => {
@@ -72,7 +67,7 @@ function segments(grids) {
   return found;
 }
 
-// ---- the rest
+// ---- commands, and the age of the page
 
 function copying() {
   for (const button of document.querySelectorAll("button.copy")) {
@@ -86,13 +81,13 @@ function copying() {
   }
 }
 
-// A page that should be newer than it is.
+// Tells how old the page is, and warns if the run should have updated it since.
 function age() {
   const time = document.querySelector("time"), passed = (Date.now() - Date.parse(time.dateTime)) / 1000;
   if (passed < 120) return;
   const ago = passed < 172800 ? seconds(passed) : `${plain(passed / 86400, 3)} days`;
   const stale = time.dataset.goingOn === "yes" && passed > 3600;
-  const advice = ": reload it, and if it stays so, the run may have been interrupted";
+  const advice = ": reload the page; if this stays, training may have been interrupted";
   $("age").textContent = `, ${ago} ago` + (stale ? advice : "");
 }
 

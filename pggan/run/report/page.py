@@ -1,10 +1,9 @@
-"""report.html: all of a run on one page, made again and again from the files of its folder. No torch here."""
+"""report.html: the whole run on one page, made from the files of its folder. torch loads only to draw grids."""
 
 import base64
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,58 +11,56 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from pggan import system
 from pggan.run.report import facts as run_facts
 from pggan.run.report.charts import alpha_of, curves
 from pggan.run.report.commands import commands
 from pggan.run.report.grids import Grid, Grids
 from pggan.run.report.parts import command_blocks, config_tables, escaped, growth_table
-from pggan.run.report.records import Records, last
+from pggan.run.report.records import last, read_records
 
-NEW_AT_ONCE = 4  # grids
+MAX_NEW = 4  # grids that one update beside training encodes
 HERE = Path(__file__).resolve().parent
 
 
 class Report:
-    """The page of the run in `folder`. Keep it: each write after the first reads and encodes what is new only."""
+    """The page of the run in `folder`. Keep the object: it encodes each grid once."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.path = folder / "report.html"
-        self.records = Records(folder / "metrics.jsonl")
         self.grids = Grids(folder / "samples")
         self.failed = False
 
-    def write(self, most_new: float = math.inf) -> Path:
-        """Makes report.html, whole or not at all, of whatever is there; returns its path. Raises OSError.
+    def write(self, max_new: float = math.inf) -> Path:
+        """Writes report.html, completely or not at all; returns its path. Raises OSError.
 
-        most_new: how many grids may be encoded now, a fifth of a second each at 256 px; the rest come the next time.
+        max_new: encode at most so many new grids, about 0.2 s each; the others come with the next call.
         """
-        text = self.page(most_new)
-        beside = self.path.with_name(self.path.name + ".tmp")
-        beside.write_bytes(text.encode("utf-8", "replace"))
-        os.replace(beside, self.path)
+        text = self.page(max_new)
+        with system.replacing(self.path) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "replace"))
         return self.path
 
-    def update(self, say: Callable[[str], None] = print, most_new: float = NEW_AT_ONCE) -> None:
-        """As `write`, for use beside training: nothing is raised, and the first failure in a row is told.
+    def update(self, print_line: Callable[[str], None] = print, max_new: float = MAX_NEW) -> None:
+        """As `write`, for use beside training: raises nothing. The first of several failures in a row is printed.
 
-        It does not take long: after a restart, the grids of before come back `most_new` at a time.
+        After a restart, the earlier grids come back `max_new` at a time, so that no update takes long.
         """
         try:
-            self.write(most_new)
+            self.write(max_new)
             self.failed = False
-        except Exception as error:  # no page is worth a run
+        except Exception as error:  # training is worth more than its report
             if not self.failed:
-                say(f"{self.path} could not be written: {' '.join(str(error).split()) or type(error).__name__}")
+                print_line(f"{self.path} could not be written: {' '.join(str(error).split()) or type(error).__name__}")
             self.failed = True
 
-    def page(self, most_new: float = math.inf) -> str:
-        """The whole page."""
-        self.records.read()
-        table, facts = self.records.table(), run_facts.read(self.folder)
+    def page(self, max_new: float = math.inf) -> str:
+        """The page as HTML."""
+        table, facts = read_records(self.folder / "metrics.jsonl"), run_facts.read(self.folder)
         end = facts.end(last(table, "nimg") or 0)
         name, now = self.folder.resolve().name, datetime.now().astimezone()
-        grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read(most_new)]
+        grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read(max_new)]
         parts = {
             "title": escaped(name),
             "state": escaped(run_facts.state(table, facts)),
@@ -79,14 +76,14 @@ class Report:
         return filled({**parts, **fixed()})
 
     def grid(self, grid: Grid, table: dict, growth: list[dict]) -> dict:
-        """A grid as the page's script takes it."""
+        """A grid as page.js takes it."""
         alpha = alpha_of(grid.res, grid.nimg, table, growth)
         return {**asdict(grid), "caption": f"{grid.res} px, {grid.nimg / 1000:,.1f} kimg, alpha {alpha:.2f}"}
 
 
 @cache
 def fixed() -> dict[str, str]:
-    """The parts that are the same on every page; the scripts' hashes are the only ones that may run."""
+    """The parts that are the same on every page: scripts, styles, and the hashes that allow just these scripts."""
     own = "".join(read(name) for name in ("numbers.js", "curves.js", "page.js"))
     scripts = {"uplot_js": read("vendor/uPlot.iife.min.js"), "page_js": f'"use strict";\n(() => {{\n{own}}})();\n'}
     allowed = " ".join(f"'sha256-{digest(text)}'" for text in scripts.values())
@@ -94,7 +91,7 @@ def fixed() -> dict[str, str]:
 
 
 def digest(text: str) -> str:
-    """As a content security policy has it."""
+    """The hash of a script in the form of a Content-Security-Policy."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -103,10 +100,10 @@ def read(name: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element around it."""
     return text.replace("<", "\\u003c")
 
 
 def filled(parts: dict[str, str]) -> str:
-    """The template with each {{name}} replaced, once: what is filled in is not looked through again."""
+    """The template with each {{name}} replaced. Text that is filled in is not searched for names."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read("page.html"))

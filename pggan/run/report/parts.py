@@ -1,23 +1,24 @@
-"""The tables of the page, as HTML. Every text from a run is escaped here."""
+"""The tables and commands of the page as HTML. Text that comes from a run is escaped here."""
 
 import html
 import json
 
+from pggan.config.per_resolution import PerResolution
 from pggan.run.report.commands import Command
 from pggan.run.report.facts import Facts, defaults
 
-PARTS = {"data": "Pictures", "network": "Networks", "training": "Training", "schedule": "Schedule", "run": "Run"}
+TITLES = {"data": "images", "network": "networks"}
 
 
 def escaped(text: object) -> str:
-    """For use between tags and in quoted attributes."""
+    """Text for use between tags and in quoted attributes."""
     return html.escape(str(text))
 
 
 def growth_table(growth: list[dict]) -> str:
-    """When, what and why; the numbers a decision rests on below its reason."""
+    """The growth log: when, what and why, with the numbers behind each decision."""
     if not growth:
-        return '<p class="none">Nothing yet: the first resolution is being trained.</p>'
+        return '<p class="none">None yet: the first resolution is being trained.</p>'
     rows = "".join(_growth_row(entry) for entry in growth)
     head = "<tr><th scope=col class=number>kimg</th><th scope=col>What</th><th scope=col>Why</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
@@ -34,7 +35,7 @@ def _growth_row(entry: dict) -> str:
 
 def _what(entry: dict) -> str:
     before, after = entry.get("from_res"), entry.get("to_res")
-    names = {"grow": f"{before} to {after} px", "rollback": "rollback to here", "stop": f"the end, at {after} px"}
+    names = {"grow": f"{before} to {after} px", "rollback": "rollback to here", "stop": f"end at {after} px"}
     return names.get(entry["action"], str(entry["action"]))
 
 
@@ -57,36 +58,33 @@ def _block(number: int, command: Command) -> str:
 
 
 def config_tables(facts: Facts) -> str:
-    """Every setting, by part; those that differ from the preset's are marked. Then what else config.json says."""
+    """All settings, those that differ from the preset marked, and the rest of config.json."""
     settings = facts.record.get("config")
     if not isinstance(settings, dict):
-        return '<p class="none">There is no configuration yet.</p>'
+        return '<p class="none">There are no settings yet.</p>'
     usual = defaults(facts.config) if facts.config else {}
-    tables = [
-        _table(PARTS.get(name, name), part, usual if name in PARTS else {})
-        for name, part in settings.items()
-        if isinstance(part, dict)
-    ]
-    plain = {name: part for name, part in settings.items() if not isinstance(part, dict)}
-    others = {name: part for name, part in facts.record.items() if name != "config" and isinstance(part, dict)}
-    about = plain | {name: part for name, part in facts.record.items() if not isinstance(part, dict)}
-    return "".join([_table("Start", about, {}), *tables, *(_table(name, part, {}) for name, part in others.items())])
+    parts = [(TITLES.get(name, name), part) for name, part in settings.items()]
+    parts += [(name, part) for name, part in facts.record.items() if name != "config"]
+    single = {name: part for name, part in parts if not isinstance(part, dict)}
+    groups = [("start", single), *((name, part) for name, part in parts if isinstance(part, dict))]
+    return "".join(_table(name, group, usual) for name, group in groups)
 
 
 def _table(name: str, settings: dict, usual: dict[str, object]) -> str:
+    """usual: the values of the preset, which rows with another value show too."""
     rows = "".join(_row(key, value, usual.get(key, value)) for key, value in settings.items())
     return f"<table><caption>{escaped(name.capitalize())}</caption><tbody>{rows}</tbody></table>"
 
 
 def _row(name: str, value: object, usual: object) -> str:
-    differs = value != usual and name != "out"
+    differs = _text(value) != _text(usual) and name != "out"
     note = f"<small>preset: {escaped(_text(usual))}</small>" if differs else ""
     kind = ' class="changed"' if differs else ""
     return f"<tr{kind}><th scope=row>{escaped(name)}</th><td>{escaped(_text(value))}{note}</td></tr>"
 
 
 def _text(value: object) -> str:
-    """A value as it would be written: strings bare, nothing as a dash."""
+    """A value as text; an empty one is a dash."""
     if value is None or value == [] or value == "":
         return "–"
-    return value if isinstance(value, str) else json.dumps(value)
+    return str(value) if isinstance(value, (str, PerResolution)) else json.dumps(value)

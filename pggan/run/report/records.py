@@ -1,92 +1,56 @@
-"""The records of a run as columns, kept up to date with a file that grows."""
+"""The records of a run as columns, and curves with fewer points."""
 
 import json
 import math
-from array import array
 from pathlib import Path
 
 import numpy as np
 
-TAIL = 512  # bytes before the place read up to, by which a file that was cut and has grown again is known
-MOST_POINTS = 1500  # of a curve on the page
+MAX_POINTS = 1500  # of a curve on the page
 
 
-class Records:
-    """The columns of a metrics.jsonl. Lines that are no record are passed over, as is a last one half written."""
+def read_records(path: Path) -> dict[str, np.ndarray]:
+    """The columns of metrics.jsonl: {key: float64 [records]} in the order of nimg, kimg included.
 
-    def __init__(self, path: Path):
-        self.path = path
-        self._forget()
+    NaN where a record has no such key. Skips lines that are no record, and a last line that is not complete.
+    """
+    records, reached = [], -math.inf
+    for record in map(_parsed, path.read_bytes().split(b"\n")[:-1] if path.is_file() else []):
+        nimg = record.get("nimg", math.nan)
+        if not math.isfinite(nimg):
+            continue
+        if "growth/res" in record:  # a record of training; evaluations may come in any order
+            if nimg <= reached:  # after a rollback the records from here on are made again
+                records = [
+                    old for old in records if old["nimg"] < nimg or ("growth/res" not in old and old["nimg"] == nimg)
+                ]
+            reached = nimg
+        records.append(record)
+    records.sort(key=lambda record: record["nimg"])
+    keys = dict.fromkeys(key for record in records for key in record) or ["nimg"]
+    table = {key: np.array([record.get(key, math.nan) for record in records]) for key in keys}
+    return {**table, "kimg": table["nimg"] / 1000}
 
-    def _forget(self) -> None:
-        self.columns: dict[str, array] = {"nimg": array("d")}
-        self.offset, self.tail, self.reached = 0, b"", -math.inf
 
-    def read(self) -> None:
-        """Takes in the lines that are new since the last call; all of them when the file is another one."""
-        try:
-            with open(self.path, "rb") as file:
-                if not self._goes_on(file):
-                    self._forget()
-                file.seek(self.offset)
-                data = file.read()
-        except OSError:  # none yet
-            self._forget()
-            return
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        self.tail = (self.tail + whole)[-TAIL:]
-        for line in whole.split(b"\n"):
-            self._add(line)
-
-    def _goes_on(self, file) -> bool:
-        """Whether the file still holds what was read of it."""
-        file.seek(self.offset - len(self.tail))
-        return file.read(len(self.tail)) == self.tail
-
-    def _add(self, line: bytes) -> None:
-        try:
-            record = {key: float(value) for key, value in json.loads(line).items() if _is_number(value)}
-        except (ValueError, AttributeError, RecursionError, OverflowError):
-            return
-        if not math.isfinite(record.get("nimg", math.nan)):
-            return
-        if "growth/res" in record:  # else it is no record of the training itself, and may come in any order
-            if record["nimg"] <= self.reached:
-                self._take_back(record["nimg"])
-            self.reached = record["nimg"]
-        count = len(self.columns["nimg"])
-        for key in [key for key in record if key not in self.columns]:
-            self.columns[key] = array("d", [math.nan]) * count
-        for key, column in self.columns.items():
-            column.append(record.get(key, math.nan))
-
-    def _take_back(self, nimg: float) -> None:
-        """After a rollback the run is at `nimg` again: what it recorded from there on is superseded."""
-        shown = np.array(self.columns["nimg"])
-        trained = ~np.isnan(np.array(self.columns["growth/res"]))
-        kept = (shown < nimg) | ((shown == nimg) & ~trained)
-        for key, column in self.columns.items():
-            self.columns[key] = array("d", np.array(column)[kept].tobytes())
-
-    def table(self) -> dict[str, np.ndarray]:
-        """{key: float64 [records]} in the order of nimg, NaN where a record lacks the key; kimg among them."""
-        order = np.argsort(np.array(self.columns["nimg"]), kind="stable")
-        columns = {key: np.array(column)[order] for key, column in self.columns.items()}
-        return {**columns, "kimg": columns["nimg"] / 1000}
+def _parsed(line: bytes) -> dict[str, float]:
+    """The numbers in a line of metrics.jsonl; {} if it is damaged."""
+    try:
+        return {key: float(value) for key, value in json.loads(line).items() if type(value) in (int, float)}
+    except (ValueError, AttributeError, RecursionError, OverflowError):
+        return {}
 
 
 def last(table: dict[str, np.ndarray], key: str) -> float | None:
-    """The newest number under `key`, None when there is none."""
+    """The last finite value in the column `key`; None if there is none."""
     values = table.get(key, np.empty(0))
     values = values[np.isfinite(values)]
     return float(values[-1]) if len(values) else None
 
 
-def thinned(table: dict[str, np.ndarray], most: int = MOST_POINTS) -> dict[str, np.ndarray]:
-    """At most `most` points a column, and the last one: of every stretch of records the lowest and the highest.
+def thinned(table: dict[str, np.ndarray], most: int = MAX_POINTS) -> dict[str, np.ndarray]:
+    """Columns of at most `most` points and the last one: the minimum and maximum of each stretch of records.
 
-    Both lie in the order they came in, at the kimg of the stretch's first and last record.
+    The two are in the order of the records. Their kimg is that of the first and the last record of the stretch.
     """
     count = len(table["kimg"])
     if count <= most:
@@ -96,8 +60,8 @@ def thinned(table: dict[str, np.ndarray], most: int = MOST_POINTS) -> dict[str, 
     return {**out, "kimg": table["kimg"][places(count, most)]}
 
 
-def places(count: int, most: int = MOST_POINTS) -> np.ndarray:
-    """Which of `count` records the points of a thinned curve stand at."""
+def places(count: int, most: int = MAX_POINTS) -> np.ndarray:
+    """The indices of the records whose kimg the points of `thinned` get."""
     if count <= most:
         return np.arange(count)
     starts = np.arange(0, count, -(-count // (most // 2)))
@@ -106,7 +70,7 @@ def places(count: int, most: int = MOST_POINTS) -> np.ndarray:
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the `width` values around each of those at `places`, of the numbers among them."""
+    """At each of `places`, the mean of the finite values among the `width` around it; NaN if there are none."""
     at = places(len(values))
     around = np.stack([np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(values))], 1).ravel()
     known = np.isfinite(values)
@@ -117,7 +81,7 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _extremes(values: np.ndarray, width: int) -> np.ndarray:
-    """[count] -> [2 * stretches]: the lowest and the highest of every `width` values, NaN where there are none."""
+    """[count] -> [2 * stretches]: minimum and maximum of every `width` values; NaN if none is finite."""
     padded = np.full(-(-len(values) // width) * width, np.nan)
     padded[: len(values)] = values
     stretches = padded.reshape(-1, width)
@@ -125,7 +89,3 @@ def _extremes(values: np.ndarray, width: int) -> np.ndarray:
     lowest, highest = np.where(gone, np.inf, stretches).argmin(1), np.where(gone, -np.inf, stretches).argmax(1)
     places = np.sort(np.stack([lowest, highest], 1), axis=1)
     return np.take_along_axis(stretches, places, 1).ravel()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,69 @@
+"""The presets, architectures and losses, and the settings that each of them brings. Names are listed here alone.
+
+None stands for the default of the field in schema.py. Flags of the user go over these tables.
+"""
+
+# Sources of "paper": Karras et al. 2018, appendix A, and their published code, with the lr and batch of one GPU.
+# Its G_ema has a decay of 0.999 per step, which is a half-life of 693 batches.
+PAPER_BATCH = "4:128,32:64,64:32,128:16,256:8,512:4"
+PAPER_EMA = "4:88.7,32:44.34,64:22.17,128:11.09,256:5.542,512:2.771"
+
+PRESETS = ("paintings", "paper", "cpu", "demo", "smoke")  # paintings: the default of every field
+PRESET_TABLE = {
+    # setting           paper                 cpu                    demo              smoke
+    "fmap_base":       (8192,                 1024,                  512,              256),
+    "fmap_max":        (512,                  64,                    64,               16),
+    "latent":          (512,                  64,                    64,               32),
+    "max_res":         (None,                 None,                  64,               None),
+    "loss":            ("wgan-gp",            None,                  None,             None),
+    "penalty_weight":  ("10",                 None,                  None,             None),
+    "drift":           (0.001,                None,                  None,             None),
+    "batch":           (PAPER_BATCH,          "16",                  "8",              "16,256:8"),
+    "lr":              ("0.001,1024:0.0015",  "0.002",               "0.003",          "0.002"),
+    "adam_at_growth":  ("reset",              None,                  None,             None),
+    "warmup_kimg":     (0.0,                  1.0,                   0.5,              0.1),
+    "ema_kimg":        (PAPER_EMA,            "5",                   "1",              "0.2"),
+    "ema_rampup":      (0.0,                  None,                  None,             None),
+    "fade_kimg":       ("600",                "5",                   "1",              "0.3"),
+    "stable_kimg":     ("600",                "32:60,64:40,128:15",  "32:32,64:14",    "0.7,32:1"),
+    "stage_minutes":   (None,                 None,                  "32:2.7,64:2.1",  None),
+    "floor_kimg":      (None,                 None,                  4.0,              None),
+    "builtin_images":  (None,                 None,                  1000,             256),
+    "record_kimg":     (None,                 0.25,                  0.25,             0.1),
+    "sample_kimg":     (10.0,                 1.0,                   1.0,              0.5),
+    "eval_kimg":       (None,                 "32:10,64:5,128:3",    "64",             "0"),
+}  # fmt: skip
+
+SCHEDULES = (
+    "fixed",
+    "manual",
+)
+
+# dcgan: Radford et al. 2016, section 4. Its "loss" is used when no --loss is given.
+ARCH_TABLE = {
+    "paper": {"residual": False, "critic_norm": "none"},
+    "style": {"residual": False, "critic_norm": "none"},
+    "dcgan": {"loss": "bce", "lr": "0.0002", "beta1": 0.5, "beta2": 0.999, "stddev_group": 0, "critic_norm": "batch"},
+}
+
+# relativistic: gamma falls by four with each halving of the resolution, because mean pooling leaves a quarter of the
+# squared gradient norm. wgan: Arjovsky et al. 2017, algorithm 1; a clip of 1 bounds an equalized layer at its initial
+# spread.
+LOSS_SETTINGS = ("penalty_weight", "drift", "clip")
+LOSS_TABLE = {
+    "logistic":      ("32:0.3,64:1,128:3,256:10",  0.0,    0.0),
+    "wgan-gp":       ("10",                        0.001,  0.0),
+    "relativistic":  ("32:0.25,64:1,128:4,256:16", 0.0,    0.0),
+    "bce":           ("0",                         0.0,    0.0),
+    "lsgan":         ("0",                         0.0,    0.0),
+    "hinge":         ("0",                         0.0,    0.0),
+    "wgan":          ("0",                         0.0,    1.0),
+}  # fmt: skip
+PENALIZED = tuple(loss for loss, (penalty_weight, *_) in LOSS_TABLE.items() if penalty_weight != "0")
+
+# What only the two together bring. dcgan's weights are not equalized: the clip is the published one, and a critic
+# clipped so is unstable with momentum (Arjovsky et al. 2017, section 4.3). A gradient penalty excludes batch norm.
+PAIR_TABLE = {
+    ("dcgan", "wgan"): {"clip": 0.01, "beta1": 0.0},
+    **{("dcgan", loss): {"critic_norm": "layer"} for loss in PENALIZED},
+}

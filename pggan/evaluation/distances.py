@@ -1,0 +1,176 @@
+"""The distances between two sets of images: FID or RFD, KID, precision, recall, density, coverage and SWD."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pggan.errors import UserError
+from pggan.evaluation import features
+from pggan.evaluation.features import PARTS, Gathered, gather
+from pggan.evaluation.image_sets import ImageSet
+from pggan.metrics.extractors import RANDOM, UNPUBLISHED, Extractor
+from pggan.metrics.frechet import frechet_distance
+from pggan.metrics.kernel_distance import kernel_distance
+from pggan.metrics.neighbors import prdc
+from pggan.metrics.random_features import balance, random_kernel_distance
+from pggan.metrics.swd import sliced_distances
+
+LEAST = 2  # images per set for any measurement; a floor needs twice as many real images
+K, K_BALLS = 3, 5  # neighbors of precision and recall, and of density and coverage, as published
+MIN_REALS, MIN_FAKES = max(K, K_BALLS) + 1, K + 1  # for the measurements by neighbors
+NEIGHBORS = ("precision", "recall", "density", "coverage")
+MANY = 10_000  # images, from which on the bias of a Frechet distance is small
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number. key: its name in JSON, which includes the feature space.
+
+    interval: of 95 %. floor: the same measurement between a random half of the real images and the rest. halves: the
+    number of images in each half.
+    """
+
+    title: str
+    key: str
+    value: float
+    interval: tuple[float, float] | None = None
+    floor: float | None = None
+    halves: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        """A line of the table."""
+        interval = "" if self.interval is None else "{:.4g} to {:.4g}".format(*self.interval)
+        halves = "{:,} reals against {:,}".format(*self.halves)
+        floor = "" if self.floor is None else f"floor {self.floor:.4g} ({halves})"
+        return f"{self.title:<28}{self.value:>10.4g}  {interval:<26}{floor}".rstrip()
+
+    def plain(self) -> dict[str, float]:
+        """Its entries in JSON."""
+        low, high = self.interval or (None, None)
+        named = {"": self.value, "_low": low, "_high": high, "_floor": self.floor}
+        return {self.key + ending: value for ending, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Distances:
+    """All measurements. notes: lines for the user. protocol: all that the measurements depend on, in one line."""
+
+    measurements: list[Measurement]
+    reals: int
+    fakes: int
+    seed: int
+    notes: list[str]
+    protocol: str
+
+    def lines(self) -> list[str]:
+        return [*map(str, self.measurements), *self.notes, f"protocol: {self.protocol}"]
+
+    def plain(self) -> dict:
+        """For JSON."""
+        values = {key: value for each in self.measurements for key, value in each.plain().items()}
+        facts = {name: getattr(self, name) for name in ("reals", "fakes", "seed", "protocol", "notes")}
+        return values | facts
+
+
+def measure(
+    real: ImageSet, fake: ImageSet, extractor: Extractor, *, swd: int = 2048, seed: int = 0, cache: Path | None = None
+) -> Distances:
+    """The distances between two sets, in the extractor's features.
+
+    swd: images per set for the sliced Wasserstein distance; 0: none. seed: of random choices. cache: the folder for
+    the features of the real images. Raises UserError for too few images.
+    """
+    for name, images in (("REAL", real), ("FAKE", fake)):
+        check_enough(name, len(images))
+    reals = gather(real, extractor, BATCH, seed, cache)
+    fakes = gather(fake, extractor, BATCH, seed, None)
+    found, needs = compare(reals, fakes, extractor.space)
+    slices, unsliced = sliced(real, fake, swd, seed) if swd else ([], [])
+    unreadable = dict.fromkeys([*real.notes(), *fake.notes()])  # once, if both are the same set
+    notes = [*unreadable, *needs, *unsliced, *bias_note(reals, fakes, extractor.space)]
+    words = protocol_line(extractor, reals, fakes, (real.describe(), fake.describe()), seed)
+    return Distances([*found, *slices], reals.count, fakes.count, seed, notes, words)
+
+
+def compare(reals: Gathered, fakes: Gathered, space: str) -> tuple[list[Measurement], list[str]]:
+    """(measurements, a line for those that need more images). space: of the extractor.
+
+    The most reliable one comes first: with few images the kernel distance, which is unbiased. Random features are
+    balanced by the reals, block by block.
+    """
+    if space == RANDOM:
+        balanced = balance(reals.features.astype(np.float64))
+        reals, fakes = reals.balanced(balanced), fakes.balanced(balanced)
+    both = [_frechet(reals, fakes, space), _kernel(reals, fakes, space)]
+    found = both if min(reals.count, fakes.count) >= MANY else both[::-1]
+    if reals.count < MIN_REALS or fakes.count < MIN_FAKES:
+        needed = f"{MIN_REALS} reals and {MIN_FAKES} fakes"
+        return found, [f"{', '.join(NEIGHBORS)} need {needed}, not {reals.count} and {fakes.count}: left out"]
+    counted = prdc(reals.features, fakes.features, K, K_BALLS)
+    return [*found, *(Measurement(name, f"{name}_{space}", getattr(counted, name)) for name in NEIGHBORS)], []
+
+
+def sliced(real: ImageSet, fake: ImageSet, count: int, seed: int) -> tuple[list[Measurement], list[str]]:
+    """(sliced Wasserstein distances by level, a line if there are none), of at most `count` images per set."""
+    count = min(len(real), len(fake), count)
+    parts = (images.part(count, seed).mapped(lambda image: image, BATCH) for images in (real, fake))
+    try:
+        found = sliced_distances(*parts, images=count, seed=seed)
+    except ValueError as error:
+        reason = str(error) if real.size else "images of one size are needed, of 16 px at least: say --res"
+        return [], [f"SWD is left out: {reason}"]
+    words = f"SWD x 1000 of {count:,}"
+    levels = [Measurement(f"{words}, {level} px", f"swd_{level}", value) for level, value in found.levels.items()]
+    return [*levels, Measurement(f"{words}, mean", "swd_mean", found.mean)], []
+
+
+def protocol_line(extractor: Extractor, reals: Gathered, fakes: Gathered, described: tuple[str, str], seed: int) -> str:
+    """All that the measurements depend on, in one line. described: the two sets, in a few words each."""
+    kept = features.KEPT
+    some = [f"{kept:,} {name}" for name, side in (("reals", reals), ("fakes", fakes)) if side.count > kept]
+    others = f"all but {titles(extractor.space)[0]} of {' and '.join(some)} chosen at random by seed {seed}"
+    sides = f"reals {reals.count:,} ({described[0]})", f"fakes {fakes.count:,} ({described[1]})"
+    return ", ".join([extractor.words, *sides, *([others] if some else []), "float64"])
+
+
+def bias_note(reals: Gathered, fakes: Gathered, space: str) -> list[str]:
+    """A line for sets so small that the Frechet distance is biased."""
+    if min(reals.count, fakes.count) >= MANY:
+        return []
+    frechet, kernel = (title.partition(",")[0] for title in titles(space))
+    counts = f"{reals.count:,} reals and {fakes.count:,} fakes"
+    return [f"{counts} make the {frechet} too high: use the {kernel}, or compare at equal numbers, beside the floor"]
+
+
+def check_enough(name: str, count: int) -> None:
+    """Raises UserError when a set has too few images for any measurement."""
+    if count < LEAST:
+        most = f"precision, recall, density and coverage {MIN_REALS} reals and {MIN_FAKES} fakes"
+        raise UserError(f"{name} has only {count} picture: FID, RFD and KID need at least {LEAST} a side, {most}")
+
+
+def titles(space: str) -> tuple[str, str]:
+    """The names of the Frechet distance and of the kernel distance: FID and KID only for Inception's features."""
+    other = ", other weights" if space.startswith(UNPUBLISHED) else ""
+    return ("RFD", "kernel distance") if space == RANDOM else (f"FID{other}", f"KID{other}")
+
+
+def _frechet(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
+    value = frechet_distance(reals.moments(), fakes.moments())
+    named = titles(space)[0], "rfd" if space == RANDOM else f"fid_{space}", value
+    if reals.count < 2 * LEAST:
+        return Measurement(*named)
+    halves = [reals.moments(part) for part in PARTS[1:]]
+    return Measurement(*named, floor=frechet_distance(*halves), halves=tuple(half.n for half in halves))
+
+
+def _kernel(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
+    distance = random_kernel_distance if space == RANDOM else kernel_distance
+    found = distance(reals.features, fakes.features)
+    named = titles(space)[1], f"kid_{space}", found.value, (found.low, found.high)
+    halves = [reals.kept(part) for part in PARTS[1:]]
+    if min(map(len, halves)) < LEAST:
+        return Measurement(*named)
+    return Measurement(*named, floor=distance(*halves).value, halves=tuple(map(len, halves)))

@@ -1,0 +1,230 @@
+"""Measures the diversity of a set of samples against real images: scores, kinds, copies, and the verdict."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pggan.data.reading import plain
+from pggan.errors import UserError
+from pggan.evaluation.figures import records
+from pggan.evaluation.image_sets import ImageSet, Size
+from pggan.evaluation.opening import MAX_RES, is_checkpoint, open_pair, open_set
+from pggan.metrics import labels, montage, reference, scores, spaces
+from pggan.metrics.cache import statistics_folder
+from pggan.metrics.copies import find_copies, threshold, thumbnails
+from pggan.metrics.labels import Kind, Labels
+from pggan.metrics.reference import MOST_HELD_OUT, Reference
+from pggan.metrics.scores import Scores
+
+MAX_REALS = 50_000  # 12 kB of memory each
+READ_AT = 64  # px of the shorter side, where samples are of many sizes
+ONE_ASPECT = 1.02  # samples whose aspects differ by no more than this factor have one aspect
+TINY = 16  # px; the content of smaller images is hard to tell apart
+MAX_NAMES = 3  # of missing kinds in a sentence
+
+
+def open_sets(
+    real: str, fake: str, held_out: str | None = None, *, num: int | None = None, seed: int = 0, fit=None, **how
+) -> tuple[ImageSet, ImageSet, ImageSet | None]:
+    """(real images, samples, held-out real images or None), all of one size, and no more of each than are used.
+
+    num: samples to use. how: device, builtin_images and cache; see `open_set`. Raises UserError if there are too few.
+    """
+    if is_checkpoint(real) or is_checkpoint(fake):
+        reals, fakes = open_pair(real, fake, num=num, seed=seed, fit=fit, **how)
+    else:
+        size = common_size(open_set(fake, **how).part(MOST_HELD_OUT, seed))
+        reals, fakes = (open_set(spec, size=size, fit=fit or "crop", **how) for spec in (real, fake))
+    needed = f"every figure needs {reference.LEAST} real images and {scores.LEAST} samples"
+    for name, images, least in (("REAL", reals, reference.LEAST), ("FAKE", fakes, scores.LEAST)):
+        if len(images) < least:
+            raise UserError(f"{name} has only {len(images)} images: {needed}")
+    held = open_set(held_out, size=reals.size, fit=reals.fit, **how) if held_out else None
+    most = min(MOST_HELD_OUT, len(reals) // 2)
+    return reals.part(MAX_REALS, 0), fakes.part(min(num or most, most), seed), held
+
+
+def common_size(fakes: ImageSet) -> Size:
+    """(width, height) at which all images are read: the samples' own size.
+
+    If they have several sizes: 64 px, at their aspect if they share one, or else square.
+    """
+    if fakes.size:  # built-in images are drawn at any size
+        return READ_AT, READ_AT
+    rows = fakes.mapped(lambda image: np.array(image.shape[1::-1]), 32)
+    sizes = {tuple(size) for batch in rows for size in batch.tolist()}
+    width, height = max(sizes)
+    if len(sizes) > 1:
+        aspects = [width / height for width, height in sizes]
+        width, height = (width, height) if max(aspects) < ONE_ASPECT * min(aspects) else (1, 1)
+        width, height = (round(READ_AT * side / min(width, height)) for side in (width, height))
+    return min(width, MAX_RES), min(height, MAX_RES)
+
+
+class RealImages:
+    """The real images, and what is measured of them; cached in `folder` across processes."""
+
+    def __init__(self, images: ImageSet, folder: Path | None):
+        self.images, self.folder = images, folder
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """uint8 [N, 64, 64, 3]"""
+        return self.images.read(spaces.read_one)
+
+    @cached_property
+    def reference(self) -> Reference:
+        key = {"what": f"reference {reference.VERSION}"}
+        arrays = self.images.remembered(key, lambda: Reference.of(self.pixels).arrays(), self.folder)
+        return Reference.from_arrays(arrays)
+
+    def kinds(self, known: Sequence[Labels], fakes: np.ndarray) -> dict[str, list[Kind]]:
+        """The kinds among fakes uint8 [n, 64, 64, 3], for each of the label sets known of all real images."""
+        if not known:
+            return {}
+        some = np.sort(np.random.default_rng(0).permutation(len(self.reference.order))[: labels.MOST_REALS])
+        key = {"what": f"kinds {labels.VERSION} {len(some)}"}
+        arrays = self.images.remembered(key, lambda: {"features": labels.features(self.pixels[some])}, self.folder)
+        real = arrays["features"]
+        fake, numbers = labels.features(fakes, self.reference.contrast), np.array(self.images.readable)[some]
+        return {each.of: labels.histogram(real, replace(each, numbers=each.numbers[numbers]), fake) for each in known}
+
+
+def judged_by(against: Reference, held_out: ImageSet) -> Reference:
+    """The reference whose threshold for copies comes from held-out images instead of the real images themselves."""
+    pixels = held_out.part(MOST_HELD_OUT, 0).read(spaces.read_one)
+    z = [against.projection(spaces.features(each, spaces.handcrafted)) for each in (pixels, pixels[:, :, ::-1])]
+    thumbs = np.concatenate([thumbnails(images) for images in spaces.batches(pixels)])
+    return replace(against, similarity=find_copies(thumbs, z, against.thumbs, against.z).similarity)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Samples measured against real images. views uint8 [n, h, w, 3]: the samples as a montage shows them."""
+
+    real: ImageSet
+    fake: ImageSet
+    held_out: ImageSet | None
+    reference: Reference
+    scores: Scores
+    kinds: dict[str, list[Kind]]
+    """The kinds found among the samples, by label set."""
+    views: np.ndarray
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the missing kinds, with the label set if there are several."""
+        return [
+            plain(kind.name if len(self.kinds) == 1 else f"{of} {kind.name}")
+            for of, kinds in self.kinds.items()
+            for kind in kinds
+            if kind.status == "missing"
+        ]
+
+    def verdict(self) -> tuple[str, str]:
+        """(one of VERDICTS, the reason). Missing kinds are a partial collapse, unless there is a worse finding."""
+        found, reason, missing = self.scores.verdict, self.scores.reason, self.missing
+        names = ", ".join(missing[:MAX_NAMES])
+        names += f" and {len(missing) - MAX_NAMES} more" if len(missing) > MAX_NAMES else ""
+        if not missing:
+            return found, reason
+        if found == "healthy":
+            return "partial-collapse", f"hardly any sample is of these kinds of real pictures: {names}"
+        return found, f"{reason}; missing kinds: {names}"
+
+    def result(self, seed: int) -> dict:
+        """Everything measured, as plain values for JSON. seed: only named in the protocol."""
+        verdict, reason = self.verdict()
+        result = {key.partition("/")[2]: value for key, value in records(self.scores).items()} | {
+            "verdict": verdict,
+            "reason": reason,
+            "score_unclipped": self.scores.diversity.ratio,
+            "fakes": self.scores.count,
+            "reals": len(self.reference.order),
+            "duplicate_share_of_reals": self.scores.real_duplicates,
+            "duplicate_groups": [len(group) for group in self.scores.groups],
+            "ndb": self.scores.different_bins,
+        }
+        if self.scores.copies:
+            result |= self._copies()
+        if self.kinds:
+            named = {of: {plain(kind.name): asdict(kind) for kind in kinds} for of, kinds in self.kinds.items()}
+            result |= {"kinds": named, "missing_kinds": self.missing}
+        return result | {"notes": self.notes(), "protocol": self.protocol(seed)}
+
+    def notes(self) -> list[str]:
+        """What else the user should know, in plain lines."""
+        sets = [images for images in (self.real, self.fake, self.held_out) if images is not None]
+        out = [note for images in sets for note in images.notes()]
+        width, height = self.real.size
+        if min(width, height) < TINY:
+            out.append(f"at {width}x{height} px images are hard to tell apart: the figures mean little")
+        return list(dict.fromkeys(out))
+
+    def protocol(self, seed: int) -> str:
+        """All that the figures depend on, in one line."""
+        count = self.scores.count
+        sides = [f"reals {len(self.real):,} ({self.real.describe()})", f"fakes {count:,} ({self.fake.describe()})"]
+        if self.held_out is not None:
+            sides.append(f"copies judged by {len(self.held_out):,} ({self.held_out.describe()})")
+        first = f"diversity score of {count}", f"features {reference.VERSION}", "measured at 64x64"
+        return ", ".join([*first, *sides, f"seed {seed}", "float64"])
+
+    def _copies(self) -> dict:
+        found, usual = self.scores.copies, self.reference.similarity
+        fakes, reals = self.fake.names, self.real.names
+        return {
+            "copied_share_of_yardstick": self.scores.real_copied,
+            "copied_from_similarity": threshold(usual),
+            "similarity_median": max(0.0, float(np.median(found.similarity))),  # that of flat images is -1
+            "similarity_median_of_yardstick": max(0.0, float(np.median(usual))),
+            "yardstick": "the real images" if self.held_out is None else "held-out images",
+            "closest": [
+                {
+                    "fake": plain(fakes[n]),
+                    "real": plain(reals[found.original[n]]),
+                    "similarity": found.similarity[n].item(),
+                }
+                for n in montage.closest(found.similarity, found.original)
+            ],
+        }
+
+
+def compare(
+    real: ImageSet,
+    fake: ImageSet,
+    held_out: ImageSet | None = None,
+    *,
+    copies: bool = True,
+    known: Sequence[Labels] = (),
+    cache: str | None = None,
+) -> Comparison:
+    """Measures the set `fake` against the set `real`; see `open_sets`.
+
+    held_out: real images that were not trained on; similarities to the training images are judged by theirs. copies:
+    whether to search for copies. known: the kinds of the real images. cache: see `statistics_folder`.
+    """
+    reals = RealImages(real, statistics_folder(cache))
+    against = reals.reference if held_out is None else judged_by(reals.reference, held_out)
+    pixels, views = read_fakes(fake)
+    found = scores.score(against, pixels, copies=copies)
+    kinds = reals.kinds(known, pixels[: found.count])
+    return Comparison(real, fake, held_out, against, found, kinds, views)
+
+
+def read_fakes(fake: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [n, 64, 64, 3] to measure, uint8 [n, h, w, 3] to show), from one pass."""
+    size = montage.cell(fake.size)
+    rows = fake.read(lambda image: np.append(spaces.read_one(image), montage.shown(image, size)))
+    measured, views = np.split(rows, [3 * spaces.SIDE**2], axis=1)
+    return measured.reshape(-1, spaces.SIDE, spaces.SIDE, 3), views.reshape(-1, size[1], size[0], 3)
+
+
+def labels_of(real: ImageSet, tags: str | None, columns: Sequence[str] = ()) -> list[Labels]:
+    """The label sets of all real images: from a table of tags, or else their classes; [] if there are neither."""
+    if tags:
+        return labels.read_tags(tags, real.names, list(columns))
+    return [] if real.labels is None else [Labels("kind", np.array(real.labels), real.label_names)]

@@ -1,0 +1,93 @@
+"""One pass of a feature extractor over a set of images.
+
+A pass keeps the features of at most 10,000 images, a random choice where there are more. The Frechet distance uses all
+images, through moments that are summed during the pass. So 50,000 images need no more memory than 10,000.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pggan.evaluation.image_sets import ImageSet
+from pggan.metrics.cache import Arrays
+from pggan.metrics.extractors import Extractor
+from pggan.metrics.frechet import Moments, RunningMoments, moments
+from pggan.metrics.random_features import Balance
+
+KEPT = 10_000  # features of a set at most: measures of all pairs need them in memory
+PARTS = ("all", "first", "second")  # all images, a random half of them, and the rest
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The result of a pass over N images.
+
+    count: N. features: float32 [min(N, 10,000), D]. first: bool, which of `features` are of the first random half.
+    summed: the moments of each of PARTS; empty if all features were kept.
+    """
+
+    count: int
+    features: np.ndarray
+    first: np.ndarray
+    summed: dict[str, Moments]
+
+    def moments(self, part: str = "all") -> Moments:
+        """Of all images, of a random half (`first`) or of the rest (`second`)."""
+        return self.summed[part] if self.summed else moments(self.kept(part))
+
+    def kept(self, part: str = "all") -> np.ndarray:
+        """The kept features of a part."""
+        return self.features[{"all": slice(None), "first": self.first, "second": ~self.first}[part]]
+
+    def balanced(self, balance: Balance) -> "Gathered":
+        """The same with balanced features."""
+        summed = {part: _balanced(moments, balance) for part, moments in self.summed.items()}
+        return Gathered(self.count, balance(self.features), self.first, summed)
+
+
+def gather(images: ImageSet, extractor: Extractor, batch: int, seed: int, folder: Path | None) -> Gathered:
+    """The result of one pass over the images, cached in `folder` (None: not cached). seed: of the random choices.
+
+    Sets `images.unreadable`. Raises UserError when the files change during the pass.
+    """
+    key = {"what": "features", "weights": extractor.digest, **extractor.protocol}
+    key |= {"kept": KEPT, "batch": batch, "seed": seed, "dtype": "float32"}
+    arrays = images.remembered(key, lambda: _pass(images, extractor, batch, seed), folder)
+    summed = {part: _part(arrays, part) for part in PARTS if f"{part}/n" in arrays}
+    return Gathered(int(arrays["count"]), arrays["features"], arrays["first"], summed)
+
+
+def _pass(images: ImageSet, extractor: Extractor, batch: int, seed: int) -> Arrays:
+    """The arrays to cache: the kept features, and moments if these are not all."""
+    order = np.random.default_rng(seed).permutation(len(images.all_names))  # unreadable images leave gaps at its end
+    first, chosen = order % 2 == 0, order < KEPT
+    sums = {part: RunningMoments() for part in PARTS} if len(order) > KEPT else {}
+    kept, count = [], 0
+    for prepared in images.mapped(extractor.prepare, batch):
+        features = np.asarray(extractor.features(prepared), np.float32)
+        rows = slice(count, count + len(features))
+        parts = {"all": features, "first": features[first[rows]], "second": features[~first[rows]]}
+        for part, running in sums.items():
+            if len(parts[part]):
+                running.add(parts[part])
+        kept.append(features[chosen[rows]])
+        count += len(features)
+    moments_of = {part: running.moments().arrays() for part, running in sums.items()}
+    return {
+        "features": np.concatenate(kept),
+        "first": first[:count][chosen[:count]],
+        "count": np.array(count),
+        **{f"{part}/{name}": array for part, arrays in moments_of.items() for name, array in arrays.items()},
+    }
+
+
+def _part(arrays: Arrays, part: str) -> Moments:
+    names = [name for name in arrays if name.startswith(f"{part}/")]
+    return Moments.from_arrays({name.removeprefix(f"{part}/"): arrays[name] for name in names})
+
+
+def _balanced(moments: Moments, balance: Balance) -> Moments:
+    whole = moments.full()
+    covariance = whole.covariance * np.outer(balance.factors, balance.factors)
+    return Moments(whole.n, balance(whole.mean), covariance=covariance)

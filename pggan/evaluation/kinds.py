@@ -1,0 +1,29 @@
+"""Counts the kinds of built-in images that a generator makes."""
+
+from pathlib import Path
+
+import torch
+
+from pggan.errors import UserError
+from pggan.evaluation.samples import draw_batches
+from pggan.metrics.kinds import SMALLEST, KindCounts, count_kinds
+from pggan.training import checkpoint
+from pggan.training.state import load_generator
+
+
+def kinds_of_checkpoint(path: str, num: int, seed: int) -> KindCounts:
+    """The kinds among `num` samples of a checkpoint that was trained on built-in images.
+
+    Raises UserError for other checkpoints, and below 16 px.
+    """
+    trained_on = checkpoint.load(Path(path))["config"]["data"]["data"]
+    if not trained_on.startswith("builtin"):
+        raise UserError(f"{path} was trained on {trained_on}: only the built-in images have these kinds")
+    generator, alpha = load_generator(path)
+    if generator.res < SMALLEST:
+        raise UserError(f"{path} is at {generator.res} px; kinds can be told apart from {SMALLEST} px on")
+    counts = []
+    for samples in draw_batches(generator, alpha, seed, num, batch=64):
+        counts.append(count_kinds(torch.from_numpy(samples).permute(0, 3, 1, 2) / 127.5 - 1))
+    together = {kind: sum(each.counts[kind] for each in counts) for kind in counts[0].counts}
+    return KindCounts(together, sum(each.unread for each in counts))

@@ -1,0 +1,53 @@
+"""Feature extractors for distances between sets of images: random filters, and Inception."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from pggan.metrics import inception
+from pggan.metrics.inception import Network
+from pggan.metrics.random_features import WIDTH, filters_digest, random_features
+from pggan.metrics.resizing import to_inception
+from pggan.metrics.spaces import SIDE, VERSION, read_one
+
+RANDOM = "rand"
+UNPUBLISHED = "unpublished"  # Inception with other weights than the published ones
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns images into features.
+
+    space: its name in keys of JSON: inception_tf, inception_clean, rand. digest: of its weights. protocol: everything
+    else the features depend on. words: all of that for people.
+    """
+
+    space: str
+    digest: str
+    protocol: dict[str, str | int]
+    words: str
+    prepare: Callable[[np.ndarray], np.ndarray]
+    """uint8 [H, W, 3] -> an array to be stacked; called in threads."""
+    features: Callable[[np.ndarray], np.ndarray]
+    """Stacked results of `prepare`, [N, ...] -> float32 [N, D]."""
+
+
+def random_filters() -> Extractor:
+    """Features of random filters, from images resized to 64x64 px."""
+    digest = filters_digest()
+    words = f"RFD {WIDTH}-d random filters (sha256 {digest[:8]}..., balanced by the reals), squashed to {SIDE}x{SIDE}"
+    return Extractor(RANDOM, digest, {"version": VERSION, "features": WIDTH}, words, read_one, random_features)
+
+
+def inception_features(network: Network, how: str) -> Extractor:
+    """Features of Inception. how: the resizing to 299x299 px, tf or clean; see `resizing`.
+
+    The space's name says how, and whether the weights are the published ones: other FIDs do not compare.
+    """
+    space, published = ("inception", "published") if network.published else (UNPUBLISHED, "not the published ones")
+    words = f"FID {inception.WIDTH}-d Inception (weights sha256 {network.digest[:8]}..., {published}), resize {how}"
+    protocol = {"resize": how, "device": network.device.type}
+    prepare = partial(to_inception, how=how)
+    return Extractor(f"{space}_{how}", network.digest, protocol, words, prepare, network.features)

@@ -1,0 +1,61 @@
+"""Between a state and its scheduler: what the scheduler is told, and what becomes of its answer."""
+
+from pggan.run.profiling import images_per_s
+from pggan.schedule import Scheduler
+from pggan.schedule.stages import Progress, Stage, StageStart
+from pggan.training.state import TrainState
+
+
+def stage_start(state: TrainState, seconds: float) -> StageStart:
+    """The stage under way, as it is when the run goes on. seconds: spent since the start of the run."""
+    plan = state.stage.plan
+    return StageStart(
+        res=state.res,
+        start=plan.start,
+        nimg=state.nimg,
+        later=state.later,
+        fades=state.G.grown,
+        seconds=seconds,
+        speeds=dict(state.speeds),
+        planned=plan,
+    )
+
+
+def next_start(state: TrainState, seconds: float) -> StageStart:
+    """The stage that begins when the state grows now."""
+    res, *later = state.later
+    return StageStart(res, state.nimg, state.nimg, tuple(later), seconds=seconds, speeds=dict(state.speeds))
+
+
+def plan_stage(state: TrainState, scheduler: Scheduler, start: StageStart) -> Stage:
+    """Asks the scheduler for a plan; measures a speed first, if one is needed and none is known."""
+    if scheduler.needs_speed and start.fades and not start.under_way and not state.speeds:
+        state.speeds[state.res] = images_per_s(state.config, state.res, state.device)
+        start.speeds.update(state.speeds)
+    return scheduler.begin(start, state.history)
+
+
+def apply_plan(state: TrainState, plan: Stage) -> None:
+    """Gives the stage under way a new plan. Its time counts from now on if it did not count so far."""
+    stage = state.stage
+    if plan.until and not stage.plan.until:
+        stage.seconds, stage.timed_from = 0.0, state.nimg
+    stage.plan = plan
+
+
+def over(state: TrainState, scheduler: Scheduler) -> bool:
+    """Whether the run has stopped, and its settings, as they are now, ask for no more."""
+    if not state.growth or state.growth[-1]["action"] != "stop":
+        return False
+    seconds = max(state.seconds, state.growth[-1]["numbers"].get("budget_seconds", 0.0))
+    start = stage_start(state, seconds)
+    start.speeds.setdefault(state.res, 1.0)  # for the length of a fade, which decides nothing here
+    plan = scheduler.begin(start, state.history)
+    progress = Progress(plan, state.nimg, state.later, state.stage.seconds, seconds)
+    decision = scheduler.decide(progress, state.history)
+    return decision is not None and decision.action == "stop"
+
+
+def waits(state: TrainState, scheduler: Scheduler) -> bool:
+    """Whether a run that is grown by hand has come to the end of a resolution that is not its last."""
+    return state.config.schedule.schedule == "manual" and bool(state.later) and over(state, scheduler)

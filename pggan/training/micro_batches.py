@@ -1,0 +1,94 @@
+"""The gradients of a phase, in as many micro-batches as memory asks for."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pggan.errors import out_of_memory
+from pggan.models.networks import Growing
+from pggan.training import compile
+from pggan.training.phases import Phase, StepInputs, StepScalars
+from pggan.training.state import TrainState
+
+
+def accumulate(
+    state: TrainState, phase: Phase, inputs: StepInputs, scalars: StepScalars, say: Callable[[str], None]
+) -> list[dict[str, Tensor]]:
+    """Puts the gradients of a phase into its player's parameters; returns the stats of each micro-batch.
+
+    If memory runs out, it tries again with more micro-batches, then without keeping activations. No weight is changed
+    here, so nothing is lost by trying. Raises what the last try raised.
+    """
+    network, other = (state.G, state.D) if phase.player == "G" else (state.D, state.G)
+    buffers = [(buffer, buffer.clone()) for part in (state.G, state.D) for buffer in part.buffers()]
+    other.requires_grad_(False)
+    try:
+        while True:
+            try:
+                network.zero_grad()
+                parts = inputs.micro_batches(state.stage.micro_batches, state.config.network.stddev_group)
+                return [_backward(state, phase, network, part, scalars, len(parts)) for part in parts]
+            except (RuntimeError, MemoryError) as error:
+                fallback = next_fallback(state) if out_of_memory(error) else None
+                if fallback is None:
+                    raise
+            for buffer, before in buffers:  # the statistics of batch norm
+                buffer.copy_(before)
+            _fall_back(state, network, *fallback, say)
+    finally:
+        other.requires_grad_(True)
+
+
+def _backward(
+    state: TrainState, phase: Phase, network: Growing, inputs: StepInputs, scalars: StepScalars, parts: int
+) -> dict[str, Tensor]:
+    """Adds a micro-batch's share to the gradients; returns its stats."""
+    state.G.recompute = state.D.recompute = state.stage.recompute
+    # A compiler would see that both computations of an activation are the same, and keep the first.
+    find = compile.gradients if state.stage.recompute else state.graphs.gradients
+    found, stats = find(phase, state.config.training, state.G, state.D, inputs, scalars)
+    for parameter, gradient in zip(network.parameters(), found, strict=True):
+        if gradient is None:  # of a layer that is not used now
+            continue
+        share = _like_parameter(gradient / parts if parts > 1 else gradient, parameter)
+        parameter.grad = share if parameter.grad is None else parameter.grad + share
+    return stats
+
+
+def _like_parameter(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """In the parameter's memory format: fused Adam goes through the memory of both, side by side."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+
+
+def next_fallback(state: TrainState) -> tuple[int, bool] | None:
+    """(micro-batches, recompute) for the next try; None when nothing is left to try.
+
+    More micro-batches come first, since they cost little time: at least twice as many as before.
+    """
+    batch, group, stage = state.batch(), state.config.network.stddev_group, state.stage
+    groups = batch // (min(group, batch) or 1)
+    more = next((n for n in range(2 * stage.micro_batches, groups + 1) if groups % n == 0), None)
+    if more:
+        return more, stage.recompute
+    return None if stage.recompute else (stage.micro_batches, True)
+
+
+def _fall_back(
+    state: TrainState, network: Growing, micro_batches: int, recompute: bool, say: Callable[[str], None]
+) -> None:
+    """Frees memory, and changes the stage to what is tried next."""
+    network.zero_grad()
+    # On a CPU, the queue of a backward pass that failed keeps its tensors until the next pass begins.
+    scrap = torch.zeros((), requires_grad=True)
+    torch.autograd.grad(scrap * 1, scrap)
+    if state.device.type == "cuda":
+        torch.cuda.empty_cache()
+    size = state.batch() // micro_batches
+    how = f"a batch of {state.batch()} is trained as {micro_batches} micro-batches of {size}, their gradients added up"
+    if recompute > state.stage.recompute:
+        how = "activations are not kept but computed again for the gradients, which takes about half as long again"
+    state.stage.micro_batches, state.stage.recompute = micro_batches, recompute
+    say(f"out of memory at {state.res} px: from here on {how}")

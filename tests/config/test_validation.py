@@ -1,0 +1,151 @@
+"""Values that cannot be, settings that contradict each other, and settings that may not change."""
+
+from dataclasses import replace
+
+import pytest
+from refusals import changed, refusal
+
+from pggan.config.schema import Config, fixed_settings, flat
+from pggan.config.validation import check_ignored, differences, validate
+
+CONTRADICTIONS = [
+    ("--batch", {"batch": "0"}),
+    ("--batch", {"batch": "7.5"}),
+    ("--batch", {"batch": "64,128:18"}),
+    ("--stddev-group", {"batch": "6"}),
+    ("--lr", {"lr": "0.001,256:0"}),
+    ("--stable-kimg", {"stable_kimg": "0"}),
+    ("--drift", {"drift": 0.001}),
+    ("--drift", {"drift": -1.0, "loss": "wgan-gp"}),
+    ("--warmup-kimg", {"adam_at_growth": "reset"}),
+    ("--beta1", {"beta1": 1.0}),
+    ("--beta2", {"beta2": -0.1}),
+    ("--beta2", {"beta2": float("nan")}),
+    ("--ema-rampup", {"ema_rampup": -1.0}),
+    ("--save-minutes", {"save_minutes": 0.0}),
+    ("--eval-samples", {"eval_samples": 99}),
+    ("--record-kimg", {"record_kimg": float("nan")}),
+    ("--sample-kimg", {"sample_kimg": float("inf")}),
+    ("--warmup-kimg", {"warmup_kimg": -1.0}),
+    ("--warmup-kimg", {"warmup_kimg": float("nan")}),
+    ("--warmup-kimg", {"warmup_kimg": float("inf")}),
+    ("--floor-kimg", {"floor_kimg": -1.0}),
+    ("--floor-kimg", {"floor_kimg": float("nan")}),
+    ("--floor-kimg", {"floor_kimg": float("inf")}),
+    ("--threads", {"threads": -1}),
+    ("--seed", {"seed": -1}),
+    ("--builtin-images", {"builtin_images": 0}),
+    ("--grid", {"grid": "big"}),
+]
+
+
+@pytest.mark.parametrize(("named", "settings"), CONTRADICTIONS)
+def test_values_that_cannot_be_or_contradict_are_refused_by_name(named, settings):
+    assert named in refusal(validate, changed(**settings))
+
+
+def test_a_batch_smaller_than_the_stddev_group_is_a_group():
+    validate(changed(batch="3"))
+
+
+def test_without_minibatch_stddev_any_batch_will_do():
+    validate(changed(batch="7", stddev_group=0))
+
+
+DCGAN = {"arch": "dcgan", "loss": "bce", "penalty_weight": "0", "critic_norm": "batch", "stddev_group": 0}
+IGNORED = [  # what is said, what is asked for, and the same without the contradiction
+    ("--loss bce has no gradient penalty and would ignore --penalty-weight", {"loss": "bce"}, {"penalty_weight": "0"}),
+    (
+        "--loss lsgan has no gradient penalty",
+        {"loss": "lsgan", "penalty_weight": "32:0,64:1"},
+        {"penalty_weight": "32:0,64:0"},
+    ),
+    ("--loss hinge has no gradient penalty", {"loss": "hinge"}, {"penalty_weight": "0"}),
+    ("--loss wgan has no gradient penalty", {"loss": "wgan", "clip": 1.0}, {"penalty_weight": "0"}),
+    ("--penalty-interval must be at least 1", {"penalty_interval": 0}, {"penalty_interval": 1}),
+    ("--penalty-interval needs a penalty", {"penalty_interval": 4, "penalty_weight": "0"}, {"penalty_weight": "1"}),
+    ("--loss bce has none", {"penalty_interval": 4, "penalty_weight": "0", "loss": "bce"}, {"penalty_interval": 1}),
+    ("--loss wgan needs --clip above 0", {"loss": "wgan", "penalty_weight": "0"}, {"clip": 0.01}),
+    ("--loss logistic would ignore --clip", {"clip": 0.01}, {"clip": 0.0}),
+    ("--loss logistic would ignore it", {"drift": 0.001}, {"loss": "wgan-gp"}),
+    ("--residual belongs to --arch dcgan; --arch paper", {"residual": True}, DCGAN),
+    ("--residual belongs to --arch dcgan; --arch style", {"residual": True, "arch": "style"}, {"residual": False}),
+    ("--critic-norm belongs to --arch dcgan; --arch paper", {"critic_norm": "layer"}, {"arch": "dcgan"}),
+    ("--critic-norm belongs to --arch dcgan; --arch style", {"critic_norm": "batch", "arch": "style"}, DCGAN),
+    ("use --critic-norm layer", {**DCGAN, "loss": "logistic", "penalty_weight": "1"}, {"critic_norm": "layer"}),
+    ("use --critic-norm layer", {**DCGAN, "loss": "wgan-gp", "penalty_weight": "1"}, {"penalty_weight": "0"}),
+    ("--beta1 must be below 1", {"beta1": 1.0}, {"beta1": 0.99}),
+    ("--threads 1025 is more than any machine has", {"threads": 1025}, {"threads": 1024}),
+    ("--budget: 'soon' is no time", {"budget": "soon"}, {"budget": "25m"}),
+    ("--budget is empty", {"budget": ""}, {"budget": None}),
+    ("--budget-share must be above 0", {"budget": "25m", "budget_share": "32:0,64:1"}, {"budget_share": "32:1"}),
+    ("--budget decides by the clock and --plan repeats", {"budget": "25m", "plan": "growth.json"}, {"plan": None}),
+    ("--plan is empty", {"plan": ""}, {"plan": None}),
+    ("--budget grows by itself", {"budget": "25m", "schedule": "manual"}, {"schedule": "fixed"}),
+    ("--plan grows by itself", {"plan": "growth.json", "schedule": "manual"}, {"plan": None}),
+]
+
+
+@pytest.mark.parametrize(("said", "asked", "mended"), IGNORED)
+def test_settings_that_contradict_are_refused_with_the_reason_and_pass_without(said, asked, mended):
+    assert said in refusal(validate, changed(**asked))
+    validate(changed(**{**asked, **mended}))
+
+
+KIMG = {"fade_kimg": "3", "stable_kimg": "4", "stage_minutes": "5", "floor_kimg": 0.5}
+
+
+@pytest.mark.parametrize("name", KIMG)
+@pytest.mark.parametrize("other", [{"budget": "25m"}, {"plan": "growth.json"}])
+def test_a_schedule_in_kimg_beside_a_budget_or_a_plan_is_refused(name, other):
+    flag, (second,) = "--" + name.replace("_", "-"), other
+    message = refusal(check_ignored, changed(**{name: KIMG[name]}, **other), Config())
+    assert flag in message and f"--{second}" in message
+    of_the_preset = changed(**{name: KIMG[name]})  # what the flags were laid over asks for nothing
+    check_ignored(changed(**{name: KIMG[name]}, **other), of_the_preset)
+
+
+WITHOUT_EFFECT = [  # a setting, the flag that it needs, settings without that, settings with it
+    ({"budget_share": "1"}, "--budget", {"plan": "growth.json"}, {"budget": "25m"}),
+    ({"floor_kimg": 2.0}, "--stage-minutes", {}, {"stage_minutes": "0,64:3"}),
+    ({"eval_samples": 900}, "--eval-kimg above 0", {"eval_kimg": "0"}, {"eval_kimg": "0,64:9"}),
+    ({"ema_rampup": 0.1}, "--ema-kimg above 0", {"ema_kimg": "0"}, {"ema_kimg": "0,64:9"}),
+]
+
+
+@pytest.mark.parametrize(("setting", "needed", "without", "beside"), WITHOUT_EFFECT)
+def test_a_flag_without_effect_is_refused_with_the_flag_that_it_needs(setting, needed, without, beside):
+    (name,) = setting
+    message = refusal(check_ignored, changed(**setting, **without), Config())
+    assert message.startswith(f"--{name.replace('_', '-')} has no effect without {needed}:")
+    check_ignored(changed(**setting, **beside), Config())
+
+
+def test_kimg_go_with_a_manual_schedule():
+    check_ignored(changed(**{**KIMG, "schedule": "manual"}), Config())
+
+
+def another(name: str, value: object) -> object:
+    """Returns a value that the setting `name` does not have."""
+    known = {"base": "4x5", "start_res": 16, "max_res": 512, "preset": "paper"}
+    if name in known or value is None:
+        return known.get(name, "somewhere")
+    if isinstance(value, str):
+        return "7" if value[0].isdecimal() else value + "x"
+    return not value if isinstance(value, bool) else value + 1
+
+
+@pytest.mark.parametrize("name", flat(Config()))
+def test_a_continued_run_may_change_some_settings_and_no_others(name):
+    value = flat(Config())[name]
+    new = replace(Config(), preset="paper") if name == "preset" else changed(**{name: another(name, value)})
+    lines = [f"--{name.replace('_', '-')}: {value} -> {another(name, value)}"] if name in fixed_settings() else []
+    assert new != Config() and differences(Config(), new) == lines
+
+
+def test_the_settings_that_may_change():
+    assert flat(Config()).keys() - fixed_settings() == {
+        *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
+        *("record_kimg", "sample_kimg", "grid", "wandb", "tensorboard", "device", "threads", "cache", "dry_run"),
+        *("eval_kimg", "compile", "budget", "budget_share", "plan"),
+    }
