@@ -37,7 +37,6 @@ WEIGHTS = {"edges": 1.0, "texture": 0.3, "layout": 0.1, "palette": 0.5}  # chose
 class FeatureSpace:
     """A function from images to features; images that look similar have features near each other."""
 
-    name: str
     load: Callable[..., Callable]
     """load() returns the function: images float [N, 3, side, side] -> features [N, D]. Inception's load takes the
     weights' file and the device, and its images are within 0..255; all others are within [-1, 1]."""
@@ -47,7 +46,7 @@ class FeatureSpace:
     """Part of every cache key: change it when any feature changes."""
     license: str
     modes: bool = False
-    """Whether dropped modes and missing labels are looked for in this space."""
+    """Whether dropped modes and missing labels are looked for in this space; its side is then 64."""
 
 
 def _random_filters() -> Callable:
@@ -64,16 +63,13 @@ def _inception(weights: str | None = None, device: torch.device | str = "cpu") -
 
 OURS = "MIT, as pggan"
 SPACES = {
-    space.name: space
-    for space in (
-        FeatureSpace("handcrafted", lambda: handcrafted, SIDE, "1", OURS, modes=True),
-        FeatureSpace("classifier", lambda: classifier, SIDE, f"1 {WEIGHTS_SHA256[:12]}", OURS, modes=True),
-        FeatureSpace("rand", _random_filters, SIDE, "1", OURS),
-        FeatureSpace("inception", _inception, INCEPTION_SIDE, "2015-12-05", "Apache-2.0"),
-    )
+    "handcrafted": FeatureSpace(lambda: handcrafted, SIDE, "1", OURS, modes=True),
+    "classifier": FeatureSpace(lambda: classifier, SIDE, f"1 {WEIGHTS_SHA256[:12]}", OURS, modes=True),
+    "rand": FeatureSpace(_random_filters, SIDE, "1", OURS),
+    "inception": FeatureSpace(_inception, INCEPTION_SIDE, "2015-12-05", "Apache-2.0"),
 }
 # Of the spaces that read 64 x 64 images.
-VERSION = ", ".join(f"{space.name} {space.version}" for space in SPACES.values() if space.side == SIDE)
+VERSION = ", ".join(f"{name} {space.version}" for name, space in SPACES.items() if space.side == SIDE)
 
 
 def modes() -> list[str]:
