@@ -20,6 +20,8 @@ from pggan.config.augmentation import augmentation
 from pggan.config.presets import before_flags
 from pggan.config.schema import Config
 from pggan.evaluation.figures import FIGURES
+from pggan.metrics.extractors import open_extractor
+from pggan.metrics.spaces import mode_features
 from pggan.run.profiling import computed_peak, trial_state, trial_step
 from pggan.schedule import scheduler_for
 from pggan.schedule.stages import Progress, Stage
@@ -46,6 +48,8 @@ assert state_from(values, torch.device("cpu")).alarms == 7
 del values["alarms"]
 assert state_from(values, torch.device("cpu")).alarms == 0
 assert any(figure.key == "diversity/sample_count" for figure in FIGURES)
+assert mode_features(torch.zeros(2, 3, 64, 64))["colors"].shape == (2, 3)
+assert open_extractor("colors").space == "colors"
 scheduler, progress = scheduler_for(config.schedule), Progress(Stage(8, stable=100), 50, (16,))
 assert scheduler.decide(progress, []) is None
 assert scheduler.decide(progress, [{"res": 8, "verdict": "healthy"}]).action == "grow"

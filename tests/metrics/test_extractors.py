@@ -14,7 +14,7 @@ def test_a_space_of_another_size_is_measured_in_after_one_entry(monkeypatch):
         assert images.shape[2:] == (32, 32)
         return images.mean((2, 3))
 
-    monkeypatch.setitem(SPACES, "colors", FeatureSpace("colors", lambda: colors, 32, "7", "MIT"))
+    monkeypatch.setitem(SPACES, "colors", FeatureSpace(lambda: colors, 32, "7", "MIT"))
     extractor = open_extractor("colors")
     images = [draw(0, index, 60, 40)[0] for index in range(3)]
     found = extractor.features(np.stack([extractor.prepare(image) for image in images]))
