@@ -1,1 +1,1 @@
-"""What is measured: quality, diversity, and whether the pictures are copies."""
+"""Measures of sets of images: feature spaces, distances, diversity, copies, and the verdict."""

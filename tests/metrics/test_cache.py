@@ -1,4 +1,4 @@
-"""The cache of statistics: bit for bit what was measured, or measured again; never stale, never in the way."""
+"""The cache of arrays: it returns what was measured, bit for bit, or measures again; nothing stale is ever used."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ def arrays(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 class Maker:
-    """A `make` that counts how often it was asked."""
+    """A `make` that counts its calls."""
 
     def __init__(self, seed: int = 0):
         self.calls, self.seed = 0, seed

@@ -1,4 +1,4 @@
-"""Copies of training pictures: correlations against a direct loop over shifts, and what is found of changed copies."""
+"""Copies of training images: correlations against a direct loop over shifts, and how many changed copies are found."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def slow_similarity(sample: np.ndarray, picture: np.ndarray) -> float:
 
 
 def slow_find(samples: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """[n, N]: the better of each sample as it is and mirrored with each training picture."""
+    """[n, N]: the similarity of each sample, or its mirror image if that is higher, to each training image."""
     return np.array(
         [[max(slow_similarity(view, each) for view in (one, one[:, ::-1])) for each in training] for one in samples]
     )
@@ -62,7 +62,7 @@ def blobs(seed: int, count: int) -> np.ndarray:
 
 
 def anywhere(count: int) -> np.ndarray:
-    """Points that are no help: all training pictures are then candidates, so long as they are no more than 16."""
+    """Points that are all equal, so that up to 16 training images are all candidates."""
     return np.zeros((count, 2))
 
 
@@ -81,7 +81,7 @@ def test_similarity_matches_a_direct_loop_over_zooms_and_shifts(seed, n, count):
 
 
 def test_it_matches_the_loop_on_pictures_of_few_levels_too():
-    """Flat areas, sharp edges, one bright dot, steps of a single level of 255."""
+    """Images with flat areas, sharp edges, one bright dot, and steps of one gray level."""
     random = np.random.default_rng(0)
     grounds = np.full((4, 32, 32, 3), 100, np.uint8)
     grounds[0, :16] = 160
@@ -104,7 +104,7 @@ def test_many_samples_at_once_give_what_one_at_a_time_gives(monkeypatch):
 
 
 @pytest.mark.parametrize("level", [0, 77, 255])
-def test_flat_pictures_are_like_nothing(level):
+def test_flat_pictures_have_similarity_minus_one(level):
     flat = np.full((2, 32, 32, 3), level, np.uint8)
     assert find(flat, flat).similarity.tolist() == [-1, -1]
     assert find(flat, blobs(0, 4)).similarity.tolist() == [-1, -1]
@@ -209,7 +209,7 @@ def limit(look, drawn) -> float:
 
 
 def moved(images: torch.Tensor, dx: int, dy: int) -> torch.Tensor:
-    """By so many of 64 pixels; the edge is continued."""
+    """Images moved by dx and dy of 64 pixels; the edge pixels are repeated."""
     return F.pad(images, (8, 8, 8, 8), mode="replicate")[:, :, 8 + dy : 72 + dy, 8 + dx : 72 + dx]
 
 
@@ -263,16 +263,16 @@ def test_thumbnails_are_means_of_the_picture(drawn):
 # --- the threshold -----------------------------------------------------------------------------------------------
 
 
-def test_different_reals_that_are_little_alike_leave_the_threshold_at_what_is_certain():
+def test_reals_of_low_similarity_leave_the_threshold_at_its_default():
     assert threshold(np.linspace(0, 0.7, 100)) == 0.8
 
 
-def test_reals_that_are_more_alike_raise_it_to_what_two_in_a_hundred_of_them_reach():
+def test_similar_reals_raise_the_threshold_to_their_98_percent_quantile():
     real = np.linspace(0.5, 0.96, 200)
     assert threshold(real) == pytest.approx(np.quantile(real, 0.98))
 
 
-def test_copies_among_the_reals_say_nothing_of_how_alike_different_ones_are():
+def test_copies_among_the_reals_do_not_raise_the_threshold():
     apart = np.linspace(0, 0.7, 50)
     assert threshold(np.concatenate([apart, np.full(50, 0.99)])) == threshold(apart) == 0.8
 

@@ -50,7 +50,7 @@ def test_points_have_mean_zero_and_root_mean_square_length_one(seed, shape, scal
 @SOME
 @given(SEEDS)
 def test_axes_are_the_principal_components_half_whitened(seed):
-    """Uncorrelated, widest first, and deviations are the square roots of what they were, up to one factor."""
+    """They are uncorrelated, widest first, and their deviations are square roots of the old ones, up to one factor."""
     features = normal(seed, 200, 6) * [9, 5, 3, 2, 1, 0.5] @ np.linalg.qr(normal(seed + 1, 6, 6))[0]
     projection = fit_projection(features)
     covariance = np.cov(projection(features).T)
@@ -129,7 +129,7 @@ def test_repeating_every_picture_changes_no_effective_number_and_order_neither(s
 @SOME
 @given(SEEDS, st.integers(3, 40), st.integers(2, 20))
 def test_halves_are_halves_and_hold_no_picture_twice(seed, n, dim):
-    """A single picture 12 times: every half is one picture. All apart: every half has n // 2."""
+    """Halves of copies have effective number 1; halves of n distant points have n // 2."""
     assert half_numbers(np.ones((n, dim)), 1.0, 5) == pytest.approx(1)
     assert half_numbers(100 * np.eye(n), 1.0, 5) == pytest.approx(n // 2)
     z = normal(seed, n, dim)
@@ -162,7 +162,7 @@ def test_the_width_of_equal_points_is_one():
 
 @pytest.mark.parametrize("times", [2, 5, 20])
 def test_repeats_among_the_reals_do_not_narrow_the_kernel(times):
-    """Of 30 pictures repeated 20 times, one pair in 30 is a pair of copies: more than the chance that is looked for."""
+    """Of 30 images repeated 20 times, one pair in 30 is a pair of copies, which is more than 1 in 50."""
     z = normal(0, 30, 10)
     assert kernel_width(np.repeat(z, times, axis=0)) == pytest.approx(kernel_width(z), rel=0.02)
 
@@ -171,7 +171,7 @@ def test_repeats_among_the_reals_do_not_narrow_the_kernel(times):
 
 
 def slow_groups(z: np.ndarray, near: float) -> set[frozenset[int]]:
-    """By joining: each pair that is near merges the groups that its two are in."""
+    """Each pair of near points merges their two groups."""
     group = list(range(len(z)))
     for i in range(len(z)):
         for j in range(i):
@@ -214,7 +214,7 @@ def test_the_largest_group_is_a_share_of_all_pictures():
 
 
 def three(seed: int, n: int = 150, dim: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fitting reals, held-out reals and as good samples, in the space of the first."""
+    """Fitting reals, held-out reals and samples of the same distribution, all projected as the first."""
     features = normal(seed, 3 * n, dim) * np.linspace(2, 0.3, dim)
     projection = fit_projection(features[:n])
     fitted, held, samples = np.split(projection(features), 3)
@@ -228,7 +228,7 @@ def drawn():
 
 
 def test_held_out_reals_are_as_varied_as_held_out_reals():
-    """A 95 % interval may miss 1 in one of eight; a score that is off misses it in all."""
+    """One of eight 95 % intervals may miss 1; if the score were wrong, all would."""
     found = [diversity(samples, held_out_statistics(held)) for _, held, samples in map(three, range(8))]
     assert sum(each.low <= 1 <= each.high for each in found) >= 7
     assert all(0.85 < each.ratio < 1.15 and each.duplicates < 0.05 for each in found)
@@ -278,7 +278,7 @@ def test_the_share_of_samples_from_one_mode_is_the_share_of_duplicates(drawn):
 
 
 def test_repeats_among_the_reals_do_not_hide_a_collapse():
-    """20 different reals, each of them ten times: one picture and a little noise is not more varied than they are."""
+    """20 different reals, each of them ten times: one image with a little noise is less varied than they are."""
     _, held, samples = three(1)
     reals = np.random.default_rng(0).permutation(np.resize(held[:20], held.shape))
     found = diversity(samples[:1] + 1e-3 * normal(0, *held.shape), held_out_statistics(reals))

@@ -16,7 +16,7 @@ def normal(seed: int, n: int, dim: int) -> np.ndarray:
 
 
 def slow_votes(fitted: np.ndarray, points: np.ndarray) -> list[int]:
-    """[N]: each point counts for its three nearest."""
+    """[N]: the votes of points, each for its three nearest."""
     votes = [0] * len(fitted)
     for point in points:
         away = [np.sum((point - each) ** 2) for each in fitted]
@@ -26,7 +26,7 @@ def slow_votes(fitted: np.ndarray, points: np.ndarray) -> list[int]:
 
 
 def slow_shares(fitted: np.ndarray, held: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """In whole numbers. A neighborhood that has exactly the share that is asked for may be taken either way."""
+    """The shares by whole numbers. Cases with a neighborhood exactly at the threshold are skipped."""
     total, count = len(fitted), min(len(held), len(samples))
     size = min(round(max(3, min(14 * total / count, max(3, 0.25 * total)))), total)
     expected, found = slow_votes(fitted, held), slow_votes(fitted, samples)
@@ -42,7 +42,7 @@ def slow_shares(fitted: np.ndarray, held: np.ndarray, samples: np.ndarray) -> np
 
 
 def clusters(seed: int, counts: list[int], dim: int = 8, apart: float = 12.0) -> tuple[np.ndarray, np.ndarray]:
-    """Points around as many centers, and which center each is of. The centers are the same for every seed."""
+    """Points around centers, counts[i] around center i, and the center of each. Centers do not depend on the seed."""
     own = np.repeat(np.arange(len(counts)), counts)
     return apart * np.eye(dim)[own] + normal(seed, len(own), dim), own
 
@@ -109,7 +109,7 @@ def test_exactly_the_clusters_without_a_sample_are_dropped(gone):
 
 @pytest.mark.parametrize("left", [0, 5, 15, 60, 80, 100])
 def test_a_cluster_is_dropped_when_few_of_its_samples_are_left_and_not_when_most_are(left):
-    """Left: in percent."""
+    """left: percentage of the samples of the cluster."""
     fitted, own = clusters(3, [100] * 5)
     held, _ = clusters(4, [50] * 5)
     samples, _ = clusters(5, [80] * 4 + [80 * left // 100])
@@ -133,7 +133,7 @@ def test_one_point_over_and_over_drops_nearly_all():
 
 @pytest.mark.parametrize("worse", ["noise", "moved"])
 def test_samples_of_poor_quality_drop_nothing_so_long_as_they_come_in_all_kinds(worse):
-    """As far from the reals again as these are from the middle of their kind, or all of them off to one side."""
+    """The samples get noise as wide as the clusters, or are all moved to one side."""
     fitted, _ = clusters(9, [100] * 4)
     held, _ = clusters(10, [50] * 4)
     samples, _ = clusters(11, [50] * 4)
@@ -146,7 +146,7 @@ def test_fitting_reals_that_are_all_the_same_are_not_dropped_by_each_other():
 
 
 def test_copies_among_the_reals_are_not_dropped():
-    """Ten different reals, twenty times each, and samples of all of them: votes go to some of the copies only."""
+    """Ten different reals, twenty times each, and samples of all of them; votes go to some of the copies only."""
     z = normal(0, 10, 6)
     shuffled = [np.random.default_rng(seed).permutation(np.repeat(z, 20, axis=0)) for seed in range(3)]
     assert not dropped_shares(*shuffled).any()

@@ -56,7 +56,7 @@ def slow_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def close(value: float, expected: float, size: float, within: float = 1e-6) -> None:
-    """Errors are measured against the traces, which the distance is a difference of."""
+    """Errors are relative to the traces, because the distance is a difference of traces."""
     assert abs(value - expected) <= within * size + 1e-12 * abs(expected), (value, expected, size)
 
 
@@ -173,7 +173,7 @@ def test_a_set_is_at_no_distance_from_itself(seed, shape):
 
 @pytest.mark.parametrize("copies", [2, 40])
 def test_a_set_of_few_different_pictures_is_at_no_distance_from_itself(copies):
-    """Whose covariance is singular in both forms; rounding in the empty directions must not add up."""
+    """Their covariance is singular in both forms; rounding in the empty directions must not add up."""
     a = np.repeat(normal(0, 7, 60), copies, axis=0)
     assert (moments(a).covariance is None) == (copies == 2)
     close(distance(a, a), 0.0, traces(a), 1e-13)
@@ -236,7 +236,7 @@ def test_one_picture_has_no_covariance():
 @SOME
 @given(SEEDS, SHAPES, st.sampled_from([1.0, 1e-6, 1e6]), st.sampled_from([0.0, 1e6]))
 def test_moments_match_exact_sums_at_any_scale_and_offset(seed, shape, by, away):
-    """A million deviations away from zero, where the mean of the squares minus the square of the mean has no digit."""
+    """Also a million deviations from zero, where mean(x^2) - mean(x)^2 has no correct digit."""
     features = by * (normal(seed, shape[0], shape[2]) + away)
     mean, covariance = slow_moments(features)
     ours = moments(features)
@@ -283,7 +283,7 @@ def test_what_was_given_is_left_as_it_was():
 
 
 def test_features_and_moments_may_be_read_only():
-    """As files mapped into memory are. Warnings are errors here."""
+    """Memory maps are read-only; torch would warn, and warnings are errors here."""
     features = normal(0, 6, 9)
     features.flags.writeable = False
     kept = moments(features)

@@ -118,7 +118,7 @@ def test_half_precision_around_it_changes_nothing(network, images, features):
         assert distance(network.features(images[:1]), features[:1]) < 1e-6
 
 
-def test_no_pictures_have_no_features_and_what_is_no_picture_is_refused(network, images):
+def test_an_empty_batch_has_no_features_and_other_shapes_are_refused(network, images):
     assert network.features(images[:0]).shape == (0, WIDTH)
     for wrong in (images[0], images[:, :1], images[..., :298]):
         with pytest.raises(ValueError, match=r"images \[N, 3, 299, 299\]"):
@@ -152,7 +152,7 @@ def test_resize_tf_gives_torch_fidelity_s_features_and_fid(network, weights, fol
 
 
 def torch_fidelity_features(path: Path, extractor: FeatureExtractorInceptionV3, how: dict) -> torch.Tensor:
-    """Features by torch-fidelity's own way through a folder."""
+    """Features of a folder, read by torch-fidelity itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = extract_featuresdict_from_input_id(1, extractor, input1=str(path), verbose=False, **how)
@@ -172,7 +172,7 @@ def test_resize_clean_gives_clean_fid_s_features_and_fid(network, folders, monke
 
 
 def clean_fid(network: Network, path: Path) -> np.ndarray:
-    """Features by clean-fid's own way through a folder, with its own resizing, in front of our network."""
+    """Features of a folder, read and resized by clean-fid itself, from our network."""
 
     def model(batch: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(network.features(batch))
@@ -207,7 +207,7 @@ def test_the_pinned_digest_begins_as_the_published_name_says():
 
 
 def thin(**changes: object) -> dict:
-    """A state dict in which all weights are one number, and take no room in a file; changes by name, None: left out."""
+    """A state dict whose weights are all 0.5, and small in a file. changes: values by name; None removes a name."""
     with torch.device("meta"):
         state = inception.Inception().state_dict()
     state = {name: torch.full((), 0.5).expand(value.shape) for name, value in state.items()} | changes
@@ -240,7 +240,7 @@ BIAS, KERNEL = "Mixed_6b.branch7x7_2.bn.bias", "Conv2d_1a_3x3.conv.weight"
         (thin(**{"Conv2d_2a_3x3.bn.running_var": -torch.ones(32)}), "finite"),
     ],
 )
-def test_a_file_of_anything_else_is_refused_in_one_line_with_both_hashes(tmp_path, content, said):
+def test_other_files_are_refused_in_one_line_with_both_hashes(tmp_path, content, said):
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -279,14 +279,14 @@ def test_code_in_a_file_is_never_run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """Where the published weights are kept."""
+    """The folder for the published weights."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / "pggan"
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch) -> Path:
-    """The file that the URL leads to, pinned."""
+    """A file behind URL whose sha256 is pinned."""
     path = tmp_path / "weights-abc.pth"
     torch.save(thin(), path)
     monkeypatch.setattr(inception, "URL", path.as_uri())
@@ -296,7 +296,7 @@ def published(tmp_path, monkeypatch) -> Path:
 
 @contextlib.contextmanager
 def no_network():
-    """The URL of a server that does not answer, under the same name."""
+    """Changes URL to a server that does not answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "URL", "http://127.0.0.1:9/" + inception.URL.rpartition("/")[2])
         patch.setenv("no_proxy", "127.0.0.1")

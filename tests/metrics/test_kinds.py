@@ -1,4 +1,4 @@
-"""The reader of kinds: right on pictures it has never seen, silent on what is no picture, strict about its weights."""
+"""The classifier of kinds reads new images correctly, reads noise as no kind, and accepts only its own weights."""
 
 import numpy as np
 import pytest

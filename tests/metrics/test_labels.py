@@ -1,4 +1,4 @@
-"""The kinds among samples: shares that are right through misreadings, what is missing, and what cannot be said."""
+"""The kinds among samples: shares corrected for misreadings, missing kinds, and kinds that cannot be measured."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_a_kind_that_is_rare_but_there_is_not_missing():
     assert statuses(found([100] * 4, [90, 90, 90, 40])) == ["present"] * 4
 
 
-def test_kinds_too_rare_or_too_alike_are_no_matter_of_missing():
+def test_kinds_too_rare_or_too_similar_are_not_called_missing():
     rare = found([100, 100, 100, labels.LEAST - 1], [70, 70, 70, 0])
     assert statuses(rare) == ["present", "present", "present", "rare"]
     assert rare[3].share is rare[3].low is rare[3].high is None and rare[3].real_share == pytest.approx(9 / 309)
@@ -168,7 +168,7 @@ def test_tags_are_read_by_column(tmp_path):
         ("file,hair\nother.png,red\n", "names none of the pictures: its first column says other.png"),
     ],
 )
-def test_what_is_no_table_of_the_pictures_is_refused(tmp_path, text, said):
+def test_a_file_that_is_no_table_of_the_pictures_is_refused(tmp_path, text, said):
     with pytest.raises(UserError, match=said):
         read_tags(table(tmp_path, text), PICTURES)
 

@@ -32,7 +32,7 @@ def slow_nearest(queries, keys, k, exclude_self=False):
 
 
 def slow_prdc(reals: np.ndarray, fakes: np.ndarray, k: int, k_balls: int) -> Prdc:
-    """As the two papers write it: one picture and one ball at a time."""
+    """The equations of the two papers, one image and one ball at a time."""
 
     def radius(rows, i, k):
         return sorted(np.linalg.norm(rows[i] - other) for j, other in enumerate(rows) if j != i)[k - 1]
@@ -92,7 +92,7 @@ def test_copies_are_at_distance_zero_exactly(dtype, by, away):
 
 
 def test_distances_far_smaller_than_the_features_keep_their_digits():
-    """Pairs a millionth apart, in a cloud a million wide: the product alone would have no digit of them."""
+    """Pairs a millionth apart, in a cloud a million wide: the matrix product alone would have no correct digit."""
     keys = 1e6 * normal(0, 50, 30)
     queries = keys + 1e-6 * normal(1, 50, 30)
     distances, places = nearest(queries, keys)
@@ -143,7 +143,7 @@ def test_the_four_match_loops_over_pairs(seed, n, m, dim, by, apart):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_precision_is_about_fakes_and_recall_about_reals(scale):
-    """Fakes from one of two modes are all fine and miss half; fakes from three modes miss nothing, a third is bad."""
+    """Fakes from one of two modes: full precision, half the recall. From three modes: full recall, 2/3 of the precision."""
     left, right, away = (scale * (0.01 * normal(seed, 60, 4) + 10 * seed) for seed in (1, 2, 3))
     reals = np.concatenate([left, right])
     few = prdc(reals, left + scale * 1e-4)
@@ -171,7 +171,7 @@ def test_the_reals_themselves_are_perfect_fakes():
 
 
 def test_one_far_off_real_does_not_raise_density_as_it_raises_precision():
-    """Why density was made: its ball is large, and holds every fake."""
+    """An outlier's ball is large and contains every fake: precision is fooled, density is not."""
     reals, fakes = normal(0, 100, 2), 50 + normal(1, 100, 2)
     outlier = np.vstack([reals, [[60.0, 60.0]]])
     assert prdc(reals, fakes).precision == 0
@@ -181,7 +181,7 @@ def test_one_far_off_real_does_not_raise_density_as_it_raises_precision():
 @SOME
 @given(SEEDS, st.integers(8, 40), st.integers(1, 300))
 def test_a_copy_of_the_neighbour_that_a_ball_reaches_to_lies_in_it(seed, n, dim):
-    """Exact ties, as copied training pictures make them: rounding must not decide. Every ball holds k + 1 of them."""
+    """Copied training images make exact ties, which rounding must not decide. Every ball contains k + 1 of them."""
     reals = normal(seed, n, dim)
     random = np.random.default_rng(seed)
     fakes = random.permutation(reals)

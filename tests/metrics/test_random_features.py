@@ -1,4 +1,4 @@
-"""Features of random filters: the filters themselves, the features against loops over pixels, and what they can see."""
+"""Random filters: the filters, the features against loops over pixels, and the changes they detect."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_each_filter_sums_to_zero_over_each_input_and_has_norm_root_two():
         inputs = outputs
 
 
-def test_no_two_filters_are_alike():
+def test_no_two_filters_are_similar():
     for weight in filters():
         flat = weight.flatten(1) / 2**0.5
         assert (flat @ flat.T - torch.eye(len(flat))).abs().max() < 0.8
@@ -107,7 +107,7 @@ def test_features_match_sums_of_shifted_pictures(pictures):
 
 
 def test_one_picture_at_a_time_gives_what_all_at_once_give(pictures):
-    """More of them than are taken at once, and flat ones among them."""
+    """More images than a batch, with flat ones among them."""
     some = np.concatenate([pictures[:130], ODD["black"]])
     whole = random_features(some)
     for index in (0, 7, 127, 128, 131):
@@ -169,7 +169,7 @@ def test_the_kernel_distance_of_other_real_pictures_holds_zero_and_that_of_other
 
 
 def test_the_kernel_distance_has_features_of_mean_variance_one():
-    """As the kernel (x.y / D + 1)^3 expects: its reach is neither so small that it is linear, nor so large."""
+    """The kernel (x.y / D + 1)^3 expects x.y / D near 1: with much smaller products it would be linear."""
     random = np.random.default_rng(0)
     a, b = (random.standard_normal((40, WIDTH)) / np.sqrt(WIDTH) for _ in range(2))
 
@@ -185,7 +185,7 @@ def test_the_kernel_distance_has_features_of_mean_variance_one():
 
 @pytest.fixture(scope="module")
 def rfd(pictures):
-    """The distance of 80 pictures from 80 real ones; 1 is as far as the reals are wide."""
+    """The RFD of images from 80 real ones; 1 is the variance of the reals."""
     reals = random_features(pictures[:80])
     balanced = balance(reals)
     own = moments(balanced(reals))

@@ -20,7 +20,7 @@ SIZES = [(1, 1), (1, 7), (2, 5), (64, 48), (299, 299), (300, 299), (301, 700)]
 
 
 def noise(height: int, width: int, count: int | None = None) -> np.ndarray:
-    """uint8 [height, width, 3], or `count` of them: the hardest of pictures for a filter."""
+    """uint8 [height, width, 3], or `count` of them: noise, the hardest input for a filter."""
     shape = (height, width, 3) if count is None else (count, height, width, 3)
     return np.random.default_rng(height * width).integers(0, 256, shape, dtype=np.uint8)
 
@@ -95,6 +95,6 @@ def test_a_picture_of_pillow_and_its_pixels_are_the_same(how):
         (noise(8, 8)[:0], "clean"),
     ],
 )
-def test_what_is_no_picture_and_no_way_is_refused(picture, how):
+def test_other_arrays_and_other_ways_are_refused(picture, how):
     with pytest.raises(ValueError, match="images are"):
         to_inception(picture, how)

@@ -1,4 +1,4 @@
-"""The features of pictures against loops over pixels, and what they must and must not notice."""
+"""The table of feature spaces, and our two spaces: against loops over pixels, and which changes they see."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_a_picture_of_twice_the_size_is_read_as_nearly_the_same():
 
 
 def test_pictures_that_are_not_square_are_squashed_rather_than_cut():
-    """A bright left edge and a dark right edge are still there."""
+    """Both the dark left edge and the bright right edge are kept."""
     picture = np.repeat(np.linspace(0, 255, 160).round().astype(np.uint8)[None, :, None], 3, axis=2)
     found = read(np.repeat(picture, 40, axis=0)[None])[0].mean(dim=(0, 1))
     assert found[0] < -0.97 and found[-1] > 0.97 and (found.diff() > 0).all()
@@ -99,7 +99,7 @@ def test_pictures_that_are_not_square_are_squashed_rather_than_cut():
 
 @BOTH
 def test_a_memory_map_that_may_not_be_written_to_gives_the_same_features(drawn, tmp_path, space, width):
-    """Warnings are errors here."""
+    """torch would warn, and warnings are errors here."""
     np.save(tmp_path / "pictures.npy", drawn[0][:9])
     mapped = np.load(tmp_path / "pictures.npy", mmap_mode="r")
     assert np.array_equal(spaces.features(mapped, space), spaces.features(drawn[0][:9], space))

@@ -86,7 +86,7 @@ def test_it_is_symmetric_and_positive():
 
 
 def test_it_is_a_thousand_times_the_distance_of_standardized_patches():
-    """The whole of it, with numpy alone, from the same patches."""
+    """The distance by numpy alone, from the same patches."""
     a, b = smooth(0, 12, 32), 255 - smooth(1, 12, 32) // 2
     found, directions = distances(a, b), swd._directions(Stream(0)).double().numpy()
     for level, value in found.items():
@@ -174,7 +174,7 @@ def test_a_flat_picture_has_no_detail_up_to_its_edges(color):
 
 
 def numbered(count: int, height: int, width: int) -> torch.Tensor:
-    """[N, 3, h, w] in which every pixel's value is its place."""
+    """[N, 3, h, w]: the value of each pixel is its place."""
     return torch.arange(count * 3 * height * width).reshape(count, 3, height, width).float()
 
 
@@ -208,7 +208,7 @@ def test_a_picture_gives_the_same_patches_whatever_the_batches(size, monkeypatch
 
 
 def test_the_order_of_the_pictures_hardly_matters():
-    """Each then gives patches from other places, so that there is the scatter of that choice."""
+    """In another order, each image gives patches from other places, so the distances differ a little."""
     a, b = smooth(0, 60, 32), smooth(1, 60, 32) // 2
     shuffled = np.random.default_rng(0).permutation(b)
     assert distances(a, b) == pytest.approx(distances(a, shuffled), rel=0.1)
@@ -228,7 +228,7 @@ def test_as_published_there_are_128_patches_of_each_of_16384_pictures():
     }
 
 
-def test_no_more_pictures_are_looked_at_than_asked_for():
+def test_no_more_pictures_are_read_than_asked_for():
     images = smooth(0, 10, 32)
 
     def endless():
@@ -278,7 +278,7 @@ def test_flat_pictures_give_finite_distances(other):
         (np.zeros((0, 32, 32, 3), np.uint8), "no images"),
     ],
 )
-def test_what_is_no_batch_of_pictures_is_refused(batch, words):
+def test_other_arrays_are_refused(batch, words):
     with pytest.raises(ValueError, match=words):
         sliced_distances([batch], [batch])
 
