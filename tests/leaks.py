@@ -1,11 +1,11 @@
-"""What augmentation would leave in samples if it leaked, measured on images [N, 3, H, W] in [-1, 1]."""
+"""Measures of what leaks from augmentation into samples. Images: [N, 3, H, W] in [-1, 1]."""
 
 import torch
 from torch import Tensor
 
 
 def color_cast(samples: Tensor, reals: Tensor) -> float:
-    """How far the mean colors are apart: the most of red, green and blue, 2 is from black to white."""
+    """The largest difference of the mean red, green or blue; 2 is black against white."""
     return (samples.mean(dim=(0, 2, 3)) - reals.mean(dim=(0, 2, 3))).abs().max().item()
 
 
@@ -22,7 +22,7 @@ def cut_places(samples: Tensor, reals: Tensor) -> float:
 
 
 def wrongly_turned(samples: Tensor, reals: Tensor) -> float:
-    """The share of samples that are liker to the mean real image when it is turned or flipped. For squares."""
+    """The share of samples that resemble the mean real image more when that is turned or flipped. Squares only."""
     mean = reals.mean(dim=0)
     ways = [turned for k in range(4) for turned in (mean.rot90(k, (1, 2)), mean.rot90(k, (1, 2)).flip(2))]
     distances = torch.stack([(samples - way).square().mean(dim=(1, 2, 3)) for way in ways])  # [8, N]

@@ -1,4 +1,4 @@
-"""The networks and losses once more, slow and obvious: float64 numpy, loops, no layer classes.
+"""A second implementation of the networks and losses, slow and obvious: float64 numpy, loops, no layer classes.
 
 Written from the published descriptions (Karras et al. 2018 and its code, 2019, 2020; Radford et al. 2016), as a
 second opinion for the tests. Weights come as {name: array}; images are [N, 3, H, W].
@@ -12,7 +12,7 @@ FMAP_BASE, FMAP_MAX, LATENT = 8192, 512, 512
 
 
 def channels(res: int) -> int:
-    """Feature maps at `res` pixels, for a ladder that begins at 4."""
+    """Feature maps at `res` pixels, for networks that start at 4 px."""
     stage = math.log2(res) - 1
     return int(min(FMAP_BASE / 2**stage, FMAP_MAX))
 
@@ -22,7 +22,7 @@ def conv_count(fan: int, out: int, kernel: int) -> int:
 
 
 def generator_count(res: int, rgb_layers: int = 1) -> int:
-    """Numbers that the published generator holds at `res`, with its newest `rgb_layers` toRGB layers."""
+    """How many parameters the published generator has at `res`, with its newest `rgb_layers` toRGB layers."""
     total = LATENT * channels(4) * 4 * 4 + channels(4)  # dense, its bias shared by the pixels of a map
     total += conv_count(channels(4), channels(4), 3)
     for size in doublings(8, res):
@@ -91,7 +91,7 @@ def halve(x):
 
 
 def minibatch_stddev(x, group=4):
-    """Picture i is compared with i + M, i + 2M, i + 3M, where M is the number of groups."""
+    """Image i is compared with i + M, i + 2M, i + 3M, where M is the number of groups."""
     n, _, h, w = x.shape
     number = n // min(group, n)
     extra = np.zeros((n, 1, h, w))
@@ -105,11 +105,6 @@ def minibatch_stddev(x, group=4):
 
 def lerp(a, b, alpha):
     return a + (b - a) * alpha
-
-
-def fade(image, alpha):
-    """A real image as the discriminator sees it in a fade."""
-    return lerp(double(halve(image)), image, alpha)
 
 
 def generator(weights, z, sizes, grid, alpha):
@@ -152,7 +147,7 @@ def discriminator(weights, image, sizes, alpha, group=4):
 
 
 def last_layers(weights, x, group):
-    """The base grid to one number a image, in the paper's networks and in style's."""
+    """From the base grid to logits [N], in paper and in style."""
     sqrt2 = np.sqrt(2)
     x = minibatch_stddev(x, group) if group else x
     x = lrelu(conv(x, weights["output.conv.weight"], weights["output.conv.bias"], sqrt2))
@@ -173,7 +168,7 @@ def slope(critic, image, step=1e-5):
 
 
 def squared_gradient_norm(critic, image):
-    """The squared length of the gradient of critic([image]), over channels and pixels."""
+    """The squared norm of the gradient of critic([image]), over channels and pixels."""
     return (slope(critic, image) ** 2).sum()
 
 
@@ -183,7 +178,7 @@ def softplus(x):
 
 
 def discriminator_loss(name, critic, reals, fakes, mix, weight, drift=0.0):
-    """Picture by image. critic: [N, 3, H, W] -> [N], no talk among the images."""
+    """Image by image. critic: [N, 3, H, W] -> [N]; images must not influence each other's logits."""
     total = 0.0
     for real, fake, t in zip(reals, fakes, mix, strict=True):
         on_real, on_fake = critic(real[None])[0], critic(fake[None])[0]
@@ -227,7 +222,7 @@ def generator_loss(name, critic, fakes, reals):
     return total / len(reals)
 
 
-# ---- style: Karras et al. 2019 and 2020, a image at a time
+# ---- style: Karras et al. 2019 and 2020, an image at a time
 
 
 FIR = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64  # 2020, appendix B; sums to 1
@@ -239,7 +234,7 @@ def extended(x, margin):
 
 
 def fir_double(x):
-    """Zeros put between the pixels, the filter run over all, four times as strong since three pixels in four are 0."""
+    """Puts zeros between the pixels, then filters; times 4, because three pixels in four are 0."""
     n, c, h, w = x.shape
     x = extended(x, 2)
     sparse = np.zeros((n, c, 2 * (h + 4), 2 * (w + 4)))
@@ -267,7 +262,7 @@ def fir_halve(x):
 
 
 def style_conv(weights, name, x, w, demodulate):
-    """2020, equations 1 to 3: each image has weights of its own."""
+    """2020, equations 1 to 3: each image has its own weights."""
     style = dense(w, weights[name + ".style.weight"], weights[name + ".style.bias"], 1)
     kernel = weights[name + ".conv.weight"]
     scaled = kernel / np.sqrt(np.prod(kernel.shape[1:]))
@@ -296,7 +291,7 @@ def style_mapping(weights, z):
 
 
 def style_generator(weights, z, sizes, grid, alpha, noise=None):
-    """noise: [N, ...] numbers, two maps a resolution from the base up."""
+    """noise: [N, ...] numbers, two maps per resolution, from the base up."""
     width, height = grid
     w, image = style_mapping(weights, z), None
     x = np.stack([weights["input.constant"]] * len(z))
@@ -343,7 +338,7 @@ def style_discriminator(weights, image, sizes, alpha, group=4):
 
 
 def plain_conv(x, weight, bias, stride, pad):
-    """A convolution as it is defined, output pixel by output pixel."""
+    """A convolution by its definition, one output pixel at a time."""
     n, _, h, w = x.shape
     out, _, high, wide = weight.shape
     x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
@@ -357,7 +352,7 @@ def plain_conv(x, weight, bias, stride, pad):
 
 
 def transposed_conv(x, weight, stride, pad):
-    """Every input pixel stamps the kernel, times its value, onto the output; weight: [fan, out, H, W]."""
+    """Adds the kernel times each input pixel to the output; weight: [fan, out, H, W]."""
     n, _, h, w = x.shape
     _, out, high, wide = weight.shape
     y = np.zeros((n, out, (h - 1) * stride + high, (w - 1) * stride + wide))
@@ -369,7 +364,7 @@ def transposed_conv(x, weight, stride, pad):
 
 
 def norm(weights, name, x, kind):
-    """batch: over images and pixels, a map at a time; layer: over all of a image."""
+    """batch: per feature map, over images and pixels; layer: per image, over maps and pixels."""
     if kind == "none":
         return x
     axes = {"batch": (0, 2, 3), "layer": (1, 2, 3)}[kind]
@@ -383,7 +378,7 @@ def relu(x):
 
 
 def dcgan_generator(weights, z, sizes, grid, alpha, residual=False):
-    """As it trains: batch norm measures these images."""
+    """In training mode: batch norm uses the statistics of these images."""
     x = transposed_conv(z[:, :, None, None], weights["input.conv.weight"], 1, 0)
     x = relu(norm(weights, "input.norm", x, "batch"))
     features = [x]

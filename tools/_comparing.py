@@ -47,7 +47,7 @@ class Sets:
 
     def opening(self) -> dict[str, Any]:
         """The arguments for `open_pair` and `open_set`. Raises UserError for a device that is not there."""
-        from pggan.run.setup import pick_device
+        from pggan.run.devices import pick_device
 
         return {"device": pick_device(self.device), "builtin_images": self.builtin_images, "cache": self.cache}
 

@@ -32,7 +32,7 @@ class Limits:
 
     data: str = "builtin"
     """Images for the packing and the start. The limits are meant for 1,400 of them."""
-    pictures: int = 1400
+    builtin_images: int = 1400
     """How many built-in images, if --data is builtin."""
     repeat: int = 5
     """Repetitions of each start; the median counts."""
@@ -93,7 +93,7 @@ def limits(argv: list[str]) -> None:
     from benchmarks.limits import limits
 
     with tempfile.TemporaryDirectory() as folder:
-        _show(limits(Path(folder), args.data, args.pictures, args.repeat), args.json)
+        _show(limits(Path(folder), args.data, args.builtin_images, args.repeat), args.json)
 
 
 def metrics(argv: list[str]) -> None:

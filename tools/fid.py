@@ -19,17 +19,17 @@ class Args(Sets):
     """
 
     features: Annotated[str, flag("NAME", "inception")] = "inception"
-    """The feature space. inception: FID and KID, with published weights. rand: RFD, with random filters; needs no
-    download, but does not compare with FID. Others: see pggan/metrics/spaces.py."""
+    """The feature space. inception: FID and KID, with published weights. rand: RFD, with random filters; it needs no
+    download. RFD and FID do not compare. Others: see pggan/metrics/spaces.py."""
     resize: Literal["tf", "clean"] = "tf"
-    """How images are resized to 299x299 px for Inception: like torch-fidelity (tf) or like clean-fid (clean). Figures
-    of different ways do not compare."""
+    """How images are resized to 299x299 px for Inception: as torch-fidelity does (tf), or as clean-fid does (clean).
+    FIDs of the two do not compare."""
     weights: Annotated[str | None, flag("FILE", "downloaded once, into your cache folder")] = None
     """Inception's weights."""
     res: Annotated[int | None, flag("INT", "the checkpoint's; without one, images keep their sizes")] = None
     """Measure at this size, in pixels of the shorter side."""
     swd: int = 2048
-    """Number of images per set for the sliced Wasserstein distance; each takes 75 kB of memory per level. Papers use
+    """Number of images per set for the sliced Wasserstein distance, each with 75 kB of memory per level. Papers use
     16384. 0 leaves it out."""
 
 

@@ -9,7 +9,6 @@ measured again. `--figures-only` makes the table and the plots of the finished p
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 import zlib
@@ -32,6 +31,7 @@ from pggan.evaluation.samples import draw  # noqa: E402
 from pggan.metrics.random_features import random_features  # noqa: E402
 from pggan.metrics.reference import Reference  # noqa: E402
 from pggan.metrics.scores import Scores, score  # noqa: E402
+from pggan.run.run_dir import commit  # noqa: E402
 from pggan.training.state import load_generator  # noqa: E402
 
 # name            how         seed  images    fakes  part; the thresholds were chosen on the development part
@@ -113,9 +113,8 @@ def measure(name: str, part: Callable[[], Iterable[dict]], runs: Path) -> None:
     if path.exists():
         return
     began = time.process_time()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     rows = list(part())
-    about = {"commit": commit.strip(), "torch": torch.__version__, "seconds": round(time.process_time() - began)}
+    about = {"commit": commit() or "unknown", "torch": torch.__version__, "seconds": round(time.process_time() - began)}
     path.write_text(json.dumps({"name": name, **about, "rows": rows}))
     print(f"{name}: {len(rows)} in {about['seconds']} s", file=sys.stderr, flush=True)
 

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch  # noqa: E402
 from pggan.config.presets import preset, with_settings  # noqa: E402
 from pggan.config.schema import Config  # noqa: E402
 from pggan.run.profiling import MemoryWatch, computed_peak, lasting, trial_state, trial_step  # noqa: E402
+from pggan.run.run_dir import commit  # noqa: E402
 from pggan.training.state import TrainState  # noqa: E402
 from pggan.training.step import step  # noqa: E402
 
@@ -101,12 +101,11 @@ def peaks(name: str, arch: str, loss: str) -> dict:
 
 def about() -> dict:
     """Command, commit, versions and machine."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
         "command": "python experiments/memory/peaks.py --json results/memory/peaks.json",
-        "commit": commit.strip(),
+        "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "processor": names[0] if names else platform.machine(),

@@ -2,13 +2,14 @@
 
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 
+import environment  # noqa: F401
 import torch
-from environment import ROOT
 from worker import finish
+
+from pggan.run.run_dir import commit
 
 UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # instruction sets that decide the speed of a step
 
@@ -25,7 +26,7 @@ def facts(threads: int = 0) -> dict:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": commit(),
+        "commit": commit() or "unknown",
         "load": load(),
     }
 
@@ -53,19 +54,6 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
 def load() -> float:
     """Mean number of running or runnable processes during the last minute."""
     return round(os.getloadavg()[0], 2)
-
-
-def commit() -> str:
-    """Commit of the project, with a + when the measured code has changed since; `unknown` without git."""
-    try:
-        head = _git("rev-parse", "--short", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "pggan", "experiments/speed") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _cpuinfo() -> dict[str, str]:

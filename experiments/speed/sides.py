@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pggan.config.presets import preset, with_settings
 from pggan.run.profiling import trial_state
 from pggan.schedule.stages import Stage
-from pggan.training.compile import Graphs, inductor
+from pggan.training.compile import graphs_for
 from pggan.training.step import step
 
 FADE = 10**9  # images: so long that alpha hardly moves while it is measured
@@ -60,9 +60,9 @@ class Ours:
         }
         config = with_settings(preset("paintings", loss=case.loss), settings)
         self.case, self.cycle = case, case.penalty_interval
-        self.state = trial_state(config, case.res, torch.device(case.device))
-        if case.compile == "on":
-            self.state.graphs = Graphs(inductor)
+        device = torch.device(case.device)
+        self.state = trial_state(config, case.res, device)
+        self.state.graphs = graphs_for(case.compile, device)
         if case.alpha < 1:
             self.state.stage.plan = Stage(case.res, fade=FADE)
             self.state.nimg = round(case.alpha * FADE / case.batch) * case.batch

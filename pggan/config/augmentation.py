@@ -27,7 +27,7 @@ class Augmentation:
         return bool(self.strengths())
 
 
-PIECES = tuple(item.name for item in fields(Augmentation))
+AUGMENTATION_NAMES = tuple(item.name for item in fields(Augmentation))
 ORIENTING = ("flip", "vflip", "turns")  # these hide which way up an image was
 
 
@@ -36,8 +36,8 @@ def augmentation(text: str) -> Augmentation:
     strengths = {}
     for part in text.split(",") if text.strip() != "none" else ():
         name, colon, number = (word.strip() for word in part.partition(":"))
-        if name not in PIECES:
-            raise UserError(f"--augment: there is no piece '{name}'; there are {', '.join(PIECES)}, or none alone")
+        if name not in AUGMENTATION_NAMES:
+            raise UserError(f"--augment: there is no {name!r}; give {', '.join(AUGMENTATION_NAMES)}, or none alone")
         if name in strengths:
             raise UserError(f"--augment names {name} twice")
         try:

@@ -29,6 +29,8 @@ RENAMED = {  # old flag: new flag
     "--measure-kimg": "--eval-kimg",
     "--measure-num": "--eval-samples",
     "--builtin-pictures": "--builtin-images",
+    "--pictures": "--builtin-images",  # bench.py limits
+    "--parts": "--breakdown",  # bench.py train
 }
 
 # Limits how long OpenMP threads spin while they wait: beside another busy process, the default made training up to

@@ -14,7 +14,7 @@ from pggan.metrics.frechet import frechet_distance
 from pggan.metrics.kernel_distance import kernel_distance
 from pggan.metrics.neighbors import prdc
 from pggan.metrics.random_features import balance, random_kernel_distance
-from pggan.metrics.swd import sliced_distances
+from pggan.metrics.swd import PATCHES, sliced_distances
 
 LEAST = 2  # images per set for any measurement; a floor needs twice as many real images
 K, K_BALLS = 3, 5  # neighbors of precision and recall, and of density and coverage, as published
@@ -83,7 +83,11 @@ def measure(
     the features of the real images. Raises UserError for too few images.
     """
     for name, images in (("REAL", real), ("FAKE", fake)):
-        check_enough(name, len(images))
+        if len(images) < LEAST:
+            most = f"precision, recall, density and coverage {MIN_REALS} reals and {MIN_FAKES} fakes"
+            raise UserError(
+                f"{name} has only {len(images)} image: FID, RFD and KID need {LEAST} or more a side, {most}"
+            )
     reals = gather(real, extractor, BATCH, seed, cache)
     fakes = gather(fake, extractor, BATCH, seed, None)
     found, needs = compare(reals, fakes, extractor.space)
@@ -117,7 +121,7 @@ def sliced(real: ImageSet, fake: ImageSet, count: int, seed: int) -> tuple[list[
     count = min(len(real), len(fake), count)
     parts = (images.part(count, seed).mapped(lambda image: image, BATCH) for images in (real, fake))
     try:
-        found = sliced_distances(*parts, images=count, seed=seed)
+        found = sliced_distances(*parts, PATCHES, count, seed=seed)
     except ValueError as error:
         reason = str(error) if real.size else "images of one size are needed, of 16 px at least: say --res"
         return [], [f"SWD is left out: {reason}"]
@@ -142,13 +146,6 @@ def bias_note(reals: Gathered, fakes: Gathered, space: str) -> list[str]:
     frechet, kernel = (title.partition(",")[0] for title in titles(space))
     counts = f"{reals.count:,} reals and {fakes.count:,} fakes"
     return [f"{counts} make the {frechet} too high: use the {kernel}, or compare at equal numbers, beside the floor"]
-
-
-def check_enough(name: str, count: int) -> None:
-    """Raises UserError when a set has too few images for any measurement."""
-    if count < LEAST:
-        most = f"precision, recall, density and coverage {MIN_REALS} reals and {MIN_FAKES} fakes"
-        raise UserError(f"{name} has only {count} picture: FID, RFD and KID need at least {LEAST} a side, {most}")
 
 
 def titles(space: str) -> tuple[str, str]:

@@ -176,6 +176,7 @@ class Comparison:
     def _copies(self) -> dict:
         found, usual = self.scores.copies, self.reference.similarity
         fakes, reals = self.fake.names, self.real.names
+        pairs = [(n, found.original[n]) for n in montage.closest(found.similarity, found.original)]
         return {
             "copied_share_of_yardstick": self.scores.real_copied,
             "copied_from_similarity": threshold(usual),
@@ -183,12 +184,8 @@ class Comparison:
             "similarity_median_of_yardstick": max(0.0, float(np.median(usual))),
             "yardstick": "the real images" if self.held_out is None else "held-out images",
             "closest": [
-                {
-                    "fake": plain(fakes[n]),
-                    "real": plain(reals[found.original[n]]),
-                    "similarity": found.similarity[n].item(),
-                }
-                for n in montage.closest(found.similarity, found.original)
+                {"fake": plain(fakes[n]), "real": plain(reals[m]), "similarity": found.similarity[n].item()}
+                for n, m in pairs
             ],
         }
 

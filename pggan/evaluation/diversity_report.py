@@ -15,11 +15,7 @@ FIGURES = (  # title, value, explanation; filled in from the result
         "{score_low:.2f} to {score_high:.2f}, unclipped {score_unclipped:.2f}; 1: as varied as the real images",
     ),
     ("effective samples", "{effective_samples:.0f}", "of {fakes}: as varied as so many different images"),
-    (
-        "near-duplicates",
-        "{duplicate_share:.1%}",
-        "of the samples; {duplicate_share_of_reals:.1%} of as many real images",
-    ),
+    ("near-duplicates", "{duplicate_share:.1%}", "of the samples; {duplicate_share_of_reals:.1%} of real images"),
     ("dropped", "{dropped_share:.1%}", "of the real images: hardly any sample resembles them"),
     ("coverage", "{coverage:.2f}", "1: as good as held-out real images; falls with quality, too"),
     ("NDB / K", "{ndb:.2f}", "of the bins are filled differently than by held-out real images; 0.05 by chance"),

@@ -82,9 +82,8 @@ def fit_grid(images: np.ndarray, columns: int, room: tuple[float, float]) -> Ima
     The gap does not scale: grids of all resolutions get the same layout.
     """
     count, height, width, _ = images.shape
-    columns = min(columns, count)
-    gaps = GAP if count > 1 else 0
-    across, down = (((total - gaps) / n - gaps) for total, n in zip(room, (columns, -(-count // columns)), strict=True))
+    columns, gap = min(columns, count), GAP if count > 1 else 0
+    across, down = (room[0] - gap) / columns - gap, (room[1] - gap) / -(-count // columns) - gap
     scale = min(across / width, down / height)
     size = max(1, math.floor(width * scale + 1e-6)), max(1, math.floor(height * scale + 1e-6))
     return make_grid(np.stack([np.asarray(scaled(Image.fromarray(image), size)) for image in images]), columns)

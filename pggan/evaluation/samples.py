@@ -16,11 +16,11 @@ from pggan.models.noise import latents, noise_maps
 from pggan.randomness import Stream
 
 MAX_ON_GRID = 256
-MEAN_OF = 4096  # latents that the mean of the dense layer's output is taken over
+MEAN_OF = 4096  # latents, for the mean of `project`
 
 
 def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16) -> np.ndarray:
-    """uint8 [count, H, W, 3]; all of `draw_batches` at once."""
+    """All images of `draw_batches` at once, uint8 [count, H, W, 3]."""
     return np.concatenate(list(draw_batches(generator, alpha, seed, count, psi, batch)))
 
 
@@ -28,10 +28,10 @@ def draw(generator: Generator, alpha: float, seed: int, count: int, psi: float =
 def draw_batches(
     generator: Generator, alpha: float, seed: int, count: int, psi: float = 1.0, batch: int = 16
 ) -> Iterator[np.ndarray]:
-    """uint8 [up to batch, H, W, 3] until there are `count`; picture i depends on (seed, i) alone, but for its last bit.
+    """Yields uint8 [up to batch, H, W, 3], `count` images in all. Image i depends on (seed, i), its last bit on batch.
 
-    psi pulls samples towards the mean, at project()'s output: scaling a latent that is then normalized would do nothing
-    (truncation: Karras et al. 2019, appendix B; in the networks without styles, in its own place).
+    psi below 1 pulls samples towards the mean, at the output of `project`: pulling latents would do nothing, as they
+    are normalized afterwards. With styles this is the truncation trick (Karras et al. 2019, appendix B).
     """
     device = next(generator.parameters()).device
     stream, width, maps = Stream(seed), generator.config.latent, generator.noise_size()

@@ -124,7 +124,8 @@ class Events:
         self.recorded_nimg, self.timer.sums["data"], self.timer.sums["step"] = state.nimg, 0.0, 0.0
 
     def log(self, state: TrainState, values: dict[str, float]) -> None:
-        state.metrics_bytes = self.folder.append(state.nimg, {**values, "wall/seconds": self.timer.total()})
+        values = {**values, "wall/seconds": self.timer.total()}
+        state.metrics_bytes = self.folder.append(state.nimg, values)
         for logger in self.loggers:
             logger.log(state.nimg, values)
 

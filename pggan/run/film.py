@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
@@ -74,8 +75,7 @@ def evenly_chosen(grids: list[GridFile], count: int) -> list[GridFile]:
     """At most `count` of the grids: always the last one, and the first one if count is above 1."""
     if len(grids) <= count:
         return grids
-    step = (len(grids) - 1) / max(count - 1, 1)
-    return [grids[round(len(grids) - 1 - index * step)] for index in range(count)][::-1]
+    return [grids[round(place)] for place in reversed(np.linspace(len(grids) - 1, 0, count))]
 
 
 # ---- frames

@@ -1,6 +1,5 @@
 """Sends records and grids to wandb, from a thread of its own: wandb can neither stop training nor make it wait."""
 
-import contextlib
 import netrc
 import os
 import queue
@@ -14,8 +13,7 @@ SECONDS_TO_START = 20
 SECONDS_TO_FINISH = 60
 SECONDS_UNTIL_TOLD = 2  # `close` waits so long before it tells the user why
 GRID = "samples/grid"
-MAX_WAITING = 1000  # records kept while the service is slow; more are dropped, and counted
-BEST = {"higher": "max,last", "lower": "min,last", "none": "last"}  # Figure.better: what wandb's summary keeps
+BEST = {"higher": "max,last", "lower": "min,last"}  # Figure.better: what wandb's summary keeps
 
 
 class WandbLogger:
@@ -28,9 +26,8 @@ class WandbLogger:
     def __init__(self, mode: str, folder: Path, settings: dict, print_line: Callable[[str], None]):
         self.mode = auto_mode() if mode == "auto" else mode
         self.folder, self.settings, self.print_line = folder, settings, print_line
-        self.waiting: queue.Queue = queue.Queue(MAX_WAITING)
+        self.waiting: queue.SimpleQueue = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
-        self.dropped = 0
         self.step = 0  # wandb drops records with a lower step than the last one
 
     @property
@@ -47,15 +44,11 @@ class WandbLogger:
         """Sends what is waiting; gives up after SECONDS_TO_FINISH."""
         if self.thread is None:
             return
-        if self.thread.is_alive():
-            with contextlib.suppress(queue.Full):
-                self.waiting.put(None, timeout=SECONDS_TO_FINISH)
+        self.waiting.put(None)
         self.thread.join(SECONDS_UNTIL_TOLD)
         if self.thread.is_alive():
             self.print_line("sending the last records to wandb")
             self.thread.join(SECONDS_TO_FINISH + SECONDS_TO_START)
-        if self.dropped:
-            self.print_line(f"wandb was too slow for {self.dropped} records; metrics.jsonl has them all")
 
     def _put(self, *item) -> None:
         if self.mode == "off":
@@ -63,10 +56,7 @@ class WandbLogger:
         if self.thread is None:  # wandb starts with the first record, not before the first step
             self.thread = threading.Thread(target=self._work, name="wandb", daemon=True)
             self.thread.start()
-        try:
-            self.waiting.put_nowait(item)
-        except queue.Full:
-            self.dropped += 1
+        self.waiting.put(item)
 
     def _work(self) -> None:
         try:
@@ -103,7 +93,7 @@ class WandbLogger:
         run.define_metric("*", step_metric="kimg")
         for figure in FIGURES:
             for key in (figure.key, figure.raw_key) if figure.raw else (figure.key,):
-                run.define_metric(key, step_metric="kimg", summary=BEST[figure.better])
+                run.define_metric(key, step_metric="kimg", summary=BEST.get(figure.better))
         return run
 
     def _send(self, run, nimg: int, values: dict[str, float], grid: Path | None) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from refusals import changed, refusal
 
 from pggan.config import cli
-from pggan.config.augmentation import PIECES, Augmentation, augmentation
+from pggan.config.augmentation import AUGMENTATION_NAMES, Augmentation, augmentation
 from pggan.config.presets import preset
 from pggan.config.schema import Config, fixed_settings
 from pggan.config.tables import PRESETS
@@ -16,17 +16,17 @@ CONTROLLED = {"augment": "translation", "ada": True}
 STRENGTHS = st.floats(0, 1, exclude_min=True)
 
 
-def test_pieces_are_read_with_their_strengths():
+def test_augmentations_are_read_with_their_strengths():
     assert augmentation("translation:0.8,color:.3") == Augmentation(translation=0.8, color=0.3)
     assert augmentation(" cutout : 1e-1 , turns") == Augmentation(cutout=0.1, turns=1.0)
     assert augmentation("none") == Augmentation()
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.dictionaries(st.sampled_from(PIECES), STRENGTHS, min_size=1))
-def test_pieces_written_down_are_read_back(strengths):
-    pieces = augmentation(",".join(f"{name}:{value!r}" for name, value in strengths.items()))
-    assert pieces.strengths() == strengths and pieces
+@given(st.dictionaries(st.sampled_from(AUGMENTATION_NAMES), STRENGTHS, min_size=1))
+def test_what_is_written_is_read_back(strengths):
+    read = augmentation(",".join(f"{name}:{value!r}" for name, value in strengths.items()))
+    assert read.strengths() == strengths and read
 
 
 def test_nothing_is_nothing():
@@ -34,9 +34,9 @@ def test_nothing_is_nothing():
 
 
 @pytest.mark.parametrize("text", ["", "colour:0.3", "0.8", "translation,", "none,cutout:0.5", "Cutout:0.5"])
-def test_an_unknown_piece_is_refused_and_the_known_ones_named(text):
+def test_an_unknown_augmentation_is_refused_and_the_known_ones_named(text):
     message = refusal(augmentation, text)
-    assert "no piece '" in message and all(name in message for name in PIECES)
+    assert "there is no '" in message and all(name in message for name in AUGMENTATION_NAMES)
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-0.1", "1.01", "nan", "inf", "0.5:0.5"])
@@ -44,12 +44,12 @@ def test_what_is_no_strength_is_refused(text):
     assert f"cutout:{text} is no strength" in refusal(augmentation, f"turns:0.2,cutout:{text}")
 
 
-def test_a_piece_named_twice_is_refused():
+def test_an_augmentation_named_twice_is_refused():
     assert "names cutout twice" in refusal(augmentation, "cutout:0.5,color:0.2,cutout:0.5")
 
 
 CONTRADICTIONS = [  # what is said, what is asked for, and the same without the contradiction
-    ("there is no piece 'zoom'", {"augment": "zoom:0.5"}, {"augment": "cutout:0.5"}),
+    ("there is no 'zoom'", {"augment": "zoom:0.5"}, {"augment": "cutout:0.5"}),
     ("--augment is empty", {"augment": ""}, {"augment": "none"}),
     ("give --no-mirror", {"augment": "flip:0.5"}, {"mirror": False}),
     ("--base 4x5", {"augment": "turns:0.5", "base": "4x5"}, {"base": "3x3"}),

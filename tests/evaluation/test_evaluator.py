@@ -512,7 +512,7 @@ def test_a_run_that_diverges_ends_as_without_measures(settings, monkeypatch):
 
 @pytest.mark.slow
 def test_sigkill_at_random_moments_leaves_a_measured_run_as_it_would_have_been(cache, tmp_path):
-    flags = [*TINY, *MEASURED, "--cache", cache, "--eval-kimg", 0.1]
+    flags = [*TINY, *MEASURED, "--max-res", 16, "--cache", cache]
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert finish(*flags, "--out", whole)[0] == 0
     seed = random.randrange(10**6)

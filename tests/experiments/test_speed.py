@@ -265,6 +265,7 @@ def without(*modules: str, run: str, argv: tuple[str, ...] = (), given: str = ""
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["pggan", "pro-gan-pth"])
 def test_a_worker_needs_torch_and_numpy_only(side):
     case = case_of(side)

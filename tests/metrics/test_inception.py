@@ -185,7 +185,7 @@ def clean_fid(network: Network, path: Path) -> np.ndarray:
 
 
 def test_the_bench_measures_both_networks(tmp_path):
-    figures = inception_figures(repeat=1, folder=tmp_path, pictures=1)
+    figures = inception_figures(repeat=1, folder=tmp_path, batch=1)
     faster, _, mine, theirs, _, error = (figure.values[0] for figure in figures)
     assert faster == pytest.approx(mine / theirs) and error < 2e-6
     assert figures[-1].verdict == "ok"

@@ -121,7 +121,7 @@ def test_a_set_of_samples_has_the_verdict_that_it_deserves(reference, samples, g
 
 
 @pytest.mark.parametrize("way", ["flipped", "moved", "a third"])
-def test_copies_of_many_training_pictures_are_memorizing(reference, reals, samples, way):
+def test_copies_of_many_training_pictures_are_memorization(reference, reals, samples, way):
     fakes = reals[:SAMPLES]
     if way == "flipped":
         fakes = fakes[:, :, ::-1]
@@ -136,7 +136,7 @@ def test_copies_of_many_training_pictures_are_memorizing(reference, reals, sampl
     assert (found.copies.original[copied] == np.arange(SAMPLES)[copied]).mean() > 0.95
 
 
-def test_copies_are_not_looked_for_when_nobody_asks(reference, reals):
+def test_copies_are_not_searched_for_when_nobody_asks(reference, reals):
     found = score(reference, reals[:SAMPLES], copies=False)
     assert found.copies is None and found.copied == found.evidence.copied == 0
     assert found.verdict == "healthy" and "diversity/copied_share" not in records(found)

@@ -1,4 +1,4 @@
-"""The three kinds of network in the growing frame: against slow versions, and what growth promises of each."""
+"""The archs in the growing frame: against slow versions, and what growth must not change."""
 
 import copy
 from itertools import pairwise
@@ -44,7 +44,7 @@ KINDS_AND_GRIDS = [
 
 
 def config(kind: str, base: str = "4x4", start: int | None = None, top: int | None = None, **more) -> NetworkConfig:
-    """Widths that keep a network in milliseconds, and narrow towards the top; from the base grid up by default."""
+    """Narrow networks that run in milliseconds; fewer maps at higher resolutions; from the base grid up by default."""
     first = min(map(int, base.split("x")))
     sizes = {"start_res": start or first, "max_res": top or 4 * first}
     return NetworkConfig(**{"fmap_base": 64, "fmap_max": 6, "latent": 5, "base": base, **sizes, **KINDS[kind], **more})
@@ -77,7 +77,7 @@ def make_images(network: Growing, count: int, seed: int = 7) -> torch.Tensor:
 
 @torch.no_grad()
 def stirred(network: Growing, seed: int = 0, only: set[str] | None = None) -> Growing:
-    """The network with all that starts at 0 or 1 moved off it: biases, scales of norms, strengths of noise."""
+    """Changes what starts at 0 or 1 (biases, scales of norms, strengths of noise) to random values."""
     for name, parameter in network.named_parameters():
         if parameter.ndim < 2 and (only is None or name in only):
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=seeded(seed + len(name))))
@@ -281,7 +281,7 @@ def test_styles_weights_begin_as_published():
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
 def test_no_bias_stands_before_a_batch_norm_and_one_everywhere_else(norm):
-    """Batch norm takes a bias away again: it would have no gradient but rounding, which Adam makes full steps of."""
+    """Batch norm subtracts a bias again: its gradient would be rounding noise, which Adam turns into full steps."""
     G, D = both(config("dcgan, residual", critic_norm=norm), 1)
     convolutions = {"G.input.conv", "G.blocks.8.up", "G.blocks.8.conv", "D.blocks.8.down", "D.blocks.8.conv"}
     without = {
@@ -420,7 +420,7 @@ def test_noise_is_without_effect_at_first_and_has_one_once_its_strength_is_learn
 @torch.no_grad()
 @pytest.mark.parametrize("base", GRIDS)
 def test_noise_is_one_map_a_layer_lower_resolutions_first(base):
-    """A number of noise moves the image where it lies: at its own resolution, in its own place."""
+    """Each noise value changes the image at its own resolution and position."""
     G, _ = both(config("style", base), 1)
     stirred(G)
     width, height = G.config.grid()
@@ -429,7 +429,7 @@ def test_noise_is_one_map_a_layer_lower_resolutions_first(base):
     z, quiet = numbers(1, 5), torch.zeros(1, G.noise_size())
 
     def moved(place: int) -> list[int]:
-        """The box of pixels that a number reaches."""
+        """The bounding box of the pixels that a noise value changes: top, left, bottom, right."""
         loud = quiet.clone()
         loud[0, place] = 1.0
         changed = (G(z, 1.0, loud) != G(z, 1.0, quiet)).any(dim=1)[0].nonzero()
@@ -466,7 +466,7 @@ def test_one_step_of_adam_moves_the_mapping_a_hundredth_as_far():
     layers = {name: part for name, part in G.named_modules() if isinstance(part, (EqualizedLinear, EqualizedConv2d))}
 
     def effective() -> dict[str, torch.Tensor]:
-        """What a layer multiplies by, times the root of its fan in."""
+        """The weights and biases as the layers use them, times sqrt(fan_in)."""
         weights = {name: part.weight * part.scale * part.weight[0].numel() ** 0.5 for name, part in layers.items()}
         biases = {
             name + ".bias": part.bias * getattr(part, "lr_multiplier", 1)
@@ -554,7 +554,7 @@ def test_in_half_precision_too_growth_changes_nothing_at_alpha_0(kind, half):
 @torch.no_grad()
 @EACH_HALF
 def test_in_half_precision_styles_and_demodulation_are_computed_in_full(half):
-    """A factor that is rounded is wrong on all pixels of a map at once."""
+    """A rounded scale would be an error on all pixels of a map."""
     G = in_half(stirred(both(config("style", start=32, top=64), 1)[0]), half)
     dtypes = {}
     for name, part in G.named_modules():
@@ -602,7 +602,7 @@ ALLOWED = {"bf16": 0.15, "fp16": 0.06}
 @EACH_HALF
 @pytest.mark.parametrize("kind", ["paper", "style", "dcgan, residual"])
 def test_gradients_in_half_precision_are_near_those_of_float64(kind, half):
-    """G's through D, and D's through its penalties, in a fade from 16 px: the length of the difference over its own.
+    """Relative error of G's gradient through D, and of D's with its penalties, in a fade from 16 px.
 
     The gradient of a penalty is a gradient of a gradient, rounded on both ways. Losses are scaled in float16, as
     training scales them.

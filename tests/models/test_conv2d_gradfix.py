@@ -1,4 +1,4 @@
-"""Convolution and leaky ReLU against torch's own, their gradients and the gradients of these, in float64."""
+"""Convolution, leaky ReLU and their first and second derivatives against those of torch, in float64."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def normal(*shape, seed=0, **more):
 
 
 def torchs(x, weight, bias=None, stride=1, padding=0, transposed=False):
-    """The same by torch's functions, and torch's second derivatives."""
+    """torch's convolution with torch's own derivatives."""
     return (F.conv_transpose2d if transposed else F.conv2d)(x, weight, bias, stride, padding)
 
 
@@ -87,7 +87,7 @@ def flops(function):
 
 
 def test_the_penalty_costs_six_times_a_forward_pass_and_no_more():
-    """Forward, input gradient; then the two gradients of each."""
+    """One for forward, one for the input gradient, and two for the gradients of each."""
     x, weights = normal(2, 3, 8, 8).requires_grad_(), [normal(4, 3, 3, 3).requires_grad_(), normal(4, 4, 3, 3)]
     weights[1].requires_grad_()
 

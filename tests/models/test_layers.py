@@ -149,7 +149,7 @@ def test_upsample_repeats_pixels_and_downsample_averages_squares():
 
 @pytest.mark.parametrize("rate", [0.01, 1.0, 4.0])
 def test_a_rate_scales_the_steps_of_a_dense_layer_and_not_its_beginning(rate):
-    """The bias too: what the optimizer moves by 1, the layer moves by the rate."""
+    """The bias, too: a step of 1 by the optimizer is a step of `rate` in the layer."""
     plain, rated = (
         EqualizedLinear(5, 7, rng=seeded()).double(),
         EqualizedLinear(5, 7, rng=seeded(), lr_multiplier=rate).double(),
@@ -223,7 +223,7 @@ def test_inside_fir_downsampling_is_a_quarter_of_the_adjoint_of_upsampling():
 
 
 def test_fir_resampling_does_not_shift_a_image():
-    """The middle of mass stays where it is, in shares of the image."""
+    """A ramp stays in place, relative to the size of the image."""
     ramp = torch.arange(16.0).reshape(1, 1, 1, 16).expand(1, 1, 16, 16)
     assert torch.equal(fir_downsample(ramp)[0, 0, 3, 1:-1], torch.arange(8.0)[1:-1] * 2 + 0.5)
     assert torch.equal(fir_upsample(ramp)[0, 0, 3, 1:-1], torch.arange(32.0)[1:-1] / 2 - 0.25)

@@ -114,7 +114,7 @@ def test_of_every_figure_wandb_keeps_the_best_value_and_the_last(service, logger
     logger.log(8, {})
     logger.close()
     kept = {key: more["summary"] for (key,), more in service.metrics[2:]}
-    best = {"higher": "max,last", "lower": "min,last", "none": "last"}
+    best = {"higher": "max,last", "lower": "min,last", "none": None}
     assert all(kept[figure.key] == best[figure.better] for figure in FIGURES)
     assert {figure.raw_key for figure in FIGURES if figure.raw} == set(kept) - {figure.key for figure in FIGURES}
 
@@ -199,30 +199,12 @@ def test_close_gives_a_hanging_init_up_after_its_time(service, logger, impatient
     assert service.finished == 0
 
 
-def test_close_gives_a_hanging_service_up_after_its_time_even_with_a_full_queue(
-    service, tmp_path, monkeypatch, impatient, printed
-):
-    monkeypatch.setattr(wandb, "MAX_WAITING", 3)
-    logger = WandbLogger("offline", tmp_path, {}, printed.append)
+def test_close_gives_a_hanging_service_up_after_its_time(service, logger, impatient, printed):
     service.go_log.clear()
     for nimg in range(20):
         logger.log(nimg, {})
     logger.close()
-    assert logger.thread.is_alive()
-    assert f"too slow for {logger.dropped} records" in printed[-1]
-    assert 20 - 3 - 1 <= logger.dropped <= 20 - 3
-
-
-def test_a_full_queue_is_still_handed_over_at_the_end(service, tmp_path, monkeypatch, printed):
-    monkeypatch.setattr(wandb, "MAX_WAITING", 3)
-    logger = WandbLogger("offline", tmp_path, {}, printed.append)
-    service.go_log.clear()
-    for nimg in range(20):
-        logger.log(nimg, {})
-    service.go_log.set()
-    logger.close()
-    assert len(service.logged) == 20 - logger.dropped and service.finished == 1
-    assert not logger.thread.is_alive()
+    assert logger.thread.is_alive() and printed == ["sending the last records to wandb"]
 
 
 @pytest.mark.parametrize("where", ["init", "log"])
@@ -234,21 +216,7 @@ def test_an_error_switches_it_off_with_one_plain_line(service, logger, printed, 
         logger.log(nimg, {})
     logger.close()
     assert len(printed) == 1 and "metrics.jsonl has all records" in printed[0] and "\n" not in printed[0]
-    assert service.logged == [] and logger.waiting.qsize() <= 1  # nothing is kept after the failure
-
-
-def test_close_does_not_wait_for_a_thread_that_has_failed_with_a_full_queue(service, tmp_path, monkeypatch, printed):
-    monkeypatch.setattr(wandb, "MAX_WAITING", 2)
-    logger = WandbLogger("offline", tmp_path, {}, printed.append)
-    service.go_init.clear()
-    service.bad_modes = {"offline"}
-    for nimg in range(3):
-        logger.log(nimg, {})
-    service.go_init.set()
-    logger.thread.join(10)
-    monkeypatch.setattr(logger.waiting, "put", None)  # a call would fail
-    logger.close()
-    assert len(printed) == 2 and "too slow for 1 records" in printed[1]
+    assert service.logged == [] and logger.waiting.qsize() <= 2  # the first record, and the end: no more is kept
 
 
 def test_a_wandb_that_cannot_be_imported_switches_it_off_with_one_plain_line(monkeypatch, logger, printed):

@@ -11,7 +11,7 @@ import bench
 import pytest
 import torch
 import torch.nn.functional as F
-from benchmarks import limits, rates, report, training, trial
+from benchmarks import limits, rates, report, training
 from benchmarks.breakdown import DENSE, dense_share, shares, shares_with_penalty
 from benchmarks.flops import Flops
 from benchmarks.report import stage_seconds, whole_run
@@ -27,6 +27,7 @@ from pggan.data.packing import ImageCache
 from pggan.errors import UserError
 from pggan.run import profiling
 from pggan.schedule.stages import Stage
+from pggan.training import compile
 
 CPU = torch.device("cpu")
 TINY = [
@@ -351,7 +352,7 @@ def test_the_run_has_all_stages_and_the_first_has_no_fade(config):
     [
         (["train", "--res", "33"], "--res 33 is no resolution of --base 4x4: 4, 8, 16"),
         (["train", "--res", "big"], "--res takes resolutions such as 64 or 32,64, not 'big'"),
-        (["train", "--images", "3"], "there is no flag --images"),
+        (["limits", "--pictures", "3"], "--pictures has been renamed: use --builtin-images"),
         (["train", "--loss", "hinge", "--penalty-weight", "3"], "has no gradient penalty"),
         (["train", "--res", "512", "--batch", "6"], "--batch 6 at 32 px is not a multiple"),
         (["train", "--budget", "3m"], "leave out --budget"),
@@ -427,7 +428,7 @@ def test_the_shares_of_a_run_are_weighted_by_time(tmp_path):
 
 @pytest.mark.parametrize(("flag", "known"), [("on", 2), ("off", 0), ("auto", 0)])  # auto: on CUDA only
 def test_a_trial_is_compiled_where_the_run_would_be(config, images, monkeypatch, flag, known):
-    monkeypatch.setattr(trial, "inductor", lambda graph, like: graph)
+    monkeypatch.setattr(compile, "inductor", lambda graph, like: graph)
     compiled = Trial(config("--compile", flag), 8, 1.0, images, CPU)
     compiled.cycle()
     assert len(compiled.state.graphs.known) == known

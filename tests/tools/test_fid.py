@@ -213,7 +213,7 @@ def test_each_figure_says_how_many_it_needs(measured, sets):
     assert {"rfd", "kid_rand"} <= set(figures) and not {"rfd_floor", "kid_rand_floor", "precision_rand"} & set(figures)
     assert "precision, recall, density, coverage need 6 reals and 4 fakes, not 2 and 23: left out" in said
     for pair, name in ((("one", "fakes"), "REAL"), (("fakes", "one"), "FAKE")):
-        with pytest.raises(UserError, match=f"{name} has only 1 picture: .* at least 2 a side, precision"):
+        with pytest.raises(UserError, match=f"{name} has only 1 image: .* need 2 or more a side, precision"):
             measured(*pair)
 
 

@@ -18,7 +18,7 @@ from pggan.evaluation.grids import GridFile, save_grid
 from pggan.run.film import BLUE, Frames, caption, evenly_chosen, grids_of, write_webp
 
 needs_av = pytest.mark.skipif(find_spec("av") is None, reason="PyAV, an extra, is not installed")
-LADDER = [(4, 100), (4, 200), (8, 300), (8, 400), (16, 500)]  # (res, nimg) of grids of 3 x 2 pictures
+GRIDS = [(4, 100), (4, 200), (8, 300), (8, 400), (16, 500)]  # (res, nimg) of grids of 3 x 2 images
 
 
 def save(path: Path, res: int, color: int = 0, columns: int = 3, rows: int = 2) -> None:
@@ -34,7 +34,7 @@ def run(tmp_path) -> Path:
     run = tmp_path / "run"
     (run / "samples").mkdir(parents=True)
     (run / "config.json").write_text("{}")
-    for number, (res, nimg) in enumerate(LADDER):
+    for number, (res, nimg) in enumerate(GRIDS):
         save(run / "samples" / f"{res:04d}-{nimg:08d}.png", res, 50 * number)
     grown(run, (200, 4, 8), (400, 8, 16))
     return run
@@ -52,11 +52,11 @@ def made(run: Path, *flags: object) -> None:
 def pages(path: Path) -> tuple[list[np.ndarray], list[int]]:
     """(RGB frames, milliseconds each is shown) of a WebP."""
     frames, durations = [], []
-    with Image.open(path) as picture:
-        for number in range(picture.n_frames):
-            picture.seek(number)
-            frames.append(np.asarray(picture.convert("RGB")))
-            durations.append(picture.info["duration"])
+    with Image.open(path) as file:
+        for number in range(file.n_frames):
+            file.seek(number)
+            frames.append(np.asarray(file.convert("RGB")))
+            durations.append(file.info["duration"])
     return frames, durations
 
 
@@ -110,8 +110,8 @@ def test_all_frames_are_of_one_even_size(run, tmp_path, width, suffix):
 
 def test_a_film_of_one_grid_is_a_still(run, tmp_path):
     made(run, "--frames", 1)
-    with Image.open(run / "film.webp") as picture:
-        assert not picture.is_animated and blues([np.asarray(picture.convert("RGB"))]) == [4]
+    with Image.open(run / "film.webp") as file:
+        assert not file.is_animated and blues([np.asarray(file.convert("RGB"))]) == [4]
 
 
 def test_however_many_grids_three_frames_at_most_are_held_at_once(run):
@@ -153,7 +153,7 @@ def test_without_a_growth_log_that_says_more_every_grid_is_shown(run, text):
 
 def test_a_run_that_never_grew_is_shown_at_the_resolution_it_has(run):
     (run / "growth.json").unlink()
-    for res, nimg in LADDER[:3]:
+    for res, nimg in GRIDS[:3]:
         (run / "samples" / f"{res:04d}-{nimg:08d}.png").unlink()
     made(run)
     assert blues(pages(run / "film.webp")[0]) == [3, 4]
@@ -161,7 +161,7 @@ def test_a_run_that_never_grew_is_shown_at_the_resolution_it_has(run):
 
 def test_files_that_are_no_grids_are_passed_over(run):
     for name in ("grid.png", "0016-00000600.png.tmp", "0016-x.png", "notes.txt"):
-        (run / "samples" / name).write_text("no picture")
+        (run / "samples" / name).write_text("no image")
     made(run)
     assert blues(pages(run / "film.webp")[0]) == [0, 1, 2, 3, 4]
 
@@ -215,7 +215,7 @@ def strips(run: Path, width: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("width", [192, 320])
 def test_the_strip_shows_the_caption_and_a_bar_that_fills_with_the_images_shown(run, width):
     shown = strips(run, width)
-    for strip, (_, nimg) in zip(shown, LADDER, strict=True):
+    for strip, (_, nimg) in zip(shown, GRIDS, strict=True):
         filled = (strip[-1] == BLUE).all(-1)
         assert filled.sum() == round(width * nimg / 500) and filled[: filled.sum()].all()
         assert (strip[:, : width // 3] > 200).any()  # letters
@@ -267,7 +267,7 @@ def test_what_is_no_run_or_has_no_grids_is_refused(tmp_path, run):
         made(run)
 
 
-@pytest.mark.parametrize("damage", [b"", b"no picture", "cut", "flipped"])
+@pytest.mark.parametrize("damage", [b"", b"no image", "cut", "flipped"])
 def test_a_damaged_grid_is_named_and_an_older_film_is_left_as_it_was(run, damage):
     (run / "film.webp").write_bytes(b"older")
     path = run / "samples" / "0008-00000300.png"

@@ -68,7 +68,7 @@ def test_at_alpha_0_the_grown_generator_is_the_old_one_upsampled(pair, name):
 
 
 @torch.no_grad()
-def test_at_alpha_0_the_grown_discriminator_is_the_old_one_on_the_downsampled_picture(pair):
+def test_at_alpha_0_the_grown_discriminator_is_the_old_one_on_the_downsampled_image(pair):
     old, new = (network(Discriminator, values, "D", 4) for values in pair)
     images = torch.randn(8, 3, new.res, new.res, generator=torch.Generator().manual_seed(1))
     assert torch.equal(new(images, 0.0), old(downsample(images)))
@@ -130,7 +130,7 @@ def test_growing_twice_is_refused_until_the_fade_is_over_and_names_the_kimg_left
     assert checkpoint.load(tmp_path / "d.pt")["res"] == 16
 
 
-def test_the_end_of_the_ladder_is_refused(run, tmp_path):
+def test_the_last_resolution_is_not_grown(run, tmp_path):
     over = run / "res-0016.pt"
     for nimg in (10**6, 10**7):  # fmap_base 32 leaves 2 maps at 32 px and 1 at 64
         grow.main([str(over), "--out", str(tmp_path / "a.pt")])
@@ -179,7 +179,7 @@ def drawn(ckpt: Path, out: Path, *flags: object) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
-def test_picture_i_of_a_seed_is_the_same_whatever_num(run, tmp_path):
+def test_image_i_of_a_seed_is_the_same_whatever_num(run, tmp_path):
     many = drawn(run / "latest.pt", tmp_path / "a", "--num", 40, "--seed", 5)
     for num in (1, 16, 17):
         few = drawn(run / "latest.pt", tmp_path / str(num), "--num", num, "--seed", 5)
@@ -187,7 +187,7 @@ def test_picture_i_of_a_seed_is_the_same_whatever_num(run, tmp_path):
         assert all(many[name] == data for name, data in few.items() if name != "grid.png"), num
 
 
-def test_another_batch_changes_no_picture_by_more_than_its_last_bit(run):
+def test_another_batch_changes_no_image_by_more_than_its_last_bit(run):
     average, alpha = load_generator(run / "latest.pt")
     one = samples.draw(average, alpha, 5, 37, batch=37).astype(int)
     for batch in (1, 3, 16):
@@ -206,7 +206,7 @@ def spread(images: np.ndarray) -> float:
     return float(images.astype(float).std(axis=0).mean())
 
 
-def test_psi_pulls_towards_one_picture(run):
+def test_psi_pulls_towards_one_image(run):
     average, alpha = load_generator(run / "latest.pt")
     images = {psi: samples.draw(average, alpha, 0, 24, psi) for psi in (0, 0.5, 1)}
     assert len(np.unique(images[0], axis=0)) == 1
@@ -224,14 +224,14 @@ def test_samples_come_from_the_average_and_never_from_the_raw_generator(run, tmp
     noise = {name: torch.randn_like(value) for name, value in values["G"].items()}
     raw = edited(run / "latest.pt", tmp_path / "raw.pt", G=noise)
     mean = edited(run / "latest.pt", tmp_path / "mean.pt", G_ema=noise)
-    pictures = drawn(run / "latest.pt", tmp_path / "a", "--num", 3)
-    assert drawn(raw, tmp_path / "b", "--num", 3) == pictures
-    assert drawn(mean, tmp_path / "c", "--num", 3) != pictures
+    images = drawn(run / "latest.pt", tmp_path / "a", "--num", 3)
+    assert drawn(raw, tmp_path / "b", "--num", 3) == images
+    assert drawn(mean, tmp_path / "c", "--num", 3) != images
 
 
 def test_a_checkpoint_in_its_fade_is_sampled_at_its_alpha(run, tmp_path):
     grow.main([str(run / "res-0008.pt"), "--out", str(tmp_path / "grown.pt")])
-    pictures = {}
+    images = {}
     for nimg in (520, 520 + 60, 520 + 120, 520 + 500):
         path = edited(tmp_path / "grown.pt", tmp_path / f"{nimg}.pt", nimg=nimg)
         average, alpha = load_generator(path)
@@ -240,13 +240,13 @@ def test_a_checkpoint_in_its_fade_is_sampled_at_its_alpha(run, tmp_path):
             z = torch.from_numpy(Stream(0).normal("samples", 0, 2, 8))
             wanted = samples.to_uint8(average(z, alpha)).numpy()
         drawn(path, tmp_path / str(nimg), "--num", 2)
-        pictures[nimg] = [np.asarray(Image.open(tmp_path / str(nimg) / f"0000-0000{n}.png").copy()) for n in (0, 1)]
-        assert np.array_equal(np.stack(pictures[nimg]), wanted)
-    assert np.array_equal(pictures[520 + 120], pictures[520 + 500])
-    assert not np.array_equal(pictures[520], pictures[520 + 60])
+        images[nimg] = [np.asarray(Image.open(tmp_path / str(nimg) / f"0000-0000{n}.png").copy()) for n in (0, 1)]
+        assert np.array_equal(np.stack(images[nimg]), wanted)
+    assert np.array_equal(images[520 + 120], images[520 + 500])
+    assert not np.array_equal(images[520], images[520 + 60])
 
 
-def test_the_grid_shows_the_pictures_row_by_row(run, tmp_path):
+def test_the_grid_shows_the_images_row_by_row(run, tmp_path):
     drawn(run / "res-0008.pt", tmp_path / "a", "--num", 5, "--columns", 3)
     with Image.open(tmp_path / "a" / "grid.png") as grid:
         sheet = np.asarray(grid)

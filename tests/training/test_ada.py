@@ -1,4 +1,4 @@
-"""The controller of augmentation: what it listens to, which way it goes, how fast, and where it stops."""
+"""The controller of augmentation: r_t, and in which direction, how fast and how far p moves."""
 
 from dataclasses import replace
 from typing import get_args
@@ -107,7 +107,7 @@ def test_p_stays_between_nothing_and_the_most():
 
 
 def test_single_images_do_not_mislead_it():
-    """A batch of 1 has r = 1 or -1; their mean counts. By the sign of each alone, p would rise below the target too."""
+    """A batch of 1 has r_t = 1 or -1, and the average counts: single signs would raise p even below the target."""
     signs = np.random.default_rng(0).permutation(np.repeat([1.0, -1.0], [700, 300])).tolist()  # r = 0.4
     p, average = after(signs * 3, 1)
     assert p < 0.02 and average == pytest.approx(0.4, abs=0.2)

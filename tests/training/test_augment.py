@@ -1,4 +1,4 @@
-"""Augmentation: each one against a slow version, what it must leave alone, and its two derivatives."""
+"""Augmentations: against slow versions, what they must leave unchanged, and their two derivatives."""
 
 from dataclasses import make_dataclass, replace
 from itertools import pairwise
@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pggan.config.augmentation import PIECES, Augmentation
+from pggan.config.augmentation import AUGMENTATION_NAMES, Augmentation
 from pggan.randomness import Stream
 from pggan.training.augment import AUGMENTATIONS, Row, augment, augment_draws
 
 CPU = torch.device("cpu")
 FEW = settings(max_examples=40, deadline=None)
-ALL = Augmentation(**dict.fromkeys(PIECES, 0.7))
-UNTURNED = Augmentation(**{**dict.fromkeys(PIECES, 0.7), "turns": 0.0})
-EACH = pytest.mark.parametrize("name", PIECES)
+ALL = Augmentation(**dict.fromkeys(AUGMENTATION_NAMES, 0.7))
+UNTURNED = Augmentation(**{**dict.fromkeys(AUGMENTATION_NAMES, 0.7), "turns": 0.0})
+EACH = pytest.mark.parametrize("name", AUGMENTATION_NAMES)
 
 
 def only(name: str, strength: float = 1.0) -> Augmentation:
@@ -30,28 +30,27 @@ def make_images(count: int, height: int = 8, width: int = 8, dtype=torch.float64
     return torch.from_numpy(values).to(dtype)
 
 
-def rows(count: int, pieces: Augmentation, index: int = 0) -> torch.Tensor:
-    return augment_draws(Stream(5), "D", index, count, CPU, pieces)
+def rows(count: int, augmentation: Augmentation, index: int = 0) -> torch.Tensor:
+    return augment_draws(Stream(5), "D", index, count, CPU, augmentation)
 
 
-def width_of(pieces: Augmentation) -> int:
-    return sum(1 + AUGMENTATIONS[name].draws for name in pieces.strengths())
+def width_of(augmentation: Augmentation) -> int:
+    return sum(1 + AUGMENTATIONS[name].draws for name in augmentation.strengths())
 
 
 # --- the slow version: one image [3, H, W], one row of draws
 
 
-def slow(image: np.ndarray, row: np.ndarray, p: float, pieces: Augmentation) -> np.ndarray:
-    """By the words of augment.py, with loops."""
-
+def slow(image: np.ndarray, row: np.ndarray, p: float, augmentation: Augmentation) -> np.ndarray:
+    """What augment.py documents, with loops."""
     applied, row = {}, list(row)
-    for name, strength in pieces.strengths().items():
+    for name, strength in augmentation.strengths().items():
         coin, *applied[name] = (row.pop(0) for _ in range(1 + AUGMENTATIONS[name].draws))
         if coin >= np.float32(p) * np.float32(strength):
             del applied[name]
 
     def numbers(name: str) -> list[np.float32]:
-        """Those after the coin; none where the piece is not applied."""
+        """Its own draws; none if it is not applied."""
         return applied.get(name, [])
 
     out = image.copy()
@@ -107,21 +106,21 @@ SIDES = st.integers(1, 13)
 
 @FEW
 @given(
-    pieces=st.sampled_from([ALL, UNTURNED, *map(only, PIECES)]),
+    augmentation=st.sampled_from([ALL, UNTURNED, *map(only, AUGMENTATION_NAMES)]),
     height=SIDES,
     width=SIDES,
     index=st.integers(0, 10**6),
     p=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_every_piece_is_what_the_slow_version_does(pieces, height, width, index, p):
-    width = height if pieces.turns else width
-    images, draws = make_images(6, height, width), rows(6, pieces, index)
-    expected = [slow(image, row, p, pieces) for image, row in zip(images.numpy(), draws.numpy(), strict=True)]
-    torch.testing.assert_close(augment(images, draws, p, pieces), torch.from_numpy(np.stack(expected)))
+def test_every_augmentation_is_what_the_slow_version_does(augmentation, height, width, index, p):
+    width = height if augmentation.turns else width
+    images, draws = make_images(6, height, width), rows(6, augmentation, index)
+    expected = [slow(image, row, p, augmentation) for image, row in zip(images.numpy(), draws.numpy(), strict=True)]
+    torch.testing.assert_close(augment(images, draws, p, augmentation), torch.from_numpy(np.stack(expected)))
 
 
 @EACH
-def test_every_piece_does_something_and_the_slow_version_was_asked_for_it(name):
+def test_every_augmentation_does_something_and_the_slow_version_was_asked_for_it(name):
     images, draws = make_images(32), rows(32, only(name))
     changed = (augment(images, draws, 1.0, only(name)) != images).flatten(1).any(1)
     assert changed.sum() >= {"flip": 8, "vflip": 8, "turns": 16}.get(name, 28)
@@ -139,24 +138,24 @@ def test_at_p_0_every_image_is_left_as_it_was_to_the_bit(kind, dtype):
 
 
 @EACH
-def test_images_that_do_not_get_a_piece_are_left_as_they_were_to_the_bit(name):
+def test_images_that_do_not_get_a_augmentation_are_left_as_they_were_to_the_bit(name):
     images, draws = make_images(64, dtype=torch.float32), rows(64, only(name))
     spared = draws[:, 0] >= 0.4
     assert torch.equal(augment(images, draws, 0.5, only(name, 0.8))[spared], images[spared])
     assert 20 < spared.sum() < 50
 
 
-@pytest.mark.parametrize(("pieces", "size"), [(ALL, (8, 8)), (UNTURNED, (8, 8)), (UNTURNED, (16, 10))])
-def test_each_image_is_changed_by_its_own_row_alone(pieces, size):
-    images, draws = make_images(12, *size, dtype=torch.float32), rows(12, pieces)
-    whole = augment(images, draws, 0.9, pieces)
+@pytest.mark.parametrize(("augmentation", "size"), [(ALL, (8, 8)), (UNTURNED, (8, 8)), (UNTURNED, (16, 10))])
+def test_each_image_is_changed_by_its_own_row_alone(augmentation, size):
+    images, draws = make_images(12, *size, dtype=torch.float32), rows(12, augmentation)
+    whole = augment(images, draws, 0.9, augmentation)
     for i in range(12):
-        assert torch.equal(augment(images[i : i + 1], draws[i : i + 1], 0.9, pieces), whole[i : i + 1])
+        assert torch.equal(augment(images[i : i + 1], draws[i : i + 1], 0.9, augmentation), whole[i : i + 1])
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(augment(images[order], draws[order], 0.9, pieces), whole[order])
+    assert torch.equal(augment(images[order], draws[order], 0.9, augmentation), whole[order])
 
 
-def test_a_piece_does_not_change_what_another_one_does():
+def test_a_augmentation_does_not_change_what_another_one_does():
     """Nor does it change its numbers: each has a stream of its own."""
     images, both = make_images(32), Augmentation(translation=0.5, cutout=0.5)
     one_by_one = images
@@ -166,7 +165,7 @@ def test_a_piece_does_not_change_what_another_one_does():
 
 
 def test_the_setting_and_the_table_name_the_same_in_the_same_order():
-    assert tuple(AUGMENTATIONS) == PIECES
+    assert tuple(AUGMENTATIONS) == AUGMENTATION_NAMES
 
 
 def test_one_more_is_one_row_and_one_field_and_the_others_keep_their_numbers(monkeypatch):
@@ -204,10 +203,10 @@ def test_images_that_are_not_square_are_not_turned():
 @pytest.mark.parametrize("size", range(1, 14))
 def test_the_first_and_the_last_of_all_numbers_are_in_range(value, size):
     images = make_images(1, size, size)
-    pieces = Augmentation(**dict.fromkeys(PIECES, 1.0))
-    draws = torch.full((1, width_of(pieces)), value)
-    expected = slow(images[0].numpy(), draws[0].numpy(), 1.0, pieces)
-    changed = augment(images, draws, 1.0, pieces)
+    augmentation = Augmentation(**dict.fromkeys(AUGMENTATION_NAMES, 1.0))
+    draws = torch.full((1, width_of(augmentation)), value)
+    expected = slow(images[0].numpy(), draws[0].numpy(), 1.0, augmentation)
+    changed = augment(images, draws, 1.0, augmentation)
     torch.testing.assert_close(changed[0], torch.from_numpy(expected))
 
 
@@ -246,7 +245,7 @@ def test_a_penalty_on_the_images_before_has_a_gradient_in_the_critic():
     assert torch.autograd.gradcheck(penalty, weights, fast_mode=True)
 
 
-# --- the numbers, and how often each piece is applied
+# --- the numbers, and how often each augmentation is applied
 
 
 @FEW
@@ -276,7 +275,7 @@ def test_the_numbers_are_uniform_in_every_column():
     assert np.abs(np.corrcoef(draws.T) - np.eye(draws.shape[1])).max() < 0.08
 
 
-LIKELY = {  # the share of images that a piece at strength 1 changes: not those turned by nothing
+LIKELY = {  # the share of images that an augmentation at strength 1 changes: not those turned by nothing
     "flip": 1 / 2,
     "vflip": 1 / 2,
     "turns": 3 / 4,
@@ -288,14 +287,14 @@ LIKELY = {  # the share of images that a piece at strength 1 changes: not those 
 
 @EACH
 @pytest.mark.parametrize(("p", "strength"), [(1.0, 1.0), (1.0, 0.3), (0.5, 0.8)])
-def test_a_piece_is_applied_with_probability_p_times_its_strength(name, p, strength):
-    images, pieces = make_images(3000), only(name, strength)
-    changed = (augment(images, rows(3000, pieces), p, pieces) != images).flatten(1).any(1)
+def test_a_augmentation_is_applied_with_probability_p_times_its_strength(name, p, strength):
+    images, augmentation = make_images(3000), only(name, strength)
+    changed = (augment(images, rows(3000, augmentation), p, augmentation) != images).flatten(1).any(1)
     assert stats.binomtest(int(changed.sum()), 3000, min(1, p * strength * LIKELY[name])).pvalue > 1e-4
 
 
 def places(name: str, height: int = 16, width: int = 8, count: int = 6000) -> np.ndarray:
-    """How often each pixel of a image of ones is kept."""
+    """How often each pixel of an image of ones is kept."""
     return (
         augment(torch.ones(count, 3, height, width), rows(count, only(name)), 1.0, only(name)).mean(dim=(0, 1)).numpy()
     )
@@ -316,7 +315,7 @@ def test_a_cutout_of_half_of_each_side_is_about_any_pixel_alike():
 
 
 def test_colors_keep_the_mean_apart_from_the_brightness():
-    """Saturation and contrast turn about what is there, so on the average of many no color is cast."""
+    """Saturation and contrast are relative to the image, so the mean color of many does not change."""
     images = torch.full((4000, 3, 4, 4), 0.0) + torch.tensor([0.5, -0.2, 0.1])[:, None, None]
     changed = augment(images, rows(4000, only("color")), 1.0, only("color"))
     torch.testing.assert_close(changed.mean(dim=(0, 2, 3)), torch.tensor([0.5, -0.2, 0.1]), atol=0.03, rtol=0)

@@ -1,4 +1,4 @@
-"""Augmentation does not leak: what G learns is the reals, not the changed reals. On a GAN of two layers each.
+"""Augmentation does not leak: G learns the reals, not the augmented reals. Tested on a GAN of two layers each.
 
 The reals have a bright top, a dark part below on the right, and no gray: turned, shifted, cut or recolored, they would
 be told from the others. The measures are tried on planted leaks first.
@@ -23,12 +23,12 @@ SIDE, BATCH, STEPS, LATENT, WIDTH, R1 = 8, 64, 250, 8, 64, 0.1
 STREAM = Stream(1)
 
 
-# As much as the settings allow of all pieces at once.
+# As much as the settings allow of all at once.
 ALLOWED = Augmentation(translation=0.8, cutout=0.8, color=0.3, turns=0.5)
 
 
 def reals(index: int, count: int) -> Tensor:
-    """[count, 3, 8, 8]: three flat fields, each brighter or darker by the image."""
+    """[count, 3, 8, 8]: three flat fields, each of a brightness that varies by image."""
     fields = torch.empty(3, SIDE, SIDE)
     fields[:, :4] = torch.tensor([0.7, 0.5, 0.9])[:, None, None]
     fields[:, 4:, :4] = torch.tensor([0.3, 0.8, -0.4])[:, None, None]
@@ -39,7 +39,7 @@ def reals(index: int, count: int) -> Tensor:
 
 
 def learned(of_reals: Augmentation, of_fakes: Augmentation, seed: int = 0) -> Tensor:
-    """[1000, 3, 8, 8]: samples of a G trained by logistic loss and R1, D shown the images changed."""
+    """[1000, 3, 8, 8]: samples of a G trained by logistic loss and R1 with augmented images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         G, D = (
@@ -51,9 +51,9 @@ def learned(of_reals: Augmentation, of_fakes: Augmentation, seed: int = 0) -> Te
     def fakes(purpose: str, index: int, count: int = BATCH) -> Tensor:
         return G(latents(STREAM, purpose, index, count, LATENT, CPU)).unflatten(1, (3, SIDE, SIDE))
 
-    def logits(images: Tensor, pieces: Augmentation, purpose: str, index: int) -> Tensor:
-        draws = augment_draws(STREAM, purpose, index, BATCH, CPU, pieces)
-        return D(augment(images, draws, 1.0, pieces).flatten(1))
+    def logits(images: Tensor, augmentation: Augmentation, purpose: str, index: int) -> Tensor:
+        draws = augment_draws(STREAM, purpose, index, BATCH, CPU, augmentation)
+        return D(augment(images, draws, 1.0, augmentation).flatten(1))
 
     for index in range(0, STEPS * BATCH, BATCH):
         real = reals(index, BATCH).requires_grad_()
@@ -122,7 +122,7 @@ def test_as_much_as_is_allowed_does_not_leak():
 
 
 def test_turns_of_every_image_do_leak():
-    """Why there is a bound. G settles on any way up; with other seeds it may be the right one."""
+    """This is why there is a bound. G settles on one of the four orientations; some seeds find the right one."""
     always = Augmentation(turns=1.0)
     assert wrongly_turned(learned(always, always), HELD) > 0.9
 

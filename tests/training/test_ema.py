@@ -1,4 +1,4 @@
-"""The moving average: its half-life in images, and what it keeps at a growth."""
+"""The moving average: its half-life in images, and what growth keeps of it."""
 
 import copy
 
@@ -120,7 +120,7 @@ def test_the_average_goes_on_after_growth():
 
 
 def test_new_weights_of_the_average_follow_at_first_and_lag_later():
-    """Else the average of a new block is its random beginning for as long as a half-life, in the middle of samples."""
+    """Otherwise samples would show the random initial weights of a new block for a whole half-life."""
     assert ema.half_lives(5000, 0.05, nimg=100_000, since_growth=1000) == (5000, 50)
     assert ema.half_lives(5000, 0.05, nimg=200_000, since_growth=100_000) == (5000, 5000)
     assert ema.half_lives(5000, 0.0, nimg=100_000, since_growth=1000) == (5000, 5000)
@@ -150,7 +150,7 @@ DCGAN = NetworkConfig(
 
 
 def trained(seed: int) -> Generator:
-    """A dcgan generator whose norms have measured some batches."""
+    """A dcgan generator whose batch norms have running statistics."""
     made = Generator(DCGAN, torch.Generator().manual_seed(seed))
     rng = torch.Generator().manual_seed(seed + 10)
     with torch.no_grad():

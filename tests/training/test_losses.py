@@ -63,7 +63,7 @@ GIVEN = tensors(REALS, FAKES, MIX)
 
 
 def of_discriminator(name: str, weights: torch.Tensor, weight: float | None = None, drift: float = 0.0, scale=1.0):
-    """weight: left out, 3 for a loss that has a penalty."""
+    """weight: None is 3 for a loss that has a penalty, otherwise 0."""
     weight = 3.0 * (name in PENALIZED) if weight is None else weight
     given = [tensor.to(weights.dtype) for tensor in GIVEN]
     return discriminator_loss(LOSSES[name], fast_critic(weights), *given, weight, drift, scale)
@@ -112,7 +112,7 @@ def test_the_generators_loss_matches_a_loop_over_images(name):
 
 @EACH
 def test_the_gradient_of_the_discriminators_loss_reaches_the_weights(name):
-    """Every weight's slope, second-order part included, against finite differences of the loss."""
+    """The gradient at every weight, second-order part included, against finite differences of the loss."""
     weights = variable()
     of_discriminator(name, weights, drift=0.1)[0].backward()
     for place, step in enumerate(1e-6 * np.eye(len(WEIGHTS))):
@@ -123,7 +123,7 @@ def test_the_gradient_of_the_discriminators_loss_reaches_the_weights(name):
 
 @EACH
 def test_the_gradient_of_the_generators_loss_reaches_the_fakes(name):
-    """Every pixel's slope against finite differences of the slow version."""
+    """The gradient at every pixel against finite differences of the slow version."""
     fakes = variable(FAKES)
     of_generator(name, torch.from_numpy(WEIGHTS), fakes)[0].backward()
     for place in np.ndindex(FAKES.shape):
@@ -349,7 +349,7 @@ def test_a_critic_without_slope_gives_no_nan(name):
 @pytest.mark.parametrize("size", [1e4, -1e4, 1e25])
 @EACH
 def test_a_critic_that_is_very_sure_gives_no_nan(name, size):
-    """In float32 the square of 1e25 is infinite; only losses that square may be."""
+    """In float32 the square of 1e25 is infinite: only the least-squares loss may be."""
     squares = name == "lsgan" and size == 1e25
     real, fake = (torch.full((N,), value, requires_grad=True) for value in (size, -size))
     logit = iter([real, fake])

@@ -1,4 +1,4 @@
-"""Adam against its equations, and what happens to its moments at a growth and in a checkpoint."""
+"""Adam against its equations, and its moments in growth and in checkpoints."""
 
 from dataclasses import replace
 
@@ -131,7 +131,7 @@ def test_growth_carries_the_moments_of_kept_parameters_and_gives_new_ones_none()
 
 
 def test_carried_moments_count_in_the_next_step():
-    """Growing and stepping the kept parameters is going on as if nothing had happened."""
+    """The kept parameters take the same step as without growth."""
     grown, straight = discriminator(1), discriminator(1)
     kept = moments(stepped(grown), grown)
     on = stepped(straight)

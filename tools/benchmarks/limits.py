@@ -13,10 +13,10 @@ from benchmarks.figures import Figure, clocked
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def limits(folder: Path, data: str = "builtin", pictures: int = 1400, repeat: int = 5) -> list[Figure]:
-    """All figures, with caches and runs in `folder`. pictures: of builtin. repeat: repetitions of each start."""
+def limits(folder: Path, data: str = "builtin", images: int = 1400, repeat: int = 5) -> list[Figure]:
+    """All figures, with caches and runs in `folder`. images: of builtin. repeat: repetitions of each start."""
     train = [sys.executable, str(ROOT / "train.py")]
-    source = ["--data", data, "--builtin-images", str(pictures), "--wandb", "off"]
+    source = ["--data", data, "--builtin-images", str(images), "--wandb", "off"]
     start = [*train, "--preset", "cpu", *source]
     helps = [timed([*train, "--help"]) for _ in range(repeat)]
     packs = []

@@ -11,10 +11,10 @@ def metrics(folder: Path, repeat: int = 5) -> list[Figure]:
     return [*inception_figures(repeat, folder), *frechet_figures(repeat), *diversity_figures(repeat)]
 
 
-def inception_figures(repeat: int, folder: Path, pictures: int = 50) -> list[Figure]:
+def inception_figures(repeat: int, folder: Path, batch: int = 50) -> list[Figure]:
     """Our Inception features beside pytorch-fid's: same weights and images, in turns.
 
-    pictures: batch size; the default is pytorch-fid's own.
+    batch: images at a time; the default is pytorch-fid's own.
     """
     import numpy as np
     import torch
@@ -25,18 +25,18 @@ def inception_figures(repeat: int, folder: Path, pictures: int = 50) -> list[Fig
     state = random_weights(torch.Generator().manual_seed(0))
     torch.save(state, folder / "weights.pth")
     ours, theirs = inception.open_network(str(folder / "weights.pth")), pytorch_fid_network(state)
-    drawn = [draw(0, index, 299, 299)[0] for index in range(pictures)]
+    drawn = [draw(0, index, 299, 299)[0] for index in range(batch)]
     images = torch.from_numpy(np.stack(drawn)).movedim(-1, 1).contiguous()  # uint8 [N, 3, 299, 299]
 
     @torch.no_grad()
-    def reference(batch: int = pictures):
+    def reference(size: int = batch):
         # it maps 0..1 to -1..1, the same values as ours
-        return np.concatenate([theirs(part.float() / 256)[0][:, :, 0, 0] for part in images.split(batch)])
+        return np.concatenate([theirs(part.float() / 256)[0][:, :, 0, 0] for part in images.split(size)])
 
     wanted = reference()
     error = np.abs(ours.features(images) - wanted).max() / np.abs(wanted).max()
     seconds = in_turns(repeat, lambda: ours.features(images), reference, lambda: reference(8))
-    mine, whole, parts = ([pictures / taken for taken in column] for column in zip(*seconds, strict=True))
+    mine, whole, parts = ([batch / taken for taken in column] for column in zip(*seconds, strict=True))
     return [
         Figure("Inception features, speed over pytorch-fid's network", "x", 1.5, [b / a for a, b, _ in seconds], True),
         Figure("- over the same in batches of 8, its best", "x", None, [c / a for a, _, c in seconds]),

@@ -12,7 +12,7 @@ from pggan.data.sources import open_source
 from pggan.run.profiling import trial_state
 from pggan.run.setup import CROP_MARGIN, batches_at, check_enough
 from pggan.schedule.stages import Stage
-from pggan.training.compile import Graphs, inductor
+from pggan.training.compile import graphs_for
 from pggan.training.losses import LOSSES
 from pggan.training.step import step
 
@@ -28,9 +28,7 @@ class Trial:
 
     def __init__(self, config: Config, res: int, alpha: float, images: ImageCache, device: torch.device):
         self.state, self.device = trial_state(config, res, device), device
-        compiled = config.training.compile
-        if compiled == "on" or (compiled == "auto" and device.type == "cuda"):
-            self.state.graphs = Graphs(inductor, must=compiled == "on", say=_tell)
+        self.state.graphs = graphs_for(config.training.compile, device, say=_tell)
         self.steps_a_cycle = config.training.penalty_interval
         self.images_a_cycle = self.steps_a_cycle * self.state.batch()
         self.state.nimg = -(-FAR // self.images_a_cycle) * self.images_a_cycle

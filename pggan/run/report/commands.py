@@ -2,16 +2,16 @@
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pggan.config.schema import Config, flat, seconds
 from pggan.errors import UserError
 from pggan.run.report.facts import Facts, changed, gave_up
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """name: what it does. text: lines for a shell in the project's folder."""
 
     name: str
@@ -38,7 +38,7 @@ def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
         return Command("Continue from the last checkpoint, if training was interrupted", train(folder, config, facts))
     if (more := further(config)) is None:
         return None
-    return Command(f"Train it further, up to {more.network.max_res} px", train(folder, more, facts))
+    return Command(f"Train this run further, up to {more.network.max_res} px", train(folder, more, facts))
 
 
 def _grow(folder: Path, facts: Facts) -> Command | None:

@@ -63,11 +63,12 @@ def config_tables(facts: Facts) -> str:
     if not isinstance(settings, dict):
         return '<p class="none">There are no settings yet.</p>'
     usual = defaults(facts.config) if facts.config else {}
-    parts = [(TITLES.get(name, name), part) for name, part in settings.items()]
-    parts += [(name, part) for name, part in facts.record.items() if name != "config"]
-    single = {name: part for name, part in parts if not isinstance(part, dict)}
-    groups = [("start", single), *((name, part) for name, part in parts if isinstance(part, dict))]
-    return "".join(_table(name, group, usual) for name, group in groups)
+    others = {name: part for name, part in facts.record.items() if name != "config"}
+    scalars = {name: part for name, part in (settings | others).items() if not isinstance(part, dict)}
+    tables = [("start", scalars, {})]
+    tables += [(TITLES.get(name, name), part, usual) for name, part in settings.items() if isinstance(part, dict)]
+    tables += [(name, part, {}) for name, part in others.items() if isinstance(part, dict)]
+    return "".join(_table(*table) for table in tables)
 
 
 def _table(name: str, settings: dict, usual: dict[str, object]) -> str:
