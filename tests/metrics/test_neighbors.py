@@ -143,7 +143,7 @@ def test_the_four_match_loops_over_pairs(seed, n, m, dim, by, apart):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_precision_is_about_fakes_and_recall_about_reals(scale):
-    """Fakes from one of two modes: full precision, half the recall. From three modes: full recall, 2/3 of the precision."""
+    """Fakes from one of two modes: full precision, half the recall. From three: full recall, 2/3 of the precision."""
     left, right, away = (scale * (0.01 * normal(seed, 60, 4) + 10 * seed) for seed in (1, 2, 3))
     reals = np.concatenate([left, right])
     few = prdc(reals, left + scale * 1e-4)
