@@ -226,9 +226,7 @@ def noisy(images: torch.Tensor) -> torch.Tensor:
 CHANGES = {
     "exact": (1.0, lambda images: images),
     "flipped": (1.0, lambda images: images.flip(3)),
-    "moved by 1": (0.95, lambda images: moved(images, 2, -2)),
     "moved by 3": (0.95, lambda images: moved(images, -6, 5)),
-    "moved by 4 across": (0.9, lambda images: moved(images, 8, 0)),
     "moved by 4 along both": (0.9, lambda images: moved(images, -8, 8)),
     "flipped and moved": (0.9, lambda images: moved(images.flip(3), 4, 4)),
     "enlarged by 1.2": (0.9, lambda images: enlarged(images, 1.2)),

@@ -225,12 +225,9 @@ BIAS, KERNEL = "Mixed_6b.branch7x7_2.bn.bias", "Conv2d_1a_3x3.conv.weight"
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "EOFError"),
         (b"no weights at all", "UnpicklingError"),
         (pickle.dumps([1, 2, 3]), "cannot be read"),
         ([torch.zeros(3)], "no dict of tensors"),
-        ({"a": 1}, "no dict of tensors"),
-        ({}, "Conv2d_1a_3x3.bn.bias is missing"),
         (thin(**{BIAS: None}), f"{BIAS} is missing"),
         (thin(**{BIAS: torch.zeros(64)}), rf"{BIAS} is torch.float32 \[64\], not \[128\]"),
         (thin(**{BIAS: torch.zeros(128, dtype=torch.int64)}), f"{BIAS} is torch.int64"),
