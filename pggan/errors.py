@@ -7,6 +7,12 @@ class UserError(Exception):
     """Something that the user can correct. The message is one line: what is wrong, and what to do. Exit code 2."""
 
 
+def refuse_if(wrong: object, message: str) -> None:
+    """Raises UserError(message) if `wrong` is true."""
+    if wrong:
+        raise UserError(message)
+
+
 class Diverged(Exception):
     """Losses or weights are still not finite after all rollbacks that a run may make. Exit code 3."""
 

@@ -8,6 +8,7 @@ from short import growth, interrupt_at, latest, watch_pictures, watch_steps
 
 from pggan.config.schema import ScheduleConfig
 from pggan.errors import Interrupted
+from pggan.evaluation.grids import GAP
 from pggan.run.loop import train
 from pggan.schedule.fixed import FixedScheduler
 from pggan.schedule.stages import Stage, StageStart
@@ -137,7 +138,7 @@ def test_runs_of_other_shapes_go_through(settings, flags, sizes):
     assert [entry["action"] for entry in entries] == ["grow"] * (len(sizes) - 1) + ["stop"]
     for entry, (width, height) in zip(entries, sizes.values(), strict=True):
         with Image.open(run / "samples" / f"{entry['from_res']:04d}-{entry['nimg']:08d}.png") as grid:
-            assert grid.size == (2 * width, 2 * height)
+            assert grid.size == (2 * width + 3 * GAP, 2 * height + 3 * GAP)
         assert (run / "checkpoints" / f"res-{entry['from_res']:04d}.pt").exists()
 
 

@@ -17,7 +17,7 @@ from benchmarks.flops import Flops
 from benchmarks.report import stage_seconds, whole_run
 from benchmarks.timing import Timing, measured, steady
 from benchmarks.training import Effort, Record, measure_all
-from benchmarks.trial import FAR, Trial, open_images, uncompiled
+from benchmarks.trial import FAR, Trial, open_images
 from runs import ROOT, refused
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -93,7 +93,7 @@ def test_a_record_has_every_figure_and_the_facts(measuring):
     for record in measuring[0]:
         assert set(record) >= set(Record.__dataclass_fields__)
         assert record["peak_bytes"] > 0 and record["micro_batches"] == 1 and record["precision"] in ("fp32", "bf16")
-        assert record["windows"] == 2 and record["threads"] == 1 and record["torch"] == torch.__version__
+        assert record["threads"] == 1 and record["torch"] == torch.__version__
         assert record["settings"]["fmap_base"] == 32 and record["loss"] == "logistic"
         assert record["device"].startswith("cpu") and "commit" in record and record["compile"] in ("off", "auto", "on")
         assert set(record["seconds"]) == {"data", "d", "penalty", "g", "average"}
@@ -104,16 +104,14 @@ def test_speeds_and_shares_follow_from_seconds_and_flops(measuring):
         least, middle, most = record["step_s"]
         assert 0 < least <= middle <= most
         assert record["images_per_s"] == pytest.approx(record["batch"] / middle)
-        assert record["s_per_kimg"] == pytest.approx(1000 * middle / record["batch"])
         assert record["flops_per_s"] == pytest.approx(record["flops_per_image"] * record["images_per_s"])
-        assert record["conv_limit"] == max(record["conv_rates"].values())
-        assert record["limit_share"] == pytest.approx(record["flops_per_s"] / record["conv_limit"])
-        assert record["matmul_share"] == pytest.approx(record["flops_per_s"] / record["matmul_limit"])
+        assert record["limit_share"] == pytest.approx(record["flops_per_s"] / max(record["conv_rates"].values()))
+        assert record["matmul_share"] == pytest.approx(record["flops_per_s"] / record["matmul_rate"])
         assert record["data_share"] > 0 and record["overhead_share"] < 1
 
 
 def test_the_run_is_that_of_the_schedule_at_these_speeds(measuring):
-    first, stable, fading = (record["s_per_kimg"] for record in measuring[0])
+    first, stable, fading = (1000 / record["images_per_s"] for record in measuring[0])
     for record in measuring[0]:
         assert record["run_s"] == pytest.approx(2 * first + fading + 2 * stable)
 
@@ -257,7 +255,7 @@ def test_the_memory_is_that_of_a_whole_batch(config, images):
     for n in (8, 16, 32):
         trial = Trial(config("--batch", n), 8, 1.0, images, CPU)
         trial.cycle()
-        found.append(training.peak_bytes(trial, config("--batch", n), 1.0, images))
+        found.append(training.peak_bytes(trial))
     assert found[2] - found[1] == pytest.approx(2 * (found[1] - found[0]), rel=0.01) and found[0] > 0
     assert found[2] == pytest.approx(profiling.step_cost(config("--batch", 32), 8, CPU).memory, rel=0.25)
 
@@ -362,8 +360,7 @@ def test_the_run_has_all_stages_and_the_first_has_no_fade(config):
         (["train", "--data", "builtin", "--builtin-images", "3", "--device", "cpu"], "fewer than a batch"),
         (["limits", "--res", "32"], "there is no flag --res"),
         (["--batch", "8"], "there is no flag --batch"),
-        (["metrics", "--data", "builtin"], "there is no flag --data"),
-        (["trian"], "bench.py measures limits, metrics, train, not 'trian'"),
+        (["trian"], "bench.py measures limits, train, not 'trian'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(argv, said, tmp_path, monkeypatch):
@@ -394,9 +391,6 @@ def test_an_arch_and_a_loss_bring_their_defaults_along(config):
     )
     made = config("--beta1", 0.5, "--stddev-group", 0, "--arch", "style")
     assert (made.training.beta1, made.network.stddev_group, made.network.arch) == (0.5, 0, "style")
-    assert uncompiled(made, 4) == config(
-        "--beta1", 0.5, "--stddev-group", 0, "--arch", "style", "--batch", 4, "--compile", "off"
-    )
 
 
 def test_the_measuring_needs_no_tyro_and_no_wandb():

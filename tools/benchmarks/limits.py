@@ -1,35 +1,54 @@
 """What a run costs beside its training steps, each figure beside its limit. Runs train.py in processes of its own."""
 
 import json
+import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-
-from benchmarks.figures import Figure, clocked
+from statistics import median_high
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Values in `unit`, whose median should be at most `limit`."""
+
+    name: str
+    unit: str
+    limit: float
+    values: list[float]
+
+    @property
+    def median(self) -> float:
+        return median_high(self.values)
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.median <= self.limit else "OVER"
+        spread = f"{min(self.values):.3g} to {max(self.values):.3g}, n {len(self.values)}"
+        return f"{self.name:<56} {self.median:9.3g} {self.unit:<4} limit {self.limit:<5g} {verdict:<5} ({spread})"
+
+
+def as_dict(figures: list[Figure]) -> dict[str, object]:
+    """The figures for JSON, with facts about the machine."""
+    facts = {"python": platform.python_version(), "machine": platform.processor() or platform.machine()}
+    return {**facts, "figures": [{**vars(figure), "median": figure.median} for figure in figures]}
 
 
 def limits(folder: Path, data: str = "builtin", images: int = 1400, repeat: int = 5) -> list[Figure]:
     """All figures, with caches and runs in `folder`. images: of builtin. repeat: repetitions of each start."""
     train = [sys.executable, str(ROOT / "train.py")]
-    source = ["--data", data, "--builtin-images", str(images), "--wandb", "off"]
-    start = [*train, "--preset", "cpu", *source]
+    start = [*train, "--preset", "cpu", "--data", data, "--builtin-images", str(images), "--wandb", "off"]
+    cache = ["--cache", str(folder / "cache0")]
     helps = [timed([*train, "--help"]) for _ in range(repeat)]
-    packs = []
-    for number in range(3):
-        cache = folder / f"cache{number}"
-        packs.append(until_packed([*start, "--cache", str(cache), "--out", str(folder / f"packed{number}")]))
-    first = [
-        until_first_step([*start, "--cache", str(folder / "cache0"), "--out", str(folder / f"start{number}")])
-        for number in range(repeat)
-    ]
-    smoke = folder / "smoke"
-    whole = timed([*train, "--preset", "smoke", "--out", str(smoke), "--cache", str(folder / "cache0")])
-    data_share, other_share = shares(smoke)
+    packs = [until_packed([*start, "--cache", str(folder / f"cache{n}")], folder / f"packed{n}") for n in range(3)]
+    first = [until_first_step([*start, *cache], folder / f"start{n}") for n in range(repeat)]
+    whole = timed([*train, "--preset", "smoke", "--out", str(folder / "smoke"), *cache])
+    data_share, other_share = shares(folder / "smoke")
     return [
         Figure("train.py --help", "s", 0.5, helps),
         Figure("packing at 32 to 256 px, from the start of the command", "s", 30, packs),
@@ -42,34 +61,35 @@ def limits(folder: Path, data: str = "builtin", images: int = 1400, repeat: int 
 
 def timed(command: list[str]) -> float:
     """Seconds that a command takes. It must succeed."""
-    return clocked(lambda: subprocess.run(command, check=True, capture_output=True))
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
 
 
 def until(command: list[str], done: Callable[[], bool]) -> float:
     """Seconds from the start of a command until `done`; then it is killed."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not done():
-            if process.poll() is not None:
-                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode} too soon")
-            time.sleep(0.01)
-        return time.perf_counter() - start
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not done():
+                if process.poll() is not None:
+                    raise RuntimeError(f"{' '.join(command)} ended with {process.returncode} too soon")
+                time.sleep(0.01)
+            return time.perf_counter() - start
+        finally:
+            process.kill()
 
 
-def until_packed(command: list[str]) -> float:
-    """Seconds from the start of a command to the end of its packing. The cache must be empty."""
-    config = Path(command[command.index("--out") + 1]) / "config.json"  # is written after packing
-    return until(command, config.exists)
+def until_packed(command: list[str], out: Path) -> float:
+    """Seconds from the start of a run in `out` to the end of its packing. Its cache must be empty."""
+    return until([*command, "--out", str(out)], (out / "config.json").exists)  # it is written after packing
 
 
-def until_first_step(command: list[str]) -> float:
-    """Seconds from the start of a command to the record of its first step."""
-    metrics = Path(command[command.index("--out") + 1]) / "metrics.jsonl"
-    return until([*command, "--record-kimg", "0.001"], lambda: metrics.exists() and metrics.stat().st_size > 0)
+def until_first_step(command: list[str], out: Path) -> float:
+    """Seconds from the start of a run in `out` to the record of its first step."""
+    metrics = out / "metrics.jsonl"
+    command = [*command, "--out", str(out), "--record-kimg", "0.001"]
+    return until(command, lambda: metrics.exists() and metrics.stat().st_size > 0)
 
 
 def shares(run: Path) -> tuple[float, float]:

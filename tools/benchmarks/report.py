@@ -14,7 +14,7 @@ from pggan.schedule import scheduler_for
 from pggan.schedule.forecast import forecast
 from pggan.schedule.stages import Stage, StageStart
 
-HEAD = "   res  alpha  batch  images/s       (min to max)   s/kimg       memory  of conv  of matmul  warm-up"
+HEAD = "   res  alpha  batch  images/s       (min to max)       memory  of conv  of matmul  warm-up"
 HEAD_BREAKDOWN = "   res  alpha    s/step   data      D  penalty      G  average   conv and matmul  all else"
 Speeds = dict[tuple[int, bool], float]  # images/s by (resolution, whether it fades)
 
@@ -26,20 +26,19 @@ def row(record: Record) -> str:
     split = f"  in {record.micro_batches} micro-batches" if record.micro_batches > 1 else ""
     return (
         f"{record.res:>4}px {record.alpha:>6.2f} {record.batch:>6} {record.images_per_s:>9.1f} {spread:>18} "
-        f"{record.s_per_kimg:>8.2f} {record.peak_bytes / 2**30:>8.2f} GiB {record.limit_share:>8.1%} "
-        f"{record.matmul_share:>10.1%} {record.warm_up_s:>7.1f}s{split}"
+        f"{record.peak_bytes / 2**30:>8.2f} GiB {record.limit_share:>8.1%} {record.matmul_share:>10.1%} "
+        f"{record.warm_up_s:>7.1f}s{split}"
     )
 
 
 def breakdown(record: Record) -> str:
     """One line under HEAD_BREAKDOWN: shares of the time of a step."""
-    whole = sum(record.seconds.values())
-    data, d, penalty, g, average = (record.seconds[name] / whole for name in ("data", "d", "penalty", "g", "average"))
+    share = {name: f"{seconds / sum(record.seconds.values()):.1%}" for name, seconds in record.seconds.items()}
     rest = record.overhead_share
     dense = ("-", "-") if rest is None else (f"{1 - rest:.1%}", f"{rest:.1%}")
     return (
-        f"{record.res:>4}px {record.alpha:>6.2f} {record.step_s[1]:>9.4f} {data:>6.1%} {d:>6.1%} {penalty:>8.1%} "
-        f"{g:>6.1%} {average:>8.1%} {dense[0]:>17} {dense[1]:>9}"
+        f"{record.res:>4}px {record.alpha:>6.2f} {record.step_s[1]:>9.4f} {share['data']:>6} {share['d']:>6} "
+        f"{share['penalty']:>8} {share['g']:>6} {share['average']:>8} {dense[0]:>17} {dense[1]:>9}"
     )
 
 
@@ -56,7 +55,7 @@ def closing(config: Config, records: list[Record]) -> Iterator[str]:
         if record.alpha == 1:
             rates = ", ".join(f"{rate / 1e9:.1f} at {res} px" for res, rate in record.conv_rates.items())
             yield (
-                f"GFLOP/s at {record.res} px: 3x3 convolutions {rates}; matmul {record.matmul_limit / 1e9:.1f}; "
+                f"GFLOP/s at {record.res} px: 3x3 convolutions {rates}; matmul {record.matmul_rate / 1e9:.1f}; "
                 f"training {record.flops_per_s / 1e9:.1f} ({record.flops_per_image / 1e9:.3g} GFLOP an image)"
             )
     stages = whole_run(config, speeds_of(records))
@@ -75,13 +74,12 @@ def speeds_of(records: list[Record]) -> Speeds:
 def whole_run(config: Config, speeds: Speeds) -> list[tuple[Stage, float]]:
     """(stage, seconds of its steps) of each stage of the schedule; empty if a resolution was not measured."""
     first, *later = config.network.stages()
-    if any((res, False) not in speeds for res in (first, *later)):
+    stable = {res: speed for (res, fades), speed in speeds.items() if not fades}
+    if not stable.keys() >= {first, *later}:
         return []
     start = StageStart(first, later=tuple(later), fades=False)
-    stages = [stage for stage, _ in forecast(scheduler_for(config.schedule), start, [], lambda res: speeds[res, False])]
-    return [
-        (stage, stage_seconds(stage, speeds.get((stage.res, True), 0), speeds[stage.res, False])) for stage in stages
-    ]
+    stages = [stage for stage, _ in forecast(scheduler_for(config.schedule), start, [], stable.get)]
+    return [(stage, stage_seconds(stage, speeds.get((stage.res, True), 0), stable[stage.res])) for stage in stages]
 
 
 def stage_seconds(stage: Stage, fading: float, stable: float) -> float:

@@ -27,7 +27,8 @@ class Trial:
     """
 
     def __init__(self, config: Config, res: int, alpha: float, images: ImageCache, device: torch.device):
-        self.state, self.device = trial_state(config, res, device), device
+        self.config, self.alpha, self.images, self.device = config, alpha, images, device
+        self.state = trial_state(config, res, device)
         self.state.graphs = graphs_for(config.training.compile, device, say=_tell)
         self.steps_a_cycle = config.training.penalty_interval
         self.images_a_cycle = self.steps_a_cycle * self.state.batch()
@@ -59,6 +60,11 @@ class Trial:
     def remove_penalty(self) -> None:
         self.state.config = with_settings(self.state.config, {"penalty_weight": "0"})
 
+    def uncompiled(self, batch: int) -> "Trial":
+        """A trial of its own to count operations or bytes, which compiled code hides. batch: images a step."""
+        config = with_settings(self.config, {"compile": "off", "batch": str(batch)})
+        return Trial(config, self.state.res, self.alpha, self.images, self.device)
+
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr)
@@ -71,8 +77,3 @@ def open_images(config: Config, resolutions: list[int]) -> ImageCache:
     images = pack(source, [(res, *config.network.size(res)) for res in resolutions], config.data.fit, margin)
     check_enough(config, len(images), max(int(config.training.batch.at(res)) for res in resolutions))
     return images
-
-
-def uncompiled(config: Config, batch: int | None = None) -> Config:
-    """`config` for counting operations or bytes, which compiled code hides. batch: at all resolutions."""
-    return with_settings(config, {"compile": "off"} | ({"batch": str(batch)} if batch else {}))
