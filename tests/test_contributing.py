@@ -20,6 +20,7 @@ from pggan.config.augmentation import augmentation
 from pggan.config.presets import before_flags
 from pggan.config.schema import Config
 from pggan.evaluation.figures import FIGURES
+from pggan.metrics.extractors import open_extractor
 from pggan.metrics.spaces import mode_features
 from pggan.run.profiling import computed_peak, trial_state, trial_step
 from pggan.schedule import scheduler_for
@@ -47,6 +48,7 @@ assert state_from(values, torch.device("cpu")).alarms == 7
 del values["alarms"]
 assert state_from(values, torch.device("cpu")).alarms == 0
 assert mode_features(images[:, :, :1, :1].expand(-1, -1, 64, 64))["gray"].shape == (3, 256)
+assert open_extractor("gray").space == "gray"
 assert any(figure.key == "diversity/sample_count" for figure in FIGURES)
 scheduler, progress = scheduler_for(config.schedule), Progress(Stage(8, stable=100), 50, (16,))
 assert scheduler.decide(progress, []) is None

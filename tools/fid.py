@@ -18,9 +18,9 @@ class Args(Sets):
     Example: python tools/fid.py photos/ runs/demo/checkpoints/latest.pt
     """
 
-    features: Literal["inception", "rand"] = "inception"
-    """inception: FID and KID, with published weights. rand: RFD, with random filters; it needs no download. RFD and FID
-    do not compare."""
+    features: Annotated[str, flag("NAME", "inception")] = "inception"
+    """The feature space. inception: FID and KID, with published weights. rand: RFD, with random filters; it needs no
+    download. RFD and FID do not compare. Others: see pggan/metrics/spaces.py."""
     resize: Literal["tf", "clean"] = "tf"
     """How images are resized to 299x299 px for Inception: as torch-fidelity does (tf), or as clean-fid does (clean).
     FIDs of the two do not compare."""
@@ -36,20 +36,19 @@ class Args(Sets):
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="fid.py")
     check(args, {"num": 1, "seed": 0, "swd": 0, "builtin_images": 1}, ("weights", "cache"))
-    if args.weights and args.features == "rand":
-        raise UserError("--weights are Inception's: leave out --features rand")
+    if args.weights and args.features != "inception":
+        raise UserError(f"--weights are Inception's: leave out --features {args.features}")
     from pggan.evaluation.distances import measure
     from pggan.evaluation.opening import open_pair
     from pggan.metrics.cache import statistics_folder
-    from pggan.metrics.extractors import inception_features, random_filters
-    from pggan.metrics.inception import open_network
+    from pggan.metrics.extractors import open_extractor
+    from pggan.metrics.spaces import SPACES
 
+    if args.features not in SPACES:
+        raise UserError(f"--features {args.features}: there are only {', '.join(SPACES)}")
     how = args.opening()
     real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, res=args.res, fit=args.fit, **how)
-    if args.features == "rand":
-        extractor = random_filters()
-    else:
-        extractor = inception_features(open_network(args.weights, how["device"]), args.resize)
+    extractor = open_extractor(args.features, args.weights, how["device"], args.resize)
     found = measure(real, fake, extractor, swd=args.swd, seed=args.seed, cache=statistics_folder(args.cache))
     print("\n".join(found.lines()))
     write_json(args.json, found.plain())

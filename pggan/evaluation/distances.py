@@ -9,7 +9,7 @@ from pggan.errors import UserError
 from pggan.evaluation import features
 from pggan.evaluation.features import PARTS, Gathered, gather
 from pggan.evaluation.image_sets import ImageSet
-from pggan.metrics.extractors import RANDOM, UNPUBLISHED, Extractor
+from pggan.metrics.extractors import INCEPTION, RANDOM, UNPUBLISHED, Extractor
 from pggan.metrics.frechet import frechet_distance
 from pggan.metrics.kernel_distance import kernel_distance
 from pggan.metrics.neighbors import prdc
@@ -150,13 +150,17 @@ def bias_note(reals: Gathered, fakes: Gathered, space: str) -> list[str]:
 
 def titles(space: str) -> tuple[str, str]:
     """The names of the Frechet distance and of the kernel distance: FID and KID only for Inception's features."""
+    if not space.startswith((INCEPTION, UNPUBLISHED)):
+        return "RFD" if space == RANDOM else "Frechet distance", "kernel distance"
     other = ", other weights" if space.startswith(UNPUBLISHED) else ""
-    return ("RFD", "kernel distance") if space == RANDOM else (f"FID{other}", f"KID{other}")
+    return f"FID{other}", f"KID{other}"
 
 
 def _frechet(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
     value = frechet_distance(reals.moments(), fakes.moments())
-    named = titles(space)[0], "rfd" if space == RANDOM else f"fid_{space}", value
+    title = titles(space)[0]
+    key = "rfd" if space == RANDOM else f"{'fid' if title.startswith('FID') else 'frechet'}_{space}"
+    named = title, key, value
     if reals.count < 2 * LEAST:
         return Measurement(*named)
     halves = [reals.moments(part) for part in PARTS[1:]]

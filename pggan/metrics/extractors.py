@@ -1,18 +1,19 @@
-"""Feature extractors for distances between sets of images: random filters, and Inception."""
+"""Feature extractors for distances between sets of images: one for each space in `spaces.SPACES`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from pggan.metrics import inception
 from pggan.metrics.inception import Network
 from pggan.metrics.random_features import WIDTH, filters_digest, random_features
 from pggan.metrics.resizing import to_inception
-from pggan.metrics.spaces import SIDE, VERSION, read_one
+from pggan.metrics.spaces import SIDE, SPACES, VERSION, features, read_one
 
-RANDOM = "rand"
+RANDOM, INCEPTION = "rand", "inception"
 UNPUBLISHED = "unpublished"  # Inception with other weights than the published ones
 
 
@@ -20,8 +21,8 @@ UNPUBLISHED = "unpublished"  # Inception with other weights than the published o
 class Extractor:
     """Turns images into features.
 
-    space: its name in keys of JSON: inception_tf, inception_clean, rand. digest: of its weights. protocol: everything
-    else the features depend on. words: all of that for people.
+    space: its name in keys of JSON: inception_tf, inception_clean, or as in `spaces.SPACES`. digest: of its weights.
+    protocol: everything else the features depend on. words: all of that for people.
     """
 
     space: str
@@ -32,6 +33,30 @@ class Extractor:
     """uint8 [H, W, 3] -> an array to be stacked; called in threads."""
     features: Callable[[np.ndarray], np.ndarray]
     """Stacked results of `prepare`, [N, ...] -> float32 [N, D]."""
+
+
+def open_extractor(
+    name: str, weights: str | None = None, device: torch.device | str = "cpu", how: str = "tf"
+) -> Extractor:
+    """The extractor of the feature space `name`. weights, device, how: of Inception; see `open_network` and `resizing`.
+
+    Raises UserError for weights that cannot be used.
+    """
+    if name == INCEPTION:
+        return inception_features(inception.open_network(weights, device), how)
+    if name == RANDOM:
+        return random_filters()
+    space = SPACES[name]
+    function = space.load()
+
+    def prepare(image: np.ndarray) -> np.ndarray:
+        return read_one(image, space.side)
+
+    def extract(batch: np.ndarray) -> np.ndarray:
+        return features(batch, function, space.side)
+
+    words = f"{name} features {space.version}, squashed to {space.side}x{space.side}"
+    return Extractor(name, space.version, {"space": name}, words, prepare, extract)
 
 
 def random_filters() -> Extractor:
@@ -46,7 +71,7 @@ def inception_features(network: Network, how: str) -> Extractor:
 
     The space's name says how, and whether the weights are the published ones: other FIDs do not compare.
     """
-    space, published = ("inception", "published") if network.published else (UNPUBLISHED, "not the published ones")
+    space, published = (INCEPTION, "published") if network.published else (UNPUBLISHED, "not the published ones")
     words = f"FID {inception.WIDTH}-d Inception (weights sha256 {network.digest[:8]}..., {published}), resize {how}"
     protocol = {"resize": how, "device": network.device.type}
     prepare = partial(to_inception, how=how)

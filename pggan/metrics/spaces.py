@@ -85,17 +85,17 @@ def mode_features(images: Tensor) -> dict[str, Tensor]:
 # ---- reading images
 
 
-def read(pixels: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, 3] of any size -> float32 [N, 3, 64, 64] in [-1, 1]; other shapes are squashed to a square."""
+def read(pixels: np.ndarray, side: int = SIDE) -> Tensor:
+    """uint8 [N, H, W, 3] of any size -> float32 [N, 3, side, side] in [-1, 1], squashed if not square."""
     images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1  # a copy: maps are read-only
-    if images.shape[2:] == (SIDE, SIDE):
+    if images.shape[2:] == (side, side):
         return images.contiguous()
-    return F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True).clamp(-1, 1)
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True).clamp(-1, 1)
 
 
-def read_one(image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [64, 64, 3]: `read` for one image, in the form that takes the least memory."""
-    return np.round((read(image[None])[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
+def read_one(image: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [side, side, 3]: `read` for one image, in the form that takes the least memory."""
+    return np.round((read(image[None], side)[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
 
 
 def softened(images: Tensor) -> Tensor:
@@ -105,9 +105,9 @@ def softened(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def features(pixels: np.ndarray, space: Callable[[Tensor], Tensor]) -> np.ndarray:
+def features(pixels: np.ndarray, space: Callable[[Tensor], Tensor], side: int = SIDE) -> np.ndarray:
     """float64 [N, D] of images uint8 [N, H, W, 3], which may be a memory map: they are read batch by batch."""
-    return np.concatenate([space(images).double().numpy() for images in batches(pixels)])
+    return np.concatenate([space(images).double().numpy() for images in batches(pixels, side)])
 
 
 def spread(h: Tensor) -> Tensor:
@@ -127,10 +127,10 @@ def with_contrast(images: Tensor, factor: float) -> Tensor:
     return (mean + factor * (images - mean)).clamp(-1, 1)
 
 
-def batches(pixels: np.ndarray) -> Iterator[Tensor]:
+def batches(pixels: np.ndarray, side: int = SIDE) -> Iterator[Tensor]:
     """The images uint8 [N, H, W, 3] in batches, as `read` returns them."""
     for start in range(0, len(pixels), BATCH):
-        yield read(pixels[start : start + BATCH])
+        yield read(pixels[start : start + BATCH], side)
 
 
 # ---- classifier

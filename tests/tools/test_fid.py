@@ -77,6 +77,12 @@ def test_rand_needs_no_download_and_calls_nothing_fid(measured):
     assert "protocol: RFD" in said and "sha256" in said and "float64" in said
 
 
+def test_other_spaces_have_names_of_their_own(measured):
+    figures, said = measured("reals", "fakes", "--features", "handcrafted")
+    assert {"frechet_handcrafted", "kid_handcrafted", "precision_handcrafted"} <= set(figures)
+    assert "Frechet distance" in said and "FID" not in said
+
+
 def test_rfd_is_the_frechet_distance_of_balanced_random_features(measured, sets):
     read = (np.stack([read_one(picture) for picture in open_set(str(sets / name))]) for name in ("reals", "fakes"))
     real, fake = map(random_features, read)
