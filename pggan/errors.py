@@ -1,6 +1,8 @@
 """The errors that end a command early, with their exit codes; and how full disks and full memory are recognized."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -29,6 +31,11 @@ class Interrupted(Exception):
         self.number, self.nimg = number, nimg
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 120 characters; its type if it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
 def disk_full(error: BaseException) -> bool:
     """Whether the disk, or the user's quota on it, is full. torch's writer gives no error number, only words."""
     words = ("No space", "inline_container")
@@ -41,3 +48,14 @@ def out_of_memory(error: BaseException) -> bool:
     words = ("out of memory", "alloc_failed", "allocate memory", "not enough memory")
     words += ("could not create a primitive", "could not create a memory object")  # oneDNN
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in said for word in words))
+
+
+@contextmanager
+def explaining_full_memory(advice: str) -> Iterator[None]:
+    """Raises UserError, with `advice` and the first line of the error, if memory runs out in its body."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"{advice} ({first_line(error)})") from error

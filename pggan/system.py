@@ -8,7 +8,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -71,7 +71,8 @@ def replacing(path: Path, unique: bool = False) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that came before says more
+            temporary.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -4,17 +4,15 @@ A file is used only if it is complete and was written under the same key; otherw
 choose no names, so a figure cannot come from other images.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import sys
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from pggan import system
 from pggan.data import cache_files
 from pggan.data.fingerprints import digest
 from pggan.data.reading import plain
@@ -68,20 +66,14 @@ def _recall(path: Path, text: str) -> Arrays | None:
 
 
 def _remember(path: Path, text: str, arrays: Arrays) -> None:
-    """Writes a temporary file and renames it. Raises OSError, and then leaves `path` unchanged."""
+    """Writes the file. Raises OSError, and then leaves `path` unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cache_files.sweep(path.parent)
-    beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     named = {PREFIX + name: array for name, array in arrays.items()}
-    try:
-        with beside.open("wb") as file:
+    with system.replacing(path, unique=True) as temporary:
+        with temporary.open("wb") as file:
             np.savez(file, **{KEY: np.array(text), CHECKSUM: np.array(checksum(text, arrays))}, **named)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+        system.flush_to_disk(temporary)
 
 
 def checksum(text: str, arrays: Arrays) -> str:

@@ -18,7 +18,6 @@ import math
 import os
 import shutil
 import urllib.request
-import uuid
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 from tqdm import tqdm
 
+from pggan import system
 from pggan.data.reading import plain
 from pggan.data.sources import open_source
 from pggan.errors import UserError
@@ -211,19 +211,15 @@ def download(path: Path) -> None:
     Raises OSError or HTTPException, and UserError when the downloaded bytes have another sha256.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may download at once
-    try:
-        with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer, open(beside, "xb") as file:
+    with system.replacing(path, unique=True) as temporary:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer, open(temporary, "xb") as file:
             total = int(answer.headers.get("Content-Length", 0))
             # disable=None: a bar on a terminal only
             with tqdm.wrapattr(file, "write", total, desc="Inception weights", disable=None, leave=False) as out:
                 shutil.copyfileobj(answer, out, 2**18)
-        found = file_digest(beside)
+        found = file_digest(temporary)
         if found != SHA256:
-            raise UserError(f"the sha256 of what came starts {found[:12]}, not {SHA256[:12]}")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+            raise UserError(f"the sha256 of the downloaded file starts {found[:12]}, not {SHA256[:12]}")
 
 
 def file_digest(path: Path) -> str:

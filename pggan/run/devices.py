@@ -1,7 +1,8 @@
-"""Where training runs, and in which precision."""
+"""The device that training runs on, its precision and its memory."""
 
 import torch
 
+from pggan import system
 from pggan.errors import UserError
 
 
@@ -21,10 +22,11 @@ def pick_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+    # On a CPU without instructions for bf16 (AVX-512, AMX, ARM), it is many times slower than fp32.
+    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}  # not in torch before 2.12
+    return "bf16" if any(have for name, have in known.items() if name.endswith("bf16")) else "fp32"
 
 
-def cpu_has_bf16() -> bool:
-    """Whether the processor has instructions for it (AVX-512, AMX, ARM): without, it is many times slower than fp32."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch before 2.12
-    return any(have for name, have in known.items() if name.endswith("bf16"))
+def peak_memory(device: torch.device) -> int:
+    """The most memory used so far, in bytes: of the GPU if `device` is one, else of this process."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else system.peak_memory()

@@ -1,22 +1,20 @@
-"""The plan of a run before it is started: stages, memory, speed and time, from a few steps on this machine."""
+"""Prints the plan of a run (--dry-run): stages, memory, speed and time, from a few steps on this machine."""
 
-import os
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
+from pggan.config.presets import with_settings
 from pggan.config.schema import Config
 from pggan.config.validation import validate
-from pggan.errors import UserError, out_of_memory
+from pggan.errors import explaining_full_memory
 from pggan.models.networks import Discriminator, Generator
-from pggan.run.devices import pick_device, pick_precision
+from pggan.run.devices import pick_precision
 from pggan.run.planning import over, stage_start
 from pggan.run.profiling import StepCost, computed_peak, step_cost, trial_state
 from pggan.run.progress import duration
-from pggan.run.run_dir import RunDir
-from pggan.run.setup import begin, check_enough, complete, default_folder, open_images, what_next
+from pggan.run.setup import begin, complete, open_folder, open_images, what_next
 from pggan.schedule import scheduler_for
 from pggan.schedule.budget import expected_speed
 from pggan.schedule.forecast import forecast
@@ -30,23 +28,17 @@ SECONDS_TO_START = 5.0  # of a budget, before the first step
 def dry_run(config: Config) -> None:
     """Prints the plan of a run, and trains nothing. Raises UserError for what would stop the run itself."""
     validate(config)
-    folder = RunDir(Path(os.path.expanduser(config.run.out or default_folder(config))))
+    folder = open_folder(config)
     config = complete(config, folder)
-    device = pick_device(config.training.device)
-    try:
+    with explaining_full_memory("the networks do not fit into memory: lower --fmap-base, --fmap-max or --latent"):
         state = begin(config, folder)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError("the networks do not fit into memory: lower --fmap-base, --fmap-max or --latent") from None
     scheduler = scheduler_for(config.schedule, state.replay)
     if over(state, scheduler):
         print(what_next(folder, state))
         return
-    source = open_images(config, state, folder)
-    check_enough(config, len(source), max(int(config.training.batch.at(res)) for res in config.network.stages()))
-    print(f"{len(source):,} pictures in {config.data.data}; {_device(device, state)}; {_networks(config)}")
-    costs = step_costs(config, device, (state.res, *state.later))
+    source = open_images(state, folder)
+    print(f"{len(source):,} pictures in {config.data.data}; {_device(state)}; {_networks(config)}")
+    costs = step_costs(config, state.device, (state.res, *state.later))
     start = stage_start(state, state.seconds + SECONDS_TO_START)
     stages = forecast(scheduler, start, state.history, lambda res: costs[res].images_per_s, state.stage.seconds)
     print("\n".join(_table(config, stages, costs)))
@@ -63,29 +55,21 @@ def step_costs(config: Config, device: torch.device, resolutions: tuple[int, ...
         if costs and time.monotonic() - started > MOST_SECONDS:
             costs[res] = estimate(config, costs, res, device)
             continue
-        try:
+        tried = f"out of memory at {res} px, with the smallest micro-batches and no activations kept"
+        with explaining_full_memory(f"{tried}: lower --batch, --fmap-base or --max-res"):
             costs[res] = step_cost(config, res, device)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise UserError(
-                f"out of memory at {res} px, with the smallest micro-batches and no activations kept: "
-                f"lower --batch, --fmap-base or --max-res"
-            ) from None
     return costs
 
 
 def estimate(config: Config, costs: dict[int, StepCost], res: int, device: torch.device) -> StepCost:
-    """Estimates a step: its speed from smaller resolutions; its memory computed, in as many parts as the last needed.
+    """Estimates a step: its speed from smaller resolutions, its memory by `computed_peak`.
 
-    costs: of smaller resolutions, not empty.
+    costs: of smaller resolutions, not empty; the last one says how many micro-batches there are, if the batch allows.
     """
     speed = expected_speed({known: cost.images_per_s for known, cost in costs.items()}, res)
     last, batch = [*costs.values()][-1], int(config.training.batch.at(res))
-    precision = pick_precision(config.training.precision, device)
-    state = trial_state(
-        replace(config, training=replace(config.training, precision=precision)), res, torch.device("cpu")
-    )
+    config = with_settings(config, {"precision": pick_precision(config.training.precision, device)})
+    state = trial_state(config, res, torch.device("cpu"))
     groups = batch // (min(config.network.stddev_group, batch) or 1)
     parts = max(count for count in range(1, last.micro_batches + 1) if groups % count == 0)
     state.stage.micro_batches, state.stage.recompute = parts, last.recompute
@@ -113,7 +97,8 @@ def _remarks(cost: StepCost) -> list[str]:
     return [", ".join(memory)] * bool(memory) + ["estimated"] * cost.estimated
 
 
-def _device(device: torch.device, state: TrainState) -> str:
+def _device(state: TrainState) -> str:
+    device = state.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {state.threads} threads"
     return f"{where}, {state.precision}"
 

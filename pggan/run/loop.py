@@ -1,6 +1,5 @@
 """The loop: steps until the scheduler ends the stage, then growth, or the end of the run."""
 
-import os
 import shlex
 import time
 from collections.abc import Callable
@@ -9,12 +8,12 @@ from pathlib import Path
 from pggan.config.schema import Config
 from pggan.config.validation import validate
 from pggan.data.packing import ImageCache
-from pggan.errors import Interrupted, NonFiniteError, UserError, out_of_memory
+from pggan.errors import Interrupted, NonFiniteError, explaining_full_memory
 from pggan.run.events import Events
 from pggan.run.planning import apply_plan, next_start, over, plan_stage, stage_start, waits
 from pggan.run.rollback import roll_back
 from pggan.run.run_dir import RunDir
-from pggan.run.setup import batches_at, begin, complete, default_folder, load_images, what_next, write_config
+from pggan.run.setup import batches_at, begin, complete, load_images, open_folder, what_next, write_config
 from pggan.run.signals import Signals
 from pggan.run.tensorboard import check_tensorboard
 from pggan.run.timer import Timer
@@ -35,28 +34,20 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     validate(config)
     if config.run.tensorboard:
         check_tensorboard()
-    with RunDir(Path(os.path.expanduser(config.run.out or default_folder(config)))) as folder:
-        config = complete(config, folder)
-        try:
-            state = begin(config, folder)
-            scheduler = scheduler_for(config.schedule, state.replay)
-            if over(state, scheduler):
-                print(what_next(folder, state))
-                return folder.path
-            images = load_images(config, state, folder)
-            folder.acquire_lock()
-            write_config(config, state, images, folder)
-            run_all(folder, state, scheduler, images, clock, startup)
-            if waits(state, scheduler):
-                print(what_next(folder, state))
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            what = (str(error).splitlines() or ["no more"])[0][:120]
-            raise UserError(
-                f"out of memory ({what}): what is saved stays; begin anew with a smaller --batch or --fmap-base and "
-                f"another --out"
-            ) from error
+    advice = "out of memory: what is saved stays; begin anew with a smaller --batch or --fmap-base and another --out"
+    with open_folder(config) as folder, explaining_full_memory(advice):
+        state = begin(complete(config, folder), folder)
+        scheduler = scheduler_for(config.schedule, state.replay)
+        if over(state, scheduler):
+            print(what_next(folder, state))
+            return folder.path
+        images = load_images(state, folder)
+        folder.acquire_lock()
+        write_config(state, images, folder)
+        timer = Timer(clock, max(state.seconds, folder.noted_seconds()), startup)
+        run_all(folder, state, scheduler, images, timer)
+        if waits(state, scheduler):
+            print(what_next(folder, state))
     return folder.path
 
 
@@ -66,20 +57,8 @@ def stopwatch() -> Callable[[], float]:
     return lambda: time.monotonic() - start
 
 
-def run_all(
-    folder: RunDir,
-    state: TrainState,
-    scheduler: Scheduler,
-    images: ImageCache,
-    clock: Callable[[], float],
-    startup: float = 0.0,
-) -> None:
-    """Runs all stages that are left; the folder's records are cut to the state. Raises as `train` does.
-
-    startup: seconds until train() was called.
-    """
-    recorded = folder.last_record().get("wall/seconds", 0.0)  # perhaps in a record that is cut now
-    timer = Timer(clock, max(state.seconds, recorded, folder.noted_seconds()), startup)
+def run_all(folder: RunDir, state: TrainState, scheduler: Scheduler, images: ImageCache, timer: Timer) -> None:
+    """Runs all stages that are left; the folder's records are cut to the state. Raises as `train` does."""
     folder.cut_metrics(state.metrics_bytes)
     folder.write_growth(state.growth)
     apply_plan(state, plan_stage(state, scheduler, stage_start(state, timer.total())))
@@ -95,8 +74,8 @@ def run_all(
 
 
 def run_stages(events: Events, state: TrainState, images: ImageCache) -> None:
-    """Runs all stages that are left, from wherever `state` is."""
-    events.save(state)  # something to roll back to; a disk that cannot be written is found out now
+    """Runs the rest of the stage of `state`, and all later ones."""
+    events.save(state)  # to have a checkpoint to roll back to, and to notice at once if the disk cannot be written
     decision = None
     while not (decision and decision.action == "stop"):
         events.begin_stage(images, state)
@@ -133,7 +112,7 @@ def grow_or_stop(events: Events, state: TrainState, decision: Decision) -> None:
 
 
 def summary(folder: Path) -> str:
-    """What a finished run leaves to look at, and what to type next."""
+    """The files of a finished run to look at, and a command to type next."""
     checkpoints = folder / "checkpoints"
     ends, best = (", ".join(map(str, sorted(checkpoints.glob(f"{name}-*.pt")))) for name in ("res", "best"))
     latest = shlex.quote(str(checkpoints / "latest.pt"))

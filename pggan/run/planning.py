@@ -1,6 +1,6 @@
-"""Between a state and its scheduler: what the scheduler is told, and what becomes of its answer."""
+"""What a state tells its scheduler, and how it takes the scheduler's plan."""
 
-from pggan.run.profiling import images_per_s
+from pggan.run.profiling import step_cost
 from pggan.schedule import Scheduler
 from pggan.schedule.stages import Progress, Stage, StageStart
 from pggan.training.state import TrainState
@@ -8,17 +8,8 @@ from pggan.training.state import TrainState
 
 def stage_start(state: TrainState, seconds: float) -> StageStart:
     """The stage under way, as it is when the run goes on. seconds: spent since the start of the run."""
-    plan = state.stage.plan
-    return StageStart(
-        res=state.res,
-        start=plan.start,
-        nimg=state.nimg,
-        later=state.later,
-        fades=state.G.grown,
-        seconds=seconds,
-        speeds=dict(state.speeds),
-        planned=plan,
-    )
+    plan, speeds = state.stage.plan, dict(state.speeds)
+    return StageStart(state.res, plan.start, state.nimg, state.later, state.G.grown, seconds, speeds, planned=plan)
 
 
 def next_start(state: TrainState, seconds: float) -> StageStart:
@@ -30,7 +21,7 @@ def next_start(state: TrainState, seconds: float) -> StageStart:
 def plan_stage(state: TrainState, scheduler: Scheduler, start: StageStart) -> Stage:
     """Asks the scheduler for a plan; measures a speed first, if one is needed and none is known."""
     if scheduler.needs_speed and start.fades and not start.under_way and not state.speeds:
-        state.speeds[state.res] = images_per_s(state.config, state.res, state.device)
+        state.speeds[state.res] = step_cost(state.config, state.res, state.device).images_per_s
         start.speeds.update(state.speeds)
     return scheduler.begin(start, state.history)
 
@@ -44,7 +35,7 @@ def apply_plan(state: TrainState, plan: Stage) -> None:
 
 
 def over(state: TrainState, scheduler: Scheduler) -> bool:
-    """Whether the run has stopped, and its settings, as they are now, ask for no more."""
+    """Whether the run has stopped, and its present settings ask for no more."""
     if not state.growth or state.growth[-1]["action"] != "stop":
         return False
     seconds = max(state.seconds, state.growth[-1]["numbers"].get("budget_seconds", 0.0))

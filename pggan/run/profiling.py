@@ -3,7 +3,7 @@
 import copy
 import time
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,11 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pggan.config.presets import with_settings
 from pggan.config.schema import Config
 from pggan.models.networks import fade_reals
 from pggan.run.devices import pick_precision
 from pggan.schedule.stages import Stage
-from pggan.training import ema
 from pggan.training.micro_batches import accumulate
 from pggan.training.state import TrainState, allow_tf32, new_state
 from pggan.training.step import phase_scalars, step, step_inputs, step_phases, step_scalars
@@ -36,9 +36,9 @@ class StepCost:
 
 
 def step_cost(config: Config, res: int, device: torch.device) -> StepCost:
-    """Measures three steps at `res`, in the middle of a fade if it has one: to warm up, for the memory, for the time.
+    """Takes up to three steps at `res`, in the middle of a fade if it has one: to warm up, for memory, for time.
 
-    On a CPU, the first is of few images, and so are the others if the whole batch would take too long.
+    On a CPU, the first has few images, and so have the others if the whole batch would take too long.
     """
     batch = int(config.training.batch.at(res))
     few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
@@ -59,29 +59,23 @@ def step_cost(config: Config, res: int, device: torch.device) -> StepCost:
     return StepCost(tried / took, peak, state.stage.micro_batches, state.stage.recompute)
 
 
-def images_per_s(config: Config, res: int, device: torch.device) -> float:
-    """The speed to expect at `res`, from a step or two."""
-    return step_cost(config, res, device).images_per_s
-
-
 def trial_state(config: Config, res: int, device: torch.device) -> TrainState:
-    """A state for trying steps at `res`: just grown to it, or begun at it if it is the first resolution."""
+    """A state to try steps with: just grown to `res`, or new if that is the first resolution."""
     first = max(config.network.ends()[0], res // 2) if res > config.network.ends()[0] else res
-    network = replace(config.network, start_res=first, max_res=res)
     precision = pick_precision(config.training.precision, device)
     allow_tf32(precision)
-    state = new_state(replace(config, network=network), device, precision=precision)
+    state = new_state(with_settings(config, {"start_res": first, "max_res": res}), device, precision=precision)
     if state.res < res:
         state.grow(Stage(res))
     return state
 
 
 def trial_step(state: TrainState, batch: int, number: int = 1) -> Tensor:
-    """Sets the state before the `number`th step of a stage of its own, of `batch` images; returns black reals.
+    """Makes the next step the `number`th of a new stage, with `batch` images; returns black reals for it.
 
     It is in a fade if the state has grown: there a step needs the most memory.
     """
-    state.config = replace(state.config, training=replace(state.config.training, batch=str(batch)))
+    state.config = with_settings(state.config, {"batch": str(batch)})
     state.nimg = batch * number
     state.stage.plan = Stage(state.res, fade=2 * state.nimg if state.G.grown else 0)
     width, height = state.config.network.size(state.res)
@@ -110,11 +104,11 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _ignore(text: str) -> None:
-    """Tells nobody: a trial may run out of memory."""
+    """Takes the messages of a trial, which may run out of memory."""
 
 
 class MemoryWatch(TorchDispatchMode):
-    """Counts the bytes of tensors alive: `tensors`, and all that are made while it is entered, by their storages.
+    """Counts the bytes of the storages of `tensors` and of all tensors made while it is entered, until they are freed.
 
     alive: bytes now; peak: the most so far.
     """
@@ -147,20 +141,17 @@ class MemoryWatch(TorchDispatchMode):
 
 
 def lasting(state: TrainState) -> list[Tensor]:
-    """The tensors that live on between two steps: networks, gradients, moments."""
-    tensors = [tensor for net in (state.G, state.D, state.G_ema) for tensor in ema.tensors(net).values()]
-    tensors += [weight.grad for net in (state.G, state.D) for weight in net.parameters() if weight.grad is not None]
-    for optimizer in (state.opt_G, state.opt_D):
-        tensors += [moment for moments in optimizer.state.values() for moment in moments.values()]
-    return tensors
+    """The tensors that live on between two steps: networks, moments, gradients."""
+    gradients = [weight.grad for net in (state.G, state.D) for weight in net.parameters()]
+    return state.tensors() + [gradient for gradient in gradients if gradient is not None]
 
 
 def computed_peak(state: TrainState, batch: int) -> int:
     """Computes the peak bytes of a step of `batch` images, penalty included, with tensors that have no content.
 
-    It takes seconds, also for more memory than there is. It equals the count of MemoryWatch but for the step counts of
-    Adam (experiments/memory). The memory of libraries, and what an allocator leaves unused, is in neither. Not for
-    compiled steps. The gradients of the state are lost.
+    It takes seconds, even for more memory than this machine has. It equals the count of MemoryWatch but for Adam's step
+    counts (experiments/memory). Neither counts the memory of libraries, or what an allocator leaves unused. Not for
+    compiled steps. Removes the gradients of the state.
     """
     trial = copy.copy(state)
     trial.stage = copy.copy(state.stage)

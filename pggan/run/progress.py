@@ -3,14 +3,8 @@
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
-
-from pggan import system
-
-if TYPE_CHECKING:
-    import torch
 
 SECONDS_BETWEEN_LINES = 10  # where the output is no terminal
 
@@ -68,12 +62,3 @@ def duration(seconds: float) -> str:
     if seconds >= 3600:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
     return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
-
-
-def peak_memory(device: "torch.device") -> int:
-    """The most memory used so far, in bytes: of the GPU if `device` is one, else of this process."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(device)
-    return system.peak_memory()

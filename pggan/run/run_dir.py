@@ -70,13 +70,13 @@ class RunDir:
         return from_dict(record["config"]) if record else None
 
     def record(self) -> dict | None:
-        """What config.json says, or None before the first start."""
+        """The settings and the fingerprint of the images in config.json, None before the first start."""
         path = self.path / "config.json"
         if not path.exists():
             return None
         try:
             record = json.loads(path.read_text())
-            return {**record, "config": {**record["config"]}, "data": {"fingerprint": record["data"]["fingerprint"]}}
+            return {"config": {**record["config"]}, "data": {"fingerprint": record["data"]["fingerprint"]}}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path} is damaged: restore it, or name another --out") from None
 
@@ -118,15 +118,15 @@ class RunDir:
         return {}
 
     def note_seconds(self, seconds: float) -> None:
-        """What a budget has to know even after a kill: the seconds that the run has taken so far."""
+        """Writes down how long the run has taken so far, for a budget, which must know it even after a kill."""
         self._replace(self.path / ".seconds", f"{seconds:.3f}\n")
 
     def noted_seconds(self) -> float:
-        """The last of them; 0 when none is readable."""
-        try:
-            return float((self.path / ".seconds").read_text())
-        except (OSError, ValueError):
-            return 0.0
+        """The seconds that the run has taken, by the last note or record; 0 if there is none."""
+        recorded = self.last_record().get("wall/seconds", 0.0)
+        with suppress(OSError, ValueError):
+            return max(recorded, float((self.path / ".seconds").read_text()))
+        return recorded
 
     def save(self, state: TrainState, name: str = "latest") -> None:
         """latest.pt, or one that stays: res-RES.pt at the end of a stage, best-RES.pt of the best samples so far."""

@@ -3,11 +3,12 @@
 import json
 import os
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from pggan.config.presets import with_settings
 from pggan.config.schema import Config, from_dict
 from pggan.config.validation import differences
 from pggan.data.batches import BatchLoader
@@ -32,9 +33,9 @@ def complete(config: Config, folder: RunDir) -> Config:
     """`config` with its first and last resolution filled in; a run that exists keeps its first."""
     known = folder.config()
     if known and config.network.start_res is None:
-        config = replace(config, network=replace(config.network, start_res=known.network.start_res))
+        config = with_settings(config, {"start_res": known.network.start_res})
     start, top = config.network.ends()
-    return replace(config, network=replace(config.network, start_res=start, max_res=top))
+    return with_settings(config, {"start_res": start, "max_res": top})
 
 
 def begin(config: Config, folder: RunDir) -> TrainState:
@@ -59,7 +60,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
         values["precision"] = precision
     state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
     state.threads = threads
-    state.replay = growth_to_replay(config, state, known is not None and bool(values))
+    state.replay = growth_to_replay(state, goes_on=bool(known and values))
     state.graphs = graphs_for(config.training.compile, device)
     if not known and over(state, scheduler_for(config.schedule, state.replay)):
         raise UserError(f"{config.run.resume} is the end of its run: raise --max-res or --stable-kimg to go on from it")
@@ -79,32 +80,32 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
-    of_its_run = ("metrics_bytes", "data", "seconds", "speeds", "replay", "history", "best")
-    values = {name: value for name, value in values.items() if name not in of_its_run}
-    plan = {**values["stage"]["plan"], "until": 0.0, "budget": 0.0}  # seconds of another run's budget
-    values["stage"] = {"plan": plan, "timed_from": values["nimg"]}
+    dropped = {"metrics_bytes", "data", "seconds", "speeds", "replay", "history", "best"}
     if not settings.training.ada:
-        values.pop("augment", None)  # --ada does not begin with a fixed p
-    return {**values, "precision": pick_precision(config.training.precision, device)}
+        dropped.add("augment")  # --ada does not begin with a fixed p
+    plan = {**values["stage"]["plan"], "until": 0.0, "budget": 0.0}  # seconds of another run's budget
+    precision = pick_precision(config.training.precision, device)
+    kept = {name: value for name, value in values.items() if name not in dropped}
+    return kept | {"stage": {"plan": plan, "timed_from": values["nimg"]}, "precision": precision}
 
 
 def same_file(one: str | None, other: str) -> bool:
     return one is not None and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
-def growth_to_replay(config: Config, state: TrainState, goes_on: bool) -> list[dict]:
+def growth_to_replay(state: TrainState, goes_on: bool) -> list[dict]:
     """The growth.json of --plan, [] for none. Raises UserError when it cannot be repeated, or is not this run's.
 
     goes_on: the state belongs to a run under way, which repeats a plan from its first image or never.
     """
-    known, config_path = state.replay, config.schedule.plan
-    if known and config.schedule.budget:
+    known, schedule = state.replay, state.config.schedule
+    if known and schedule.budget:
         raise UserError("this run repeats a plan, which leaves nothing for --budget to decide: name another --out")
-    if known and not config_path:
+    if known and not schedule.plan:
         raise UserError("this run repeats a plan: give --plan again, or name another --out")
-    if not config_path:
+    if not schedule.plan:
         return []
-    path = Path(config_path).expanduser()
+    path = Path(schedule.plan).expanduser()
     if known and not path.exists():
         return known  # it is in the checkpoint
     if goes_on and not known:
@@ -126,15 +127,14 @@ def _check_stages(path: Path, growth: list[dict], state: TrainState) -> None:
     scheduler, start = ReplayScheduler(growth), StageStart(state.res, state.stage.plan.start, later=state.later)
     for stage, _ in forecast(scheduler, start, [], lambda res: 1.0):
         if not state.replay and stage.end <= state.nimg:
-            raise UserError(
-                f"--plan {path} ends {stage.res} px at image {stage.end}, and this is at {state.nimg} already"
-            )
+            end = f"--plan {path} ends {stage.res} px at image {stage.end}"
+            raise UserError(f"{end}, and this is at {state.nimg} already")
     if stage.final and stage.res < state.config.network.ends()[1]:
         print(f"{path} stops at {stage.res} px, and so will this run", flush=True)
 
 
 def what_next(folder: RunDir, state: TrainState) -> str:
-    """What to tell the user of a run that has nothing left to do, and what to type to continue it."""
+    """The message about a run that has nothing left to do: where it is, and what to type to continue it."""
     latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
     where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
     if waits(state, scheduler_for(state.config.schedule, state.replay)):
@@ -147,64 +147,57 @@ def what_next(folder: RunDir, state: TrainState) -> str:
     return f"{folder.path} is finished: {where}; to go on, raise {more}, with --out {folder.path}"
 
 
-def open_images(config: Config, state: TrainState, folder: RunDir) -> Source:
-    """The source of the images. Raises UserError if the run was begun with others."""
-    source = open_source(config.data.data, config.data.builtin_images, cache=config.data.cache)
+def open_images(state: TrainState, folder: RunDir) -> Source:
+    """The source of the images. Raises UserError if they are too few, or not those that the run was begun with."""
+    data = state.config.data
+    source = open_source(data.data, data.builtin_images, cache=data.cache)
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
     if before and before != source.fingerprint:
-        raise UserError(
-            f"the pictures in {config.data.data} are not those of {folder.path}: "
-            f"put them back as they were, or name another --out"
-        )
+        other = f"the pictures in {data.data} are not those of {folder.path}"
+        raise UserError(f"{other}: put them back as they were, or name another --out")
+    check_enough(state.config, len(source), [state.res, *state.later])
     return source
 
 
-def load_images(config: Config, state: TrainState, folder: RunDir) -> ImageCache:
-    """Packs the images for all stages that are left. Raises UserError if they are too few, or not this run's."""
-    source = open_images(config, state, folder)
-    stages = [res for res in config.network.stages() if res >= state.res]
-    largest = max(int(config.training.batch.at(res)) for res in stages)
-    check_enough(config, len(source), largest)
-    packed = pack(
-        source,
-        [(res, *config.network.size(res)) for res in stages],
-        fit=config.data.fit,
-        crop_margin=CROP_MARGIN if config.data.random_crop else 1.0,
-    )
-    print("\n".join(packed.notes()), flush=True)
-    check_enough(config, len(packed), largest)
-    return packed
+def load_images(state: TrainState, folder: RunDir) -> ImageCache:
+    """Packs the images for all stages that are left. Raises UserError as `open_images` does."""
+    stages = [state.res, *state.later]
+    images = pack_images(state.config, open_images(state, folder), stages)
+    print("\n".join(images.notes()), flush=True)
+    check_enough(state.config, len(images), stages)
+    return images
 
 
-def write_config(config: Config, state: TrainState, packed: ImageCache, folder: RunDir) -> None:
-    """Writes config.json, and notes in the state which images it is trained on."""
-    state.data = packed.fingerprint
-    facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
-    folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
+def pack_images(config: Config, source: Source, resolutions: list[int]) -> ImageCache:
+    """The images at these resolutions, cropped or padded as the settings say."""
+    sizes = [(res, *config.network.size(res)) for res in resolutions]
+    return pack(source, sizes, config.data.fit, CROP_MARGIN if config.data.random_crop else 1.0)
 
 
-def batches_at(packed: ImageCache, state: TrainState) -> BatchLoader:
-    """The batches of the stage under way, each found by its position."""
-    settings, res = state.config.data, state.res
-    return BatchLoader(
-        packed,
-        res,
-        state.config.network.size(res),
-        state.stream,
-        mirror=settings.mirror,
-        random_crop=settings.random_crop,
-        device=state.device,
-    )
-
-
-def check_enough(config: Config, count: int, batch: int) -> None:
+def check_enough(config: Config, count: int, resolutions: list[int]) -> None:
+    """Raises UserError if `count` images are fewer than the largest batch at these resolutions."""
+    batch = max(int(config.training.batch.at(res)) for res in resolutions)
     if count < batch:
         raise UserError(f"{config.data.data} has {count} pictures, fewer than a batch of {batch}: lower --batch")
 
 
-def default_folder(config: Config) -> str:
-    """runs/<data>-<preset>-<max-res>: the same command finds the same folder again."""
+def write_config(state: TrainState, images: ImageCache, folder: RunDir) -> None:
+    """Writes config.json, and notes in the state which images it is trained on."""
+    state.data = images.fingerprint
+    facts = {"fingerprint": images.fingerprint, "pictures": len(images), "unreadable": list(images.unreadable)}
+    folder.write_config(state.config, {"seed": state.config.training.seed, "threads": state.threads, "data": facts})
+
+
+def batches_at(images: ImageCache, state: TrainState) -> BatchLoader:
+    """The batches of the stage under way, each found by its position."""
+    data, size = state.config.data, state.config.network.size(state.res)
+    return BatchLoader(images, state.res, size, state.stream, data.mirror, data.random_crop, state.device)
+
+
+def open_folder(config: Config) -> RunDir:
+    """The folder --out, or runs/<data>-<preset>-<max-res>: the same command finds the same folder again."""
     data = config.data.data
     name = data.replace(":", "-") if data.partition(":")[0] == "builtin" else Path(data).resolve().stem
-    return f"runs/{name}-{config.preset}-{config.network.ends()[1]}"
+    default = f"runs/{name}-{config.preset}-{config.network.ends()[1]}"
+    return RunDir(Path(os.path.expanduser(config.run.out or default)))

@@ -1,16 +1,18 @@
 """Checkpoint files: tensors and plain containers, with a checksum.
 
-A file is written under another name and then renamed, so a kill leaves no half file under its own name. The checksum
-covers every tensor and value, so a damaged file is always noticed. `previous.pt` is the `latest.pt` before this one.
+The checksum covers every tensor and value, so a damaged file is always noticed. `previous.pt` is the `latest.pt` before
+this one.
 """
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from pggan.errors import UserError, disk_full
+from pggan import system
+from pggan.errors import UserError, disk_full, first_line
 
 FORMAT = 3
 NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt: the process was killed between two renames
@@ -23,21 +25,15 @@ def save(values: dict, path: Path) -> None:
     """
     whole = {"format": FORMAT, **values}
     whole["sha256"] = digest(whole)
-    beside = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            torch.save(whole, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with system.replacing(path) as temporary:
+            with open(temporary, "wb") as file:
+                torch.save(whole, file)
+            system.flush_to_disk(temporary)
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-        _discard(beside)
-        if disk_full(error):
-            what = "the disk is full: free some room and start the same command again"
-        else:
-            what = str(error).splitlines()[0]
-        raise UserError(f"cannot write {path}: {what}") from error
+        full = "the disk is full: free some room and start the same command again"
+        raise UserError(f"cannot write {path}: {full if disk_full(error) else first_line(error)}") from error
 
 
 def save_latest(values: dict, folder: Path) -> None:
@@ -54,8 +50,8 @@ def load_latest(folder: Path) -> dict | None:
 
     Raises UserError if all of them are damaged.
     """
-    found, problems = [path for path in (folder / name for name in NEWEST_FIRST) if path.exists()], []
-    for path in found:
+    problems = []
+    for path in filter(Path.exists, (folder / name for name in NEWEST_FIRST)):
         try:
             values = load(path)
         except UserError as error:
@@ -87,13 +83,10 @@ def load(path: Path) -> dict:
             f"{path} has format {values.get('format')} and this version reads format {FORMAT}: continue it with the "
             f"version that wrote it (the commit is in its run's config.json)"
         )
-    try:
-        whole = digest({key: value for key, value in values.items() if key != "sha256"}) == values["sha256"]
-    except (TypeError, RuntimeError):  # a changed byte can give a tensor an impossible shape
-        whole = False
-    if not whole:
-        raise UserError(f"{path} is damaged: its checksum does not match")
-    return values
+    with suppress(TypeError, RuntimeError):  # a changed byte can give a tensor an impossible shape
+        if digest({key: value for key, value in values.items() if key != "sha256"}) == values["sha256"]:
+            return values
+    raise UserError(f"{path} is damaged: its checksum does not match")
 
 
 def digest(values: object) -> str:
@@ -124,10 +117,3 @@ def _feed(total, value: object) -> None:
         total.update(f"{type(value).__name__} {value!r}".encode())
     else:
         raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
-
-
-def _discard(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the disk has just failed; the next save overwrites the file

@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from pggan.config.schema import TrainingConfig
-from pggan.errors import UserError, out_of_memory
+from pggan.errors import UserError, first_line, out_of_memory
 from pggan.models.networks import Growing
 from pggan.training import ema
 from pggan.training.phases import Phase, StepInputs, StepScalars
@@ -24,7 +24,7 @@ Compiler = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., tuple[Te
 
 
 def inductor(graph: torch.fx.GraphModule, like: list[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-    """torch's own compiler. like: tensors, without content, of the shapes and kinds that are to come."""
+    """torch's own compiler. like: tensors without content, of the shapes and types of the inputs."""
     import torch._inductor
 
     return torch._inductor.compile(graph, like)
@@ -33,9 +33,9 @@ def inductor(graph: torch.fx.GraphModule, like: list[Tensor]) -> Callable[..., t
 def gradients(
     phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
 ) -> Found:
-    """Returns the gradient of a phase's loss at each parameter of its player, None if it plays no part, and the stats.
+    """Returns the gradient of a phase's loss for each parameter of its player (None if unused), and the stats.
 
-    The gradients are `scalars.scale` times as large as they are.
+    The gradients are multiplied by `scalars.scale`.
     """
     loss, stats = phase.loss(settings, G, D, inputs, scalars)
     weights = [*(G if phase.player == "G" else D).parameters()]
@@ -51,8 +51,8 @@ def graphs_for(setting: str, device: torch.device, say: Callable[[str], None] = 
 class Graphs:
     """`gradients` by compiled graphs, one for each phase and shape of inputs.
 
-    compiler: None for no graphs: the reference. must: what cannot be compiled is an error; otherwise the user is told,
-    and training goes on without graphs.
+    compiler: None for no graphs. must: it is an error if a phase cannot be compiled; otherwise the user is told, and
+    training goes on without graphs.
     """
 
     def __init__(self, compiler: Compiler | None = None, must: bool = True, say: Callable[[str], None] = print):
@@ -67,16 +67,8 @@ class Graphs:
         self, phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
     ) -> Found:
         """See the function of this name. Raises UserError if a graph must be compiled and cannot be."""
-        if self.compiler:
-            graph, values = self.graph(phase, settings, G, D, inputs, scalars)
-            if graph:
-                return graph(values)
-        return gradients(phase, settings, G, D, inputs, scalars)
-
-    def graph(
-        self, phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
-    ) -> tuple["Graph | None", list[Tensor]]:
-        """Returns (the graph for these inputs, compiled now if it is the first of its kind; the tensors it takes)."""
+        if not self.compiler:
+            return gradients(phase, settings, G, D, inputs, scalars)
         leaves, build = tree_flatten([ema.tensors(G), ema.tensors(D), vars(inputs), vars(scalars)])
         key = (phase.name, *(_kind(leaf) for leaf in leaves))
         if key not in self.known:
@@ -85,17 +77,17 @@ class Graphs:
             except Exception as error:  # a compiler raises anything
                 if out_of_memory(error):
                     raise
-                what = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
                 if self.must:
-                    raise UserError(f"the step cannot be compiled here ({what}): use --compile off") from error
-                self.say(f"the step cannot be compiled here, and is taken as it is ({what})")
+                    why = first_line(error)
+                    raise UserError(f"the step cannot be compiled here ({why}): use --compile off") from error
+                self.say(f"the step cannot be compiled here, and goes on without ({first_line(error)})")
                 self.compiler = None
-                return None, []
-        return self.known[key], [leaf.detach() for leaf in leaves if isinstance(leaf, Tensor)]
+                return gradients(phase, settings, G, D, inputs, scalars)
+        return self.known[key]([leaf.detach() for leaf in leaves if isinstance(leaf, Tensor)])
 
 
 def _kind(leaf: object) -> object:
-    """What a graph is made for: everything of a tensor but its content."""
+    """All that a graph depends on: a plain value, or everything of a tensor but its content."""
     return (leaf.dtype, leaf.device, leaf.shape, leaf.stride()) if isinstance(leaf, Tensor) else leaf
 
 
@@ -138,4 +130,4 @@ class Graph:
 
 
 def _with(network: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Tensor]:
-    return lambda *given: functional_call(network, weights, given)
+    return lambda *inputs: functional_call(network, weights, inputs)

@@ -1,11 +1,10 @@
-"""Growing a saved state outside the loop, and the proof that growth changed nothing yet."""
+"""Growing a saved state outside the loop, and a check that growth alone changes no output."""
 
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 
-from pggan.config.schema import Config
+from pggan.config.presets import with_settings
 from pggan.errors import UserError
 from pggan.schedule.fixed import FixedScheduler
 from pggan.schedule.stages import StageStart
@@ -49,7 +48,7 @@ class Probe:
 
 @contextmanager
 def _evaluating(state: TrainState):
-    """Evaluation mode, so that batch norm does not count the probes."""
+    """Evaluation mode, so that the probes do not change the statistics of batch norm."""
     state.G.eval(), state.D.eval()
     try:
         yield
@@ -60,7 +59,7 @@ def _evaluating(state: TrainState):
 def grow_state(state: TrainState, reason: str) -> None:
     """Grows `state` one resolution, as the loop does at the end of a stage.
 
-    The new stage has the fade of --fade-kimg, until the run that goes on with it plans it. Raises UserError when the
+    The new stage has the fade of --fade-kimg, until the run that continues it plans it. Raises UserError when the
     fade is not over, or at the last resolution that the networks can have.
     """
     plan, network = state.stage.plan, state.config.network
@@ -71,15 +70,10 @@ def grow_state(state: TrainState, reason: str) -> None:
     if level >= len(network.resolutions()) or network.fmaps(level) < 1:
         raise UserError(f"{state.res} px is as far as these networks go")
     res = network.resolutions()[level]
-    state.config = with_room_for(state.config, res)
-    for part in (state.G, state.D, state.G_ema):
+    start, top = network.ends()
+    state.config = with_settings(state.config, {"start_res": start, "max_res": max(top, res)})
+    for part in state.networks:
         part.config = state.config.network
     new = FixedScheduler(state.config.schedule).begin(StageStart(res, state.nimg, state.nimg), state.history)
     state.log("grow", res, reason, {"stage_nimg": state.nimg - plan.start, "fade_nimg": new.fade})
     state.grow(new)
-
-
-def with_room_for(config: Config, res: int) -> Config:
-    """`config` with its first and last resolution filled in, and max_res at least `res`."""
-    start, top = config.network.ends()
-    return replace(config, network=replace(config.network, start_res=start, max_res=max(top, res)))

@@ -17,8 +17,8 @@ def accumulate(
 ) -> list[dict[str, Tensor]]:
     """Puts the gradients of a phase into its player's parameters; returns the stats of each micro-batch.
 
-    If memory runs out, it tries again with more micro-batches, then without keeping activations. No weight is changed
-    here, so nothing is lost by trying. Raises what the last try raised.
+    If memory runs out, it tries again with more micro-batches, then without keeping activations. Weights do not change
+    here, so a failed try changes nothing. Raises the error of the last try.
     """
     network, other = (state.G, state.D) if phase.player == "G" else (state.D, state.G)
     buffers = [(buffer, buffer.clone()) for part in (state.G, state.D) for buffer in part.buffers()]
@@ -43,7 +43,7 @@ def accumulate(
 def _backward(
     state: TrainState, phase: Phase, network: Growing, inputs: StepInputs, scalars: StepScalars, parts: int
 ) -> dict[str, Tensor]:
-    """Adds a micro-batch's share to the gradients; returns its stats."""
+    """Adds the share of one of `parts` micro-batches to the gradients; returns its stats."""
     state.G.recompute = state.D.recompute = state.stage.recompute
     # A compiler would see that both computations of an activation are the same, and keep the first.
     find = compile.gradients if state.stage.recompute else state.graphs.gradients
@@ -57,7 +57,7 @@ def _backward(
 
 
 def _like_parameter(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """In the parameter's memory format: fused Adam goes through the memory of both, side by side."""
+    """The gradient in the parameter's memory format: fused Adam reads both in the order of their memory."""
     if gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
@@ -79,7 +79,7 @@ def next_fallback(state: TrainState) -> tuple[int, bool] | None:
 def _fall_back(
     state: TrainState, network: Growing, micro_batches: int, recompute: bool, say: Callable[[str], None]
 ) -> None:
-    """Frees memory, and changes the stage to what is tried next."""
+    """Frees memory, and sets the stage to the next try."""
     network.zero_grad()
     # On a CPU, the queue of a backward pass that failed keeps its tensors until the next pass begins.
     scrap = torch.zeros((), requires_grad=True)

@@ -17,13 +17,15 @@ from pggan.config.schema import TrainingConfig
 from pggan.training.augment import augment
 from pggan.training.losses import LOSSES, Critic, Result, discriminator_loss, generator_loss, penalty_loss
 
+Network = Callable[..., Tensor]
+
 
 @dataclass
 class StepInputs:
-    """What a step is made from, one row an image.
+    """The tensors that a step takes, one row for each image.
 
-    reals: [N, 3, H, W]. latents: [N, Z], noise: [N, P], augment: the draws of augmentation; each for the phases of D
-    and of G; None if the networks take no noise, or if there is no augmentation. mix: [N] in [0, 1).
+    reals: [N, 3, H, W]. mix: [N] in [0, 1). Separately for the phases of D and of G: latents [N, Z]; noise [N, P], None
+    if the networks take none; augment, the random numbers of augmentation, None without it.
     """
 
     reals: Tensor
@@ -56,10 +58,10 @@ def _whole_groups(rows: Tensor, count: int, group: int) -> list[Tensor]:
 
 @dataclass
 class StepScalars:
-    """What changes from step to step. A 0-d tensor is an input of a compiled graph; a plain number is a part of it.
+    """Numbers that change from step to step. A 0-d tensor is an input of a compiled graph, a plain number a constant.
 
-    alpha: 1.0 without a fade. penalty_weight: 0.0 for no penalty. scale: multiplies the losses on their way through
-    float16. p: how often augmentation is applied.
+    alpha: 1.0 without a fade. penalty_weight: 0.0 for no penalty. scale: of the losses, for float16. p: how often
+    augmentation is applied.
     """
 
     alpha: float | Tensor = 1.0
@@ -68,7 +70,7 @@ class StepScalars:
     p: float | Tensor = 1.0
 
 
-PhaseLoss = Callable[[TrainingConfig, Callable[..., Tensor], Critic, StepInputs, StepScalars], Result]
+PhaseLoss = Callable[[TrainingConfig, Network, Critic, StepInputs, StepScalars], Result]
 
 
 @dataclass(frozen=True)
@@ -90,56 +92,43 @@ def phases(settings: TrainingConfig, number: int, penalty_weight: float) -> list
     """
     interval = settings.penalty_interval
     lazy = interval > 1
+    has_penalty = lazy and penalty_weight and number % interval == 0
     listed = [
         (True, Phase("D", "D", discriminator, 0.0 if lazy else penalty_weight)),
-        (
-            lazy and penalty_weight and number % interval == 0,
-            Phase("D penalty", "D", penalty, interval * penalty_weight),
-        ),
+        (has_penalty, Phase("D penalty", "D", penalty, interval * penalty_weight)),
         (True, Phase("G", "G", generator)),
     ]
     return [phase for due, phase in listed if due]
 
 
-def discriminator(
-    settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, inputs: StepInputs, scalars: StepScalars
-) -> Result:
-    """The loss of D, with its penalty if that has a weight."""
+def discriminator(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
+    """The loss of D, with its penalty if scalars.penalty_weight is not 0."""
     critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
     fakes, weight = _fakes(G, inputs, scalars), scalars.penalty_weight
     return discriminator_loss(loss, critic, inputs.reals, fakes, inputs.mix, weight, settings.drift, scalars.scale)
 
 
-def penalty(
-    settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, inputs: StepInputs, scalars: StepScalars
-) -> Result:
+def penalty(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
     """The penalty of D alone."""
     critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
     fakes = _fakes(G, inputs, scalars)
     return penalty_loss(loss, critic, inputs.reals, fakes, inputs.mix, scalars.penalty_weight, scalars.scale)
 
 
-def generator(
-    settings: TrainingConfig, G: Callable[..., Tensor], D: Critic, inputs: StepInputs, scalars: StepScalars
-) -> Result:
+def generator(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
     """The loss of G."""
     critic, loss = _critic(settings, D, inputs.augment_g, scalars), LOSSES[settings.loss]
     return generator_loss(loss, critic, G(inputs.latents_g, scalars.alpha, inputs.noise_g), inputs.reals)
 
 
 @torch.no_grad()
-def _fakes(G: Callable[..., Tensor], inputs: StepInputs, scalars: StepScalars) -> Tensor:
+def _fakes(G: Network, inputs: StepInputs, scalars: StepScalars) -> Tensor:
     return G(inputs.latents_d, scalars.alpha, inputs.noise_d)
 
 
 def _critic(settings: TrainingConfig, D: Critic, draws: Tensor | None, scalars: StepScalars) -> Critic:
-    """D as a function of images before augmentation, with the same draws for reals and fakes.
-
-    So a gradient penalty is on the images themselves.
-    """
-    pieces = augmentation(settings.augment)
-
-    def critic(images: Tensor) -> Tensor:
-        return D(augment(images, draws, scalars.p, pieces) if pieces else images, scalars.alpha)
-
-    return critic
+    """D as a function of images before augmentation, so that a gradient penalty is on the images themselves."""
+    augmented = augmentation(settings.augment)
+    if not augmented:
+        return lambda images: D(images, scalars.alpha)
+    return lambda images: D(augment(images, draws, scalars.p, augmented), scalars.alpha)

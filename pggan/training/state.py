@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from pggan.config.schema import Config, from_dict, to_dict
-from pggan.errors import UserError
+from pggan.errors import UserError, first_line
 from pggan.models.networks import Discriminator, Generator, Growing
 from pggan.randomness import Stream
 from pggan.schedule.stages import Stage
 from pggan.training import ada, checkpoint, ema
 from pggan.training.compile import Graphs
-from pggan.training.optimizer import adam, lazy_ratio, moments
+from pggan.training.optimizer import Moments, adam, lazy_ratio, moments
 
 PATHS = ("out", "resume", "cache", "plan")  # settings that hold for one machine: a checkpoint does not keep them
 HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -21,11 +21,11 @@ HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class StageState:
-    """What belongs to the stage under way: growth puts a new one in its place.
+    """The fields that each growth resets.
 
     plan: of the scheduler. seconds: spent in the stage, counted only if the plan is timed; timed_from: the nimg from
-    which they count. micro_batches: parts that a batch is trained in. recompute: activations are computed again for
-    the gradients, not kept.
+    which they count. micro_batches: parts that a batch is split into. recompute: activations are not kept, but computed
+    again for the gradients.
     """
 
     plan: Stage
@@ -91,6 +91,10 @@ class TrainState:
         self.G.autocast_dtype = self.D.autocast_dtype = HALVES[self.precision]  # G_ema draws samples in full precision
 
     @property
+    def networks(self) -> tuple[Growing, Growing, Growing]:
+        return self.G, self.D, self.G_ema
+
+    @property
     def res(self) -> int:
         """Pixels of the shorter side."""
         return self.G.res
@@ -122,28 +126,31 @@ class TrainState:
         self.growth.append({**entry, "reason": reason, "numbers": numbers})
 
     def grow(self, plan: Stage) -> None:
-        """Adds a block to each network, carries moments and the average over, and begins the stage of `plan`."""
+        """Adds a block to each network, keeps moments and G_ema, and begins the stage of `plan`."""
         self.G.grow(_rng(self.stream, f"init G {2 * self.res}"))
         self.D.grow(_rng(self.stream, f"init D {2 * self.res}"))
         ema.grow(self.G_ema, self.G)
-        for network in (self.G, self.D, self.G_ema):
+        for network in self.networks:
             network.to(memory_format=torch.channels_last)
         self.G_ema.eval()
-        self.renew_adam(carry=self.config.training.adam_at_growth == "carry")
+        self.renew_adam(*self.moments() if self.config.training.adam_at_growth == "carry" else ())
         self.stage = StageState(plan, timed_from=self.nimg)
         self.graphs.clear()
 
     def end_fade(self) -> None:
-        """The fade is over: drops Adam's moments if --adam-at-growth asks for that."""
+        """Drops Adam's moments at the end of a fade if --adam-at-growth asks for that."""
         if self.config.training.adam_at_growth == "reset":
-            self.renew_adam(carry=False)
+            self.renew_adam()
 
-    def renew_adam(self, carry: bool) -> None:
-        """Makes the optimizers anew for the networks as they are now, with the moments so far or with none."""
+    def moments(self) -> tuple[Moments, Moments]:
+        """Adam's moments for G and for D, by parameter name."""
+        return moments(self.opt_G, self.G), moments(self.opt_D, self.D)
+
+    def renew_adam(self, moments_g: Moments | None = None, moments_d: Moments | None = None) -> None:
+        """Makes new optimizers for the networks as they are now, with these moments or with none."""
         training = self.config.training
-        kept_g, kept_d = (moments(self.opt_G, self.G), moments(self.opt_D, self.D)) if carry else (None, None)
-        self.opt_G = adam(self.G, training, kept_g)
-        self.opt_D = adam(self.D, training, kept_d, lazy_ratio(training))
+        self.opt_G = adam(self.G, training, moments_g)
+        self.opt_D = adam(self.D, training, moments_d, lazy_ratio(training))
 
     def add(self, stats: dict[str, torch.Tensor]) -> None:
         """Adds a step's stats (0-d tensors) to the sums since the last record."""
@@ -151,13 +158,15 @@ class TrainState:
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All parameters and buffers of the networks, and all moments."""
+        kept = [ema.tensors(network) for network in self.networks]
+        kept += [*self.opt_G.state.values(), *self.opt_D.state.values()]
+        return [tensor for named in kept for tensor in named.values()]
+
     def finite(self) -> bool:
         """Whether all weights, moments and sums are finite numbers."""
-        tensors = [*self.sums.values(), *self.augment.values()]
-        for network in (self.G, self.D, self.G_ema):
-            tensors += ema.tensors(network).values()
-        for optimizer in (self.opt_G, self.opt_D):
-            tensors += [value for moments in optimizer.state.values() for value in moments.values()]
+        tensors = [*self.sums.values(), *self.augment.values(), *self.tensors()]
         return bool(torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all())
 
     def to_dict(self) -> dict:
@@ -167,9 +176,8 @@ class TrainState:
             if isinstance(part, dict):
                 part.update({name: None for name in PATHS if name in part})
         values = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
-        optimizers = {"opt_G": moments(self.opt_G, self.G), "opt_D": moments(self.opt_D, self.D)}
-        extra = {"res": self.res, "scaler": self.scaler.state_dict(), "torch": str(torch.__version__)}
-        return {**values, **optimizers, **extra, "config": settings}
+        values["config"], (values["opt_G"], values["opt_D"]) = settings, self.moments()
+        return values | {"res": self.res, "scaler": self.scaler.state_dict(), "torch": str(torch.__version__)}
 
 
 def _plain(value: object) -> object:
@@ -181,7 +189,7 @@ def _plain(value: object) -> object:
 
 
 def _restored(now: object, saved: object, device: torch.device) -> object:
-    """`saved`, as `_plain` made it, in the form of `now`; fields that it lacks are as they are now."""
+    """`saved`, which `_plain` made, in the form of `now`. Fields that it lacks keep the value in `now`."""
     if is_dataclass(now):
         known = [item.name for item in fields(now) if item.name in saved]
         return replace(now, **{name: _restored(getattr(now, name), saved[name], device) for name in known})
@@ -193,50 +201,42 @@ def _restored(now: object, saved: object, device: torch.device) -> object:
 
 
 def new_state(config: Config, device: torch.device, attempt: int = 0, precision: str = "fp32") -> TrainState:
-    """Returns the state before the first step, in a stage without end until a scheduler has planned it."""
+    """Returns the state before the first step. Its stage has no end until a scheduler plans it."""
     stream = Stream(config.training.seed, attempt)
     G = _place(Generator(config.network, _rng(stream, "init G")), device)
     D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
-    return TrainState(
-        config=config,
-        G=G,
-        D=D,
-        G_ema=copy.deepcopy(G).requires_grad_(False).eval(),
-        opt_G=adam(G, config.training),
-        opt_D=adam(D, config.training, ratio=lazy_ratio(config.training)),
-        stage=StageState(Stage(G.res)),
-        attempt=attempt,
-        precision=precision,
-    )
+    G_ema = copy.deepcopy(G).requires_grad_(False).eval()
+    adams = adam(G, config.training), adam(D, config.training, ratio=lazy_ratio(config.training))
+    return TrainState(config, G, D, G_ema, *adams, StageState(Stage(G.res)), attempt=attempt, precision=precision)
 
 
 def state_from(values: dict, device: torch.device, config: Config | None = None) -> TrainState:
-    """Returns the state that `TrainState.to_dict` made `values` of, on any device.
+    """Restores a state from the values that `TrainState.to_dict` returned, on any device.
 
     config: settings to go on with; None: the saved ones. Raises UserError when the tensors do not fit these networks.
     """
     try:
         config = config or from_dict(values["config"])
-        known = {name: values[name] for name in ("attempt", "precision") if name in values}
-        state = new_state(config, device, **known)
-        special = {"config", "G", "D", "G_ema", "opt_G", "opt_D"}
-        for network, name in ((state.G, "G"), (state.D, "D"), (state.G_ema, "G_ema")):
-            _grow_to(network, values["res"])
+        state = new_state(config, device, values.get("attempt", 0), values.get("precision", "fp32"))
+        res = values["res"]
+        if res not in config.network.resolutions():
+            raise ValueError(f"{res} px is none of its resolutions")
+        for network, name in zip(state.networks, ("G", "D", "G_ema"), strict=True):
+            while network.res < res:
+                network.grow()
             _place(network, device).load_state_dict(values[name])
         state.G_ema.requires_grad_(False)
         state.stage = StageState(Stage(state.res))
-        state.opt_G = adam(state.G, config.training, values["opt_G"])
-        state.opt_D = adam(state.D, config.training, values["opt_D"], lazy_ratio(config.training))
+        state.renew_adam(values["opt_G"], values["opt_D"])
         if values["scaler"]:  # empty unless the precision is fp16
             state.scaler.load_state_dict(values["scaler"])
-        for item in fields(state):
-            if item.name in values.keys() - special:
-                setattr(state, item.name, _restored(getattr(state, item.name), values[item.name], device))
+        special = {"config", "G", "D", "G_ema", "opt_G", "opt_D"}
+        for name in values.keys() & {item.name for item in fields(state)} - special:
+            setattr(state, name, _restored(getattr(state, name), values[name], device))
     except KeyError as error:
         raise UserError(f"this checkpoint lacks {error}: it is of another version of the project") from error
     except (RuntimeError, ValueError) as error:
-        what = str(error).strip().splitlines()[0]
-        raise UserError(f"this checkpoint has another shape than its settings say ({what})") from error
+        raise UserError(f"this checkpoint has another shape than its settings say ({first_line(error)})") from error
     return state
 
 
@@ -247,19 +247,12 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
 
 
 def allow_tf32(precision: str) -> None:
-    """Lets a GPU round the factors of float32 products to 10 bits, unless the precision is fp32. Holds for the process.
+    """Lets a GPU round the factors of float32 products to 10 bits, unless the precision is fp32; for the whole process.
 
-    Half precision leaves some layers in float32, and these bear it; the float32 reference does not.
+    This is precise enough for the layers that half precision leaves in float32, but not for the float32 reference.
     """
     torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
-
-
-def _grow_to(network: Growing, res: int) -> None:
-    if res not in network.config.resolutions():
-        raise ValueError(f"{res} px is none of its resolutions")
-    while network.res < res:
-        network.grow()
 
 
 def _place(network: Growing, device: torch.device) -> Growing:

@@ -316,7 +316,7 @@ def test_without_a_network_the_url_and_the_place_are_said_in_one_line(cache, pub
 
 def test_what_comes_with_another_hash_is_thrown_away(cache, published):
     published.write_bytes(published.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"sha256 of what came starts {digest(published)[:12]}"):
+    with pytest.raises(UserError, match=f"sha256 of the downloaded file starts {digest(published)[:12]}"):
         open_network()
     assert not list(cache.iterdir())
 

@@ -12,6 +12,7 @@ from short import growth, latest
 from pggan.errors import Interrupted
 from pggan.run import planning
 from pggan.run.loop import train
+from pggan.run.profiling import StepCost
 from pggan.schedule.budget import FADE_SHARE
 
 pytest_plugins = ["short_runs"]
@@ -101,7 +102,7 @@ def test_a_grown_checkpoint_fades_by_a_speed_that_is_measured(settings, started,
     import grow
 
     grow.main([str(started / "checkpoints" / "latest.pt"), "--out", str(tmp_path / "grown.pt")])
-    monkeypatch.setattr(planning, "images_per_s", lambda config, res, device: 16.0)
+    monkeypatch.setattr(planning, "step_cost", lambda *_: StepCost(16.0, memory=0))
     flags = ["--resume", tmp_path / "grown.pt", "--start-res", 4, "--max-res", 8]
     run = train(budgeted(settings, *flags), Clock(monkeypatch, steady(0.25)))
     fade = latest(run)["stage"]["plan"]["fade"]
@@ -113,7 +114,7 @@ def test_a_grown_checkpoint_fades_by_a_speed_that_is_measured(settings, started,
 def test_a_budget_given_to_a_run_under_way_knows_its_speed(settings, monkeypatch, shares):
     train(settings("--max-res", 4, "--stable-kimg", 1))
     with monkeypatch.context() as patch:
-        patch.setattr(planning, "images_per_s", lambda *_: 16.0)
+        patch.setattr(planning, "step_cost", lambda *_: StepCost(16.0, memory=0))
         budget_of_100 = settings("--budget", "100s", "--budget-share", shares, "--max-res", 8, "--stable-kimg", 1)
         run = train(budget_of_100, Clock(patch, steady(0.5)))
     grew = next(entry for entry in growth(run) if entry["action"] == "grow")

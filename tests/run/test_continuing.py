@@ -239,12 +239,12 @@ def test_a_process_whose_new_folder_was_taken_while_it_packed_stops_and_does_not
     """While the second process packs, the first one trains to its end."""
     real, ran = loop.load_images, []
 
-    def load(config, state, folder):
-        pictures = real(config, state, folder)
+    def load(state, folder):
+        images = real(state, folder)
         if not ran:
             ran.append(True)
             train(settings())
-        return pictures
+        return images
 
     monkeypatch.setattr(loop, "load_images", load)
     steps = []

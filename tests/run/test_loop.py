@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -103,10 +104,10 @@ def test_the_half_life_of_the_average_is_at_most_its_share_of_the_images_shown(s
 
 def test_the_default_folder_is_named_by_data_preset_and_size_never_by_the_time():
     config = Config()
-    assert setup.default_folder(config) == "runs/builtin-paintings-256"
+    assert setup.open_folder(config).path == Path("runs/builtin-paintings-256")
     for data, name in (("builtin:7", "builtin-7"), ("some/birds.zip", "birds"), ("some/birds/", "birds")):
         named = replace(config, data=replace(config.data, data=data))
-        assert setup.default_folder(named) == f"runs/{name}-paintings-256"
+        assert setup.open_folder(named).path == Path(f"runs/{name}-paintings-256")
 
 
 def test_a_device_that_is_not_here_is_refused(monkeypatch):

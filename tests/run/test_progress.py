@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pggan.run import progress
-from pggan.run.progress import Progress, duration, peak_memory
+from pggan.run.devices import peak_memory
+from pggan.run.progress import Progress, duration
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def test_the_growth_step_carries_or_forgets_as_set(setting):
 
 def test_renewing_without_carrying_drops_all_moments():
     made = state()
-    made.renew_adam(carry=False)
+    made.renew_adam()
     assert moments(made.opt_G, made.G) == moments(made.opt_D, made.D) == {}
 
 

@@ -301,7 +301,7 @@ def test_a_step_of_adam_that_runs_out_of_memory_is_not_taken_a_second_time(monke
 
 def test_a_run_that_never_fits_into_memory_ends_in_one_line(settings, monkeypatch):
     limit_memory(monkeypatch, 3, EXHAUSTED["of the device"])
-    with pytest.raises(UserError, match=r"out of memory .*smaller --batch") as caught:
+    with pytest.raises(UserError, match=r"out of memory: .*smaller --batch") as caught:
         train(settings())
     assert "\n" not in str(caught.value)
 

@@ -7,10 +7,10 @@ import torch
 
 from pggan.config.presets import with_settings
 from pggan.config.schema import Config
-from pggan.data.packing import ImageCache, pack
+from pggan.data.packing import ImageCache
 from pggan.data.sources import open_source
 from pggan.run.profiling import trial_state
-from pggan.run.setup import CROP_MARGIN, batches_at, check_enough
+from pggan.run.setup import batches_at, check_enough, pack_images
 from pggan.schedule.stages import Stage
 from pggan.training.compile import graphs_for
 from pggan.training.losses import LOSSES
@@ -73,7 +73,6 @@ def _tell(text: str) -> None:
 def open_images(config: Config, resolutions: list[int]) -> ImageCache:
     """The images of --data, packed at these resolutions. Raises UserError."""
     source = open_source(config.data.data, config.data.builtin_images, cache=config.data.cache)
-    margin = CROP_MARGIN if config.data.random_crop else 1.0
-    images = pack(source, [(res, *config.network.size(res)) for res in resolutions], config.data.fit, margin)
-    check_enough(config, len(images), max(int(config.training.batch.at(res)) for res in resolutions))
+    images = pack_images(config, source, resolutions)
+    check_enough(config, len(images), resolutions)
     return images
