@@ -138,7 +138,7 @@ def settings(args: Train, default: Train) -> tuple[Config, list[int]]:
 
 def _parse(kind: type[Args], argv: list[str], default: Args | None = None) -> Args:
     args = cli.parse(kind, argv, default, prog=f"bench.py {kind.__name__.lower()}")
-    check(args, {"repeat": 1}, ())
+    check(args, {"repeat": 1})
     return args
 
 
