@@ -120,15 +120,10 @@ def settings(args: Train, default: Train) -> tuple[Config, list[int]]:
         resolutions = sorted({int(word) for word in args.res.split(",")}) if args.res else network.stages()
     except ValueError:
         raise UserError(f"--res takes resolutions such as 64 or 32,64, not '{args.res}'") from None
-    known = network.resolutions()
     for res in resolutions:
-        refuse_if(
-            res not in known, f"--res {res} is no resolution of --base {network.base}: {', '.join(map(str, known))}"
-        )
-    start, top = network.ends()
-    validate(
-        replace(config, network=replace(network, start_res=min(start, *resolutions), max_res=max(top, *resolutions)))
-    )
+        network.check_resolution("--res", res)
+    ends = (*network.ends(), *resolutions)
+    validate(replace(config, network=replace(network, start_res=min(ends), max_res=max(ends))))
     check_ignored(config, default.config())
     by_time = config.schedule.budget or config.schedule.plan
     refuse_if(by_time, "the time of a run follows from --fade-kimg and --stable-kimg: leave out --budget and --plan")
