@@ -90,15 +90,15 @@ def train(argv: list[str]) -> None:
     config, resolutions = settings(args, default)
     import torch
     from benchmarks import report
-    from benchmarks.training import Effort, measure_all
+    from benchmarks.training import measure_all
 
     from pggan.run.devices import pick_device
 
     torch.set_num_threads(config.training.threads or torch.get_num_threads())
     device = pick_device(config.training.device)
     print(report.HEAD, flush=True)
-    effort = Effort(args.seconds, args.repeat, args.breakdown)
-    records = measure_all(config, device, resolutions, effort, lambda record: print(report.row(record), flush=True))
+    how = {name: getattr(args, name) for name in ("seconds", "repeat", "breakdown")}
+    records = measure_all(config, device, resolutions, **how, tell=lambda row: print(report.row(row), flush=True))
     print("\n".join(report.closing(config, records)))
     write_json(args.json, report.as_json(config, device, records))
 
