@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pggan.config import cli
-from pggan.errors import UserError
+from pggan.config.fields import flag as flag_of
+from pggan.errors import refuse_if
 
 
 def flag(metavar: str, default: str = "none") -> Any:
@@ -52,24 +52,25 @@ class Sets:
         return {"device": pick_device(self.device), "builtin_images": self.builtin_images, "cache": self.cache}
 
 
-def check(args: Any, least: dict[str, int], paths: tuple[str, ...], written: tuple[str, ...] = ("json",)) -> None:
-    """Raises UserError for bad values of flags, by field name.
+def check(args: Any, least: dict[str, int], paths: tuple[str, ...] = (), written: tuple[str, ...] = ("json",)) -> None:
+    """Raises UserError for bad values of flags, given by the names of their fields.
 
-    least: the smallest allowed numbers. paths: of files and folders; they may be left out, but not be empty.
-    written: those of paths that will be written.
+    least: the smallest allowed numbers. paths, written: of files and folders to read and to write, which may be left
+    out, but not be empty.
     """
     for name, smallest in least.items():
         value = getattr(args, name)
-        if value is not None and value < smallest:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {smallest}, not {value}")
+        refuse_if(value is not None and value < smallest, f"{flag_of(name)} must be at least {smallest}, not {value}")
     for name in (*paths, *written):
-        if getattr(args, name) == "":
-            raise UserError(f"--{name.replace('_', '-')} is empty: give it a path, or leave it out")
-    for name in written:
-        cli.check_writable(f"--{name}", getattr(args, name))
+        path = getattr(args, name)
+        refuse_if(path == "", f"{flag_of(name)} is empty: give it a path, or leave it out")
+        if path and name in written:
+            folder = Path(os.path.expanduser(path)).absolute().parent
+            closed = not folder.is_dir() or not os.access(folder, os.W_OK)
+            refuse_if(closed, f"{flag_of(name)} {path} cannot be written: {folder} is not a folder, or is read-only")
 
 
-def write_json(path: str | None, values: dict) -> None:
+def write_json(path: str | None, values: dict | list) -> None:
     """Writes values to a file; nothing if path is None."""
     if path:
         Path(os.path.expanduser(path)).write_text(json.dumps(values, indent=2) + "\n")

@@ -90,15 +90,15 @@ def train(argv: list[str]) -> None:
     config, resolutions = settings(args, default)
     import torch
     from benchmarks import report
-    from benchmarks.training import Effort, measure_all
+    from benchmarks.training import measure_all
 
     from pggan.run.devices import pick_device
 
     torch.set_num_threads(config.training.threads or torch.get_num_threads())
     device = pick_device(config.training.device)
     print(report.HEAD, flush=True)
-    effort = Effort(args.seconds, args.repeat, args.breakdown)
-    records = measure_all(config, device, resolutions, effort, lambda record: print(report.row(record), flush=True))
+    how = {name: getattr(args, name) for name in ("seconds", "repeat", "breakdown")}
+    records = measure_all(config, device, resolutions, **how, tell=lambda row: print(report.row(row), flush=True))
     print("\n".join(report.closing(config, records)))
     write_json(args.json, report.as_json(config, device, records))
 
@@ -120,15 +120,10 @@ def settings(args: Train, default: Train) -> tuple[Config, list[int]]:
         resolutions = sorted({int(word) for word in args.res.split(",")}) if args.res else network.stages()
     except ValueError:
         raise UserError(f"--res takes resolutions such as 64 or 32,64, not '{args.res}'") from None
-    known = network.resolutions()
     for res in resolutions:
-        refuse_if(
-            res not in known, f"--res {res} is no resolution of --base {network.base}: {', '.join(map(str, known))}"
-        )
-    start, top = network.ends()
-    validate(
-        replace(config, network=replace(network, start_res=min(start, *resolutions), max_res=max(top, *resolutions)))
-    )
+        network.check_resolution("--res", res)
+    ends = (*network.ends(), *resolutions)
+    validate(replace(config, network=replace(network, start_res=min(ends), max_res=max(ends))))
     check_ignored(config, default.config())
     by_time = config.schedule.budget or config.schedule.plan
     refuse_if(by_time, "the time of a run follows from --fade-kimg and --stable-kimg: leave out --budget and --plan")
@@ -138,7 +133,7 @@ def settings(args: Train, default: Train) -> tuple[Config, list[int]]:
 
 def _parse(kind: type[Args], argv: list[str], default: Args | None = None) -> Args:
     args = cli.parse(kind, argv, default, prog=f"bench.py {kind.__name__.lower()}")
-    check(args, {"repeat": 1}, ())
+    check(args, {"repeat": 1})
     return args
 
 

@@ -11,7 +11,7 @@ from _comparing import Sets, check, flag, write_json
 
 from pggan.config import cli
 from pggan.data.reading import plain
-from pggan.errors import UserError
+from pggan.errors import refuse_if
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -43,12 +43,10 @@ def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="diversity.py")
     written = ("json", "montage")
     check(args, {"num": 100, "seed": 0, "builtin_images": 1}, ("cache", "held_out", "tags"), written)
-    if args.montage and not args.montage.lower().endswith(IMAGE_ENDINGS):
-        raise UserError(f"--montage {plain(args.montage)} is not the name of a picture: end it in .png")
-    if args.tag and not args.tags:
-        raise UserError("--tag names columns of --tags: add --tags FILE")
-    if args.held_out and not args.copies:
-        raise UserError("--held-out is used to judge copies: leave out --no-copies")
+    no_picture = args.montage and not args.montage.lower().endswith(IMAGE_ENDINGS)
+    refuse_if(no_picture, f"--montage {plain(args.montage)} is not the name of a picture: end it in .png")
+    refuse_if(args.tag and not args.tags, "--tag names columns of --tags: add --tags FILE")
+    refuse_if(args.held_out and not args.copies, "--held-out is used to judge copies: leave out --no-copies")
     from pggan.evaluation import diversity
     from pggan.evaluation.diversity_report import draw_montage, table
 

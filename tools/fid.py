@@ -8,7 +8,7 @@ import _root  # noqa: F401  (the project on the path)
 from _comparing import Sets, check, flag, write_json
 
 from pggan.config import cli
-from pggan.errors import UserError
+from pggan.errors import refuse_if
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Args(Sets):
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="fid.py")
     check(args, {"num": 1, "seed": 0, "swd": 0, "builtin_images": 1}, ("weights", "cache"))
-    if args.weights and args.features != "inception":
-        raise UserError(f"--weights are Inception's: leave out --features {args.features}")
+    other = args.weights and args.features != "inception"
+    refuse_if(other, f"--weights are Inception's: leave out --features {args.features}")
     from pggan.evaluation.distances import measure
     from pggan.evaluation.opening import open_pair
     from pggan.metrics.cache import statistics_folder

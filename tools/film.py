@@ -10,7 +10,7 @@ import _root  # noqa: F401  (the project on the path)
 import tyro
 
 from pggan.config import cli
-from pggan.errors import UserError
+from pggan.errors import refuse_if
 
 LIMITS = {"fps": (1, 60), "width": (192, 4096), "frames": (1, 100_000)}
 
@@ -45,16 +45,14 @@ def main(argv: list[str]) -> None:
 
 def checked_out(args: Args) -> Path:
     """Checks the flags; returns the path of the film. Raises UserError."""
-    if args.out == "":
-        raise UserError("--out is empty: name a file")
+    refuse_if(args.out == "", "--out is empty: name a file")
     for name, (low, high) in LIMITS.items():
-        if not low <= getattr(args, name) <= high:
-            raise UserError(f"--{name} must be from {low} to {high}, not {getattr(args, name)}")
+        value = getattr(args, name)
+        refuse_if(not low <= value <= high, f"--{name} must be from {low} to {high}, not {value}")
     out = Path(os.path.expanduser(args.out)) if args.out else Path(args.run) / "film.webp"
-    if out.suffix.lower() not in (".webp", ".mp4"):
-        raise UserError(f"--out {out} is neither WebP nor MP4: let its name end in .webp or .mp4")
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: name a file")
+    known = out.suffix.lower() in (".webp", ".mp4")
+    refuse_if(not known, f"--out {out} is neither WebP nor MP4: let its name end in .webp or .mp4")
+    refuse_if(out.is_dir(), f"--out {out} is a folder: name a file")
     return out
 
 

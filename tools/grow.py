@@ -9,7 +9,7 @@ import _root  # noqa: F401  (the project on the path)
 import tyro
 
 from pggan.config import cli
-from pggan.errors import UserError
+from pggan.errors import refuse_if
 
 EXAMPLE = """example: grow from 64 to 128 px, then train there in a new run
   python tools/grow.py runs/NAME/checkpoints/res-0064.pt
@@ -28,8 +28,7 @@ class Args:
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="grow.py", example=EXAMPLE)
-    if args.out == "":
-        raise UserError("--out is empty: name a file")
+    refuse_if(args.out == "", "--out is empty: name a file")
     from pggan.run.grown_file import grow_file
 
     before, state, path, in_place = grow_file(Path(args.ckpt), Path(args.out) if args.out else None)

@@ -30,7 +30,7 @@ class Args:
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="kinds.py")
-    check(args, {"num": 1, "seed": 0}, ())
+    check(args, {"num": 1, "seed": 0})
     from pggan.evaluation.kinds import kinds_of_checkpoint
 
     found = kinds_of_checkpoint(args.ckpt, args.num, args.seed)

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import _root  # noqa: F401  (the project on the path)
 import tyro
+from _comparing import check
 
 from pggan.config import cli
-from pggan.errors import UserError
+from pggan.errors import refuse_if
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,8 @@ class Args:
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="sample.py")
-    for name in ("num", "columns"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} must be at least 1")
-    if args.seed < 0 or not 0 <= args.psi <= 10:
-        raise UserError("--seed cannot be negative, and --psi must be from 0 to 10")
-    if not args.out:
-        raise UserError("--out is empty: name a folder")
+    check(args, {"num": 1, "columns": 1, "seed": 0}, ("out",), written=())
+    refuse_if(not 0 <= args.psi <= 10, "--psi must be from 0 to 10")
     from pggan.evaluation.samples import save_samples
     from pggan.run.devices import pick_device
     from pggan.training.state import load_generator

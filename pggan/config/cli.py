@@ -95,13 +95,6 @@ def _tyro(kind: type[Settings], argv: list[str], default: Settings | None, prog:
         return tyro.cli(kind, args=argv, prog=prog, config=(tyro.conf.OmitArgPrefixes,), **more)
 
 
-def check_writable(flag: str, path: str | None) -> None:
-    """Raises UserError before the work begins when the folder of an output file is missing or not writable."""
-    folder = os.path.dirname(os.path.abspath(os.path.expanduser(path or "here")))
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise UserError(f"{flag} {path} cannot be written: {folder} is not a folder, or is read-only")
-
-
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command and ends the process with its exit code: 0, 2 bad input, 3 diverged, 128 + n on signal n."""
     if sys.stdout is None:  # closed by the parent process

@@ -1,7 +1,7 @@
 """Settings by name: a preset, and the defaults of an architecture and a loss. Flags of the user go over them."""
 
+import argparse
 from dataclasses import fields, replace
-from itertools import pairwise
 
 from pggan.config.schema import GROUPS, Config
 from pggan.config.tables import ARCH_TABLE, LOSS_SETTINGS, LOSS_TABLE, PAIR_TABLE, PRESET_TABLE, PRESETS
@@ -42,14 +42,10 @@ def before_flags(argv: list[str], config: Config | None = None) -> Config:
 
 
 def last_value(argv: list[str], flag: str) -> str | None:
-    """Returns the last value given to `flag`, as `--flag VALUE` or `--flag=VALUE`; None when there is none."""
-    value = None
-    for word, following in pairwise([*argv, ""]):
-        if word == flag:
-            value = following
-        elif word.startswith(flag + "="):
-            value = word.partition("=")[2]
-    return value
+    """Returns the last value given to `flag`, as `--flag VALUE` or `--flag=VALUE`; None when it is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, dest="value", nargs="?", const="")
+    return parser.parse_known_args(argv)[0].value
 
 
 def with_settings(config: Config, changes: dict[str, object]) -> Config:

@@ -10,7 +10,7 @@ from typing import Literal
 from pggan.config.fields import Settings, flag, may_change
 from pggan.config.per_resolution import PerResolution
 from pggan.config.tables import ARCH_TABLE, LOSS_TABLE, PRESETS, SCHEDULES
-from pggan.errors import UserError
+from pggan.errors import UserError, refuse_if
 
 PresetName = Literal[*PRESETS]
 ArchName = Literal[*ARCH_TABLE]
@@ -23,8 +23,8 @@ def seconds(text: str) -> float:
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
     numbers = [float(number or 0) for number in parts.groups()] if parts else [0, 0, 0]
     total = 3600 * numbers[0] + 60 * numbers[1] + numbers[2]
-    if not 0 < total < 1e9:
-        raise UserError(f"'{text}' is no time: write hours, minutes or seconds, such as 25m, 1h30m or 90s")
+    bad = not 0 < total < 1e9
+    refuse_if(bad, f"'{text}' is no time: write hours, minutes or seconds, such as 25m, 1h30m or 90s")
     return total
 
 
@@ -82,17 +82,20 @@ class NetworkConfig(Settings):
     def __post_init__(self):
         super().__post_init__()
         for name, least in {"fmap_base": 1, "fmap_max": 1, "latent": 1, "stddev_group": 0}.items():
-            if getattr(self, name) < least:
-                raise UserError(f"{flag(name)} must be at least {least}, not {getattr(self, name)}")
+            value = getattr(self, name)
+            refuse_if(value < least, f"{flag(name)} must be at least {least}, not {value}")
         for name in ("start_res", "max_res"):
-            if getattr(self, name) not in (None, *self.resolutions()):
-                known = ", ".join(map(str, self.resolutions()))
-                raise UserError(f"{flag(name)} {getattr(self, name)} is no resolution of --base {self.base}: {known}")
+            if getattr(self, name) is not None:
+                self.check_resolution(flag(name), getattr(self, name))
         start, top = self.ends()
-        if top < start:
-            raise UserError(f"--max-res {top} is below --start-res {start}: swap them or raise it")
-        if self.fmaps(self.level(top)) < 1:
-            raise UserError(f"--fmap-base {self.fmap_base} leaves no feature maps at {top} px: raise it")
+        refuse_if(top < start, f"--max-res {top} is below --start-res {start}: swap them or raise it")
+        empty = self.fmaps(self.level(top)) < 1
+        refuse_if(empty, f"--fmap-base {self.fmap_base} leaves no feature maps at {top} px: raise it")
+
+    def check_resolution(self, name: str, res: int) -> None:
+        """Raises UserError if `res`, given by the flag `name`, is none of `resolutions()`."""
+        known = ", ".join(map(str, self.resolutions()))
+        refuse_if(res not in self.resolutions(), f"{name} {res} is no resolution of --base {self.base}: {known}")
 
     def ends(self) -> tuple[int, int]:
         """Returns (start_res, max_res), each filled in when it was left out."""

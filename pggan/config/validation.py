@@ -5,7 +5,7 @@ from pggan.config.fields import flag
 from pggan.config.per_resolution import LARGEST
 from pggan.config.schema import Config, ScheduleConfig, fixed_settings, flat, grid_shape, seconds
 from pggan.config.tables import PENALIZED
-from pggan.errors import UserError
+from pggan.errors import UserError, refuse_if
 
 LEAST_MEASURED = 100  # samples
 MOST_THREADS = 1024
@@ -23,13 +23,11 @@ def validate(config: Config) -> None:
     _check_augment(config)
     _check_schedule(config.schedule)
     for name in ("save_minutes", "record_kimg", "sample_kimg"):
-        if getattr(config.run, name) <= 0:
-            raise UserError(f"{flag(name)} must be above 0")
-    if config.data.builtin_images < 1:
-        raise UserError("--builtin-images must be at least 1")
+        refuse_if(getattr(config.run, name) <= 0, f"{flag(name)} must be above 0")
+    refuse_if(config.data.builtin_images < 1, "--builtin-images must be at least 1")
     grid_shape(config.run.grid)
-    if config.run.eval_samples < LEAST_MEASURED:
-        raise UserError(f"--eval-samples must be at least {LEAST_MEASURED}; --eval-kimg 0 turns evaluations off")
+    few = config.run.eval_samples < LEAST_MEASURED
+    refuse_if(few, f"--eval-samples must be at least {LEAST_MEASURED}; --eval-kimg 0 turns evaluations off")
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -46,79 +44,67 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def _check_value(name: str, value: object) -> None:
     """Checks any setting: text is not empty, a number is from 0 to LARGEST."""
-    if isinstance(value, str) and (not value or "\0" in value):
-        raise UserError(f"{name} is empty, or no text: give it a value or leave it out")
-    if isinstance(value, (int, float)) and not 0 <= value <= LARGEST:
-        raise UserError(f"{name} {value} must be a number from 0 to {LARGEST:g}")
+    empty = isinstance(value, str) and (not value or "\0" in value)
+    refuse_if(empty, f"{name} is empty, or no text: give it a value or leave it out")
+    outside = isinstance(value, (int, float)) and not 0 <= value <= LARGEST
+    refuse_if(outside, f"{name} {value} must be a number from 0 to {LARGEST:g}")
 
 
 def _check_stage(config: Config, res: int) -> None:
     """Checks the values at resolution `res`."""
     batch, group = config.training.batch.at(res), config.network.stddev_group
-    if batch < 1 or batch != int(batch):
-        raise UserError(f"--batch is {batch:g} at {res} px: it must be a whole number of images")
-    if group and batch % min(group, batch):
-        raise UserError(f"--batch {batch:g} at {res} px is not a multiple of --stddev-group {group}")
-    if config.training.lr.at(res) <= 0:
-        raise UserError(f"--lr must be above 0 at {res} px")
-    if 1000 * config.schedule.stable_kimg.at(res) < 1:
-        raise UserError(f"--stable-kimg must be at least 0.001 at {res} px")
+    whole = batch >= 1 and batch == int(batch)
+    refuse_if(not whole, f"--batch is {batch:g} at {res} px: it must be a whole number of images")
+    uneven = group and batch % min(group, batch)
+    refuse_if(uneven, f"--batch {batch:g} at {res} px is not a multiple of --stddev-group {group}")
+    refuse_if(config.training.lr.at(res) <= 0, f"--lr must be above 0 at {res} px")
+    refuse_if(1000 * config.schedule.stable_kimg.at(res) < 1, f"--stable-kimg must be at least 0.001 at {res} px")
 
 
 def _check_training(config: Config) -> None:
     training, network, loss = config.training, config.network, config.training.loss
-    has_penalty = loss in PENALIZED and bool(training.penalty_weight)
-    if training.penalty_weight and not has_penalty:
-        raise UserError(f"--loss {loss} has no gradient penalty and would ignore --penalty-weight: set it to 0")
-    if training.penalty_interval < 1:
-        raise UserError("--penalty-interval must be at least 1")
-    if training.penalty_interval > 1 and not has_penalty:
-        raise UserError(f"--penalty-interval needs a penalty: --loss {loss} has none here")
-    if bool(training.clip) != (loss == "wgan"):
-        problem = "needs --clip above 0" if loss == "wgan" else "would ignore --clip: set it to 0"
-        raise UserError(f"--loss {loss} {problem}")
-    if training.drift and loss != "wgan-gp":
-        raise UserError(f"--drift belongs to --loss wgan-gp; --loss {loss} would ignore it")
-    if network.arch != "dcgan" and (network.residual or network.critic_norm != "none"):
-        name = "--residual" if network.residual else "--critic-norm"
-        raise UserError(f"{name} belongs to --arch dcgan; --arch {network.arch} would ignore it")
-    if network.critic_norm == "batch" and has_penalty:
-        raise UserError(
-            f"--critic-norm batch mixes the images of a batch, but the gradient penalty of --loss {loss} "
-            f"is a gradient for each image: use --critic-norm layer"
-        )
-    if training.adam_at_growth == "reset" and training.warmup_kimg:
-        raise UserError("--warmup-kimg belongs to --adam-at-growth carry; with reset, set it to 0")
+    ignored = training.penalty_weight and loss not in PENALIZED
+    refuse_if(ignored, f"--loss {loss} has no gradient penalty and would ignore --penalty-weight: set it to 0")
+    refuse_if(training.penalty_interval < 1, "--penalty-interval must be at least 1")
+    lazy = training.penalty_interval > 1 and not training.penalty_weight
+    refuse_if(lazy, f"--penalty-interval needs a penalty: --loss {loss} has none here")
+    refuse_if(loss == "wgan" and not training.clip, "--loss wgan needs --clip above 0")
+    refuse_if(loss != "wgan" and training.clip, f"--loss {loss} would ignore --clip: set it to 0")
+    ignored = training.drift and loss != "wgan-gp"
+    refuse_if(ignored, f"--drift belongs to --loss wgan-gp; --loss {loss} would ignore it")
+    for name, given in {"--residual": network.residual, "--critic-norm": network.critic_norm != "none"}.items():
+        ignored = given and network.arch != "dcgan"
+        refuse_if(ignored, f"{name} belongs to --arch dcgan; --arch {network.arch} would ignore it")
+    refuse_if(
+        network.critic_norm == "batch" and training.penalty_weight,
+        f"--critic-norm batch mixes the images of a batch, but the gradient penalty of --loss {loss} "
+        f"is a gradient for each image: use --critic-norm layer",
+    )
+    ignored = training.adam_at_growth == "reset" and training.warmup_kimg
+    refuse_if(ignored, "--warmup-kimg belongs to --adam-at-growth carry; with reset, set it to 0")
     for name in ("beta1", "beta2"):
-        if getattr(training, name) >= 1:
-            raise UserError(f"{flag(name)} must be below 1")
-    if training.threads > MOST_THREADS:
-        raise UserError(f"--threads {training.threads} is more than any machine has: at most {MOST_THREADS}")
+        refuse_if(getattr(training, name) >= 1, f"{flag(name)} must be below 1")
+    many = training.threads > MOST_THREADS
+    refuse_if(many, f"--threads {training.threads} is more than any machine has: at most {MOST_THREADS}")
 
 
 def _check_augment(config: Config) -> None:
     training, asked = config.training, augmentation(config.training.augment)
-    if asked.flip and config.data.mirror:
-        raise UserError("--augment flip is done already, when images are read: leave it out, or give --no-mirror")
-    if asked.turns and len(set(config.network.grid())) > 1:
-        raise UserError(f"--augment turns needs square images: --base {config.network.base} makes none")
-    if not 0 < training.ada_max < 1:
-        raise UserError("--ada-max must be above 0 and below 1")
+    twice = asked.flip and config.data.mirror
+    refuse_if(twice, "--augment flip is done already, when images are read: leave it out, or give --no-mirror")
+    oblong = asked.turns and len(set(config.network.grid())) > 1
+    refuse_if(oblong, f"--augment turns needs square images: --base {config.network.base} makes none")
+    refuse_if(not 0 < training.ada_max < 1, "--ada-max must be above 0 and below 1")
     for name, strength in asked.strengths().items():
         share = strength * (training.ada_max if training.ada else 1)
-        if share > MOST_TURNED and name in ORIENTING:
-            percent = f"{100 * share:.3g} %"
-            raise UserError(f"--augment {name} on {percent} of the images leaks into the samples: give 50 % or less")
-        if share == 1:
-            raise UserError(f"--augment {name} on all images leaks into the samples: give less, such as {name}:0.8")
-    if not training.ada:
-        return
-    if not asked:
-        raise UserError("--ada needs something to control: give --augment")
-    if training.ada_target is not None and not 0 < training.ada_target < 1:
-        raise UserError("--ada-target must be above 0 and below 1")
-    if not 0 < training.ada_kimg <= MOST_AUGMENT_KIMG:
-        raise UserError(f"--ada-kimg must be above 0, and at most {MOST_AUGMENT_KIMG}")
+        leaks = f"--augment {name} on {100 * share:.3g} % of the images leaks into the samples"
+        refuse_if(name in ORIENTING and share > MOST_TURNED, f"{leaks}: give 50 % or less")
+        refuse_if(share == 1, f"{leaks}: give less, such as {name}:0.8")
+    if training.ada:
+        refuse_if(not asked, "--ada needs something to control: give --augment")
+        target, kimg = training.ada_target, training.ada_kimg
+        refuse_if(target is not None and not 0 < target < 1, "--ada-target must be above 0 and below 1")
+        refuse_if(not 0 < kimg <= MOST_AUGMENT_KIMG, f"--ada-kimg must be above 0, and at most {MOST_AUGMENT_KIMG}")
 
 
 def _check_schedule(schedule: ScheduleConfig) -> None:
@@ -127,13 +113,12 @@ def _check_schedule(schedule: ScheduleConfig) -> None:
             seconds(schedule.budget)
         except UserError as error:
             raise UserError(f"--budget: {error}") from None
-        if not all(value for _, value in schedule.budget_share.values):
-            raise UserError("--budget-share must be above 0")
-    if schedule.budget and schedule.plan:
-        raise UserError("--budget decides by the clock and --plan repeats earlier decisions: give one of them")
-    if schedule.schedule == "manual" and (schedule.budget or schedule.plan):
-        other = "--budget" if schedule.budget else "--plan"
-        raise UserError(f"--schedule manual stops after each resolution and {other} grows by itself: give one of them")
+        refuse_if(not all(value for _, value in schedule.budget_share.values), "--budget-share must be above 0")
+    both = schedule.budget and schedule.plan
+    refuse_if(both, "--budget decides by the clock and --plan repeats earlier decisions: give one of them")
+    for name in ("budget", "plan"):
+        both = schedule.schedule == "manual" and getattr(schedule, name)
+        refuse_if(both, f"--schedule manual stops after each resolution and --{name} grows by itself: give one of them")
 
 
 def check_ignored(config: Config, default: Config) -> None:
@@ -142,8 +127,8 @@ def check_ignored(config: Config, default: Config) -> None:
     changed = {name for name in given if given[name] != usual[name]}
     for other in ("budget", "plan"):
         for name in ("fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg"):
-            if given[other] and name in changed:
-                raise UserError(f"{flag(name)} and {flag(other)} both say when to grow: give one of them")
+            both = given[other] and name in changed
+            refuse_if(both, f"{flag(name)} and {flag(other)} both say when to grow: give one of them")
     needed = {  # setting: (whether it has an effect, the flag that gives it one)
         "budget_share": (config.schedule.budget, "--budget"),
         "floor_kimg": (config.schedule.stage_minutes, "--stage-minutes"),
@@ -152,7 +137,8 @@ def check_ignored(config: Config, default: Config) -> None:
         **dict.fromkeys(("ada_target", "ada_kimg", "ada_max"), (config.training.ada, "--ada")),
     }
     for name, (has_effect, other) in needed.items():
-        if name in changed and not has_effect:
-            raise UserError(f"{flag(name)} has no effect without {other}: give that, or leave {flag(name)} out")
-    if config.training.precision in ("bf16", "fp16") and config.network.ends()[1] <= 16:
-        raise UserError(f"--precision {config.training.precision} is for resolutions above 16 px: leave it out")
+        alone = name in changed and not has_effect
+        refuse_if(alone, f"{flag(name)} has no effect without {other}: give that, or leave {flag(name)} out")
+    precision = config.training.precision
+    low = precision in ("bf16", "fp16") and config.network.ends()[1] <= 16
+    refuse_if(low, f"--precision {precision} is for resolutions above 16 px: leave it out")

@@ -8,7 +8,9 @@ and two processes that pack at the same time only do the work twice.
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from math import gcd
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from pggan.data import cache_files, workers
 from pggan.data.fingerprints import digest
 from pggan.data.reading import plain
 from pggan.data.sources import Source, cache_folder
-from pggan.errors import UserError
+from pggan.errors import UserError, refuse_if
 
 VERSION = 1  # raise it when any packed pixel changes
 MAX_UNREADABLE = 0.1  # of the image files; with more of them, something is wrong with the data
@@ -29,9 +31,8 @@ class ImageCache:
     """The packed images of a source.
 
     names, labels (or None): of the N readable images, in the source's order. unreadable: (name, reason) of the others.
-    ignored: the number of files that are not images; ignored_names: the first few of them. enlarged: resolution -> how
-    many images were smaller. crop_margin: the stored images are this many times as wide and high as their resolution
-    says, to leave room for random crops.
+    ignored: number of files that are no images; ignored_names: the first few. enlarged: {resolution: number of images
+    that were smaller}. crop_margin: stored width and height over those of the resolution, for random crops.
     """
 
     folder: Path
@@ -66,15 +67,15 @@ class ImageCache:
         classes = f" in {len(self.label_names)} classes" if self.labels else ""
         lines = [f"{len(self):,} pictures{classes}, packed in {self.folder}"]
         if self.ignored:
-            names = _first([plain(name) for name in self.ignored_names], self.ignored)
+            names = _first(map(plain, self.ignored_names), self.ignored)
             lines.append(f"{self.ignored:,} other files are not pictures: {names}")
         if self.unreadable:
             names = _with_reasons(self.unreadable)
             lines.append(f"{len(self.unreadable):,} cannot be read and are left out: {names}; config.json lists all")
-        res = max(self.enlarged)
-        if self.enlarged[res]:
-            size, count = round(res * self.crop_margin), f"{self.enlarged[res]:,} of {len(self):,}"
-            lines.append(f"{count} pictures are smaller than {size} px and were enlarged")
+        res, count = max(self.enlarged.items())
+        if count:
+            size = round(res * self.crop_margin)
+            lines.append(f"{count:,} of {len(self):,} pictures are smaller than {size} px and were enlarged")
         return lines
 
 
@@ -93,7 +94,11 @@ def pack(
     Raises UserError when over a tenth of the images cannot be read, when one is a decompression bomb, and when no
     folder can be written or its disk is too small.
     """
-    folder = cache_folder(source.caches) / _key(source, sizes, fit, crop_margin)
+    aspects = {(width // gcd(width, height), height // gcd(width, height)) for _, width, height in sizes}
+    if len(aspects) != 1:
+        raise ValueError(f"the resolutions of a cache have one aspect ratio, not {sorted(aspects)}")
+    key = digest([source.fingerprint, fit, str(float(crop_margin)), str(aspects), str(VERSION)])[:24]
+    folder = cache_folder(source.caches) / key
     index = cache_files.read_json(folder / "index.json")
     packed = [(res, round(width * crop_margin), round(height * crop_margin)) for res, width, height in sizes]
     missing = [
@@ -104,41 +109,28 @@ def pack(
     cache_files.sweep(folder)
     if missing:
         started = time.monotonic()
-        index = _pack_missing(source, folder, missing, fit, index, num_workers, progress)
+        job = workers.Job(source, fit, [cache_files.PartialFile(folder, *size) for size in missing])
+        index = _pack_missing(job, folder, index, num_workers, progress)
         if progress:
             names, seconds = ", ".join(str(res) for res, _, _ in missing), time.monotonic() - started
             print(f"packed {len(index['names']):,} pictures at {names} px in {seconds:.1f} s", file=sys.stderr)
-    files = {res: cache_files.resolution_file(folder, res, "json") for res, _, _ in sizes}
     index["unreadable"] = [tuple(item) for item in index["unreadable"]]
-    return ImageCache(
-        folder,
-        source.fingerprint,
-        **index,
-        ignored=source.ignored,
-        ignored_names=source.ignored_names,
-        enlarged={res: cache_files.read_json(file)["enlarged"] for res, file in files.items()},
-        crop_margin=crop_margin,
-    )
+    counts = {res: cache_files.read_json(cache_files.resolution_file(folder, res, "json")) for res, _, _ in sizes}
+    enlarged = {res: count["enlarged"] for res, count in counts.items()}
+    others = {"ignored": source.ignored, "ignored_names": source.ignored_names}
+    return ImageCache(folder, source.fingerprint, **index, **others, enlarged=enlarged, crop_margin=crop_margin)
 
 
-def _pack_missing(
-    source: Source,
-    folder: Path,
-    sizes: list[tuple[int, int, int]],
-    fit: str,
-    index: dict | None,
-    num_workers: int | None,
-    progress: bool,
-) -> dict:
-    """Writes the resolutions `sizes`, and the index if it is None; returns the index."""
+def _pack_missing(job: workers.Job, folder: Path, index: dict | None, num_workers: int | None, progress: bool) -> dict:
+    """Writes the resolutions of `job.files`, and the index if it is None; returns the index."""
+    source, files = job.source, job.files
     kept = set(source.names if index is None else index["names"])
     numbers = [number for number, name in enumerate(source.names) if name in kept]
-    files = [cache_files.PartialFile(folder, *size) for size in sizes]
-    with cache_files.writing(folder, sum(width * height * 3 for _, width, height in sizes) * len(numbers)):
+    with cache_files.writing(folder, sum(file.width * file.height * 3 for file in files) * len(numbers)):
         try:
             for file in files:
                 file.begin(len(numbers))
-            results = workers.run(workers.Job(source, fit, files), list(enumerate(numbers)), num_workers, progress)
+            results = workers.run(job, list(enumerate(numbers)), num_workers, progress)
             index = _index(source, index, {numbers[result.row]: result.error for result in results if result.error})
             cache_files.write_json(folder / "index.json", index)  # first: files without an index are never used
             good = [result for result in results if not result.error]
@@ -158,13 +150,12 @@ def _index(source: Source, old: dict | None, errors: dict[int, str]) -> dict:
     Raises UserError when too many images cannot be read, and when one in the old index cannot be read any more.
     """
     unreadable = sorted((source.names[number], reason) for number, reason in errors.items())
+    names = _with_reasons(unreadable)
     if old is not None:
-        if errors:
-            names = _with_reasons(unreadable)
-            raise UserError(f"{len(errors):,} pictures could be read before and now cannot: {names}")
+        refuse_if(errors, f"{len(errors):,} pictures could be read before and now cannot: {names}")
         return old
-    if len(errors) > MAX_UNREADABLE * len(source):
-        raise UserError(f"{len(errors):,} of {len(source):,} pictures cannot be read: {_with_reasons(unreadable)}")
+    too_many = len(errors) > MAX_UNREADABLE * len(source)
+    refuse_if(too_many, f"{len(errors):,} of {len(source):,} pictures cannot be read: {names}")
     good = [number for number in range(len(source)) if number not in errors]
     return {
         "names": [source.names[number] for number in good],
@@ -175,16 +166,9 @@ def _index(source: Source, old: dict | None, errors: dict[int, str]) -> dict:
 
 
 def _with_reasons(unreadable: list[tuple[str, str]]) -> str:
-    return _first([f"{plain(name)} ({plain(reason)})" for name, reason in unreadable[:3]], len(unreadable))
+    return _first((f"{plain(name)} ({plain(reason)})" for name, reason in unreadable), len(unreadable))
 
 
-def _first(names: list[str], count: int) -> str:
-    """The first names of `count`."""
-    return ", ".join(names) + (" ..." if count > len(names) else "")
-
-
-def _key(source: Source, sizes: list[tuple[int, int, int]], fit: str, crop_margin: float) -> str:
-    aspects = {(width // gcd(width, height), height // gcd(width, height)) for _, width, height in sizes}
-    if len(aspects) != 1:
-        raise ValueError(f"the resolutions of a cache have one aspect ratio, not {sorted(aspects)}")
-    return digest([source.fingerprint, fit, str(float(crop_margin)), str(aspects), str(VERSION)])[:24]
+def _first(names: Iterable[str], count: int) -> str:
+    """The first three of `count` names."""
+    return ", ".join(islice(names, 3)) + (" ..." if count > 3 else "")

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from pggan.data import builtin, classes, reading
 from pggan.data.fingerprints import digest, file_digests
 from pggan.data.reading import plain
-from pggan.errors import UserError
+from pggan.errors import UserError, refuse_if
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
 IMAGE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
@@ -75,7 +76,6 @@ class Files(Source):
         """The bytes of the file of image `index`."""
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
-        """Image `index` at each (width, height), and whether it was enlarged; see `reading.pyramid`."""
         with reading.decode_errors(self.names[index]):
             data = self.read(index)
             if not data:
@@ -93,13 +93,12 @@ def open_source(spec: str, builtin_images: int, cache: Path | str | None = None)
     if spec == "builtin" or spec.startswith("builtin:"):
         return _open_builtin(spec, builtin_images, _caches(cache))
     path = Path(os.path.expanduser(spec))
-    if not os.path.exists(path):
-        raise UserError(f"{plain(spec)}: no such folder or zip file")
+    refuse_if(not os.path.exists(path), f"{plain(spec)}: no such folder or zip file")
     path = path.resolve()
     if path.is_dir():
         return _open_folder(spec, path, _caches(cache, path))
-    if not path.is_file() or not (zipfile.is_zipfile(path) or path.suffix.lower() == ".zip"):
-        raise UserError(f"{plain(spec)} is neither a folder nor a zip file of pictures")
+    is_zip = path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path))
+    refuse_if(not is_zip, f"{plain(spec)} is neither a folder nor a zip file of pictures")
     try:
         return _open_zip(spec, path, _caches(cache, path.parent))
     except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
@@ -109,21 +108,18 @@ def open_source(spec: str, builtin_images: int, cache: Path | str | None = None)
 def cache_folder(candidates: tuple[Path, ...]) -> Path:
     """The first of `candidates` that can be written to; it is created if needed. Raises UserError if none can."""
     for folder in candidates:
-        try:
+        with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):
                 return folder
-        except OSError:
-            continue
     raise UserError(f"packed pictures cannot be written to {' nor to '.join(map(str, candidates))}: choose --cache")
 
 
 def user_cache() -> Path:
     """The project's folder among the user's cache folders."""
-    home = os.path.expanduser("~/.cache")
-    if home.startswith("~"):  # some containers have users without a home folder
-        home = tempfile.gettempdir()
-    return Path(os.environ.get("XDG_CACHE_HOME") or home) / "pggan"
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    no_home = folder.startswith("~")  # in some containers
+    return Path(tempfile.gettempdir() if no_home else folder) / "pggan"
 
 
 def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
@@ -132,18 +128,14 @@ def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
 
 def _listing(spec: str, files: Iterable[str], described: bytes | None) -> tuple:
     """The fields of a Source up to `ignored_names`. files: relative paths. described: the text of dataset.json."""
-    files = sorted(files)
-    names = [name for name in files if is_image(name)]
-    if not names:
-        endings = "jpg, png, webp, bmp, gif, tif and the like"
-        raise UserError(f"{plain(spec)} holds no pictures ({endings}), only {len(files)} other files")
-    ignored = [name for name in files if not is_image(name) and (described is None or name != "dataset.json")]
+    names, others = [], []
+    for name in sorted(files):
+        (names if name.lower().endswith(IMAGE_ENDINGS) else others).append(name)
+    endings = "jpg, png, webp, bmp, gif, tif and the like"
+    refuse_if(not names, f"{plain(spec)} holds no pictures ({endings}), only {len(others)} other files")
+    ignored = [name for name in others if described is None or name != "dataset.json"]
     labels = classes.labels(spec, names, described)
     return spec, names, *labels, len(ignored), tuple(ignored[:MAX_IGNORED_NAMES])
-
-
-def is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def _is_listed(name: str) -> bool:
@@ -161,10 +153,9 @@ class Folder(Files):
         return (self.root / self.names[index]).read_bytes()
 
     def fingerprint_lines(self) -> list[str]:
-        try:
+        memory = None  # without a cache folder, all files are read each time
+        with suppress(UserError):
             memory = cache_folder(self.caches) / f"fingerprints-{digest([str(self.root)])[:16]}.json"
-        except UserError:
-            memory = None  # all files are read each time
         digests = file_digests(self.root, self.names, memory)
         return [f"{name} {digest}" for name, digest in zip(self.names, digests, strict=True)]
 
@@ -189,14 +180,10 @@ def _walk(root: Path) -> Iterator[str]:
         real = os.path.realpath(folder)
         folders[:] = [] if real in entered else sorted(filter(_is_listed, folders))
         if real not in entered:
-            paths = [Path(folder, name) for name in filter(_is_listed, files)]
-            yield from (path.relative_to(root).as_posix() for path in paths if not _is_special(path))
+            for path in (Path(folder, name) for name in filter(_is_listed, files)):
+                if path.is_file() or not path.exists():  # no pipe, socket or device, which might never end
+                    yield path.relative_to(root).as_posix()
         entered.add(real)
-
-
-def _is_special(path: Path) -> bool:
-    """Whether it is a pipe, a socket or a device, which might never end. A broken link is not: it is unreadable."""
-    return path.exists() and not path.is_file()
 
 
 # ---- a zip
@@ -243,8 +230,8 @@ def _description(spec: str, archive: zipfile.ZipFile) -> bytes:
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
     """The bytes of a member. Raises UserError when it is too large, Unreadable when it is encrypted."""
     member = archive.getinfo(name)
-    if member.file_size > MAX_MEMBER_BYTES:
-        raise UserError(f"{plain(name)} would unpack to {member.file_size:,} bytes: remove it")
+    too_large = member.file_size > MAX_MEMBER_BYTES
+    refuse_if(too_large, f"{plain(name)} would unpack to {member.file_size:,} bytes: remove it")
     if member.flag_bits & ENCRYPTED:
         raise reading.Unreadable("encrypted: zip it again without a password")
     return archive.read(member)
@@ -273,8 +260,8 @@ class Builtin(Source):
 
 def _open_builtin(spec: str, count: int, caches: tuple[Path, ...]) -> Builtin:
     seed = spec.partition(":")[2] if ":" in spec else "0"
-    if not seed.isascii() or not seed.isdigit():
-        raise UserError(f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")
+    number = seed.isascii() and seed.isdigit()
+    refuse_if(not number, f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")
     labels = [builtin.kind_of(int(seed), index) for index in range(count)]
     names = [f"{index:06d}" for index in range(count)]
     return Builtin(spec, names, labels, list(builtin.KINDS), 0, (), caches, int(seed))

@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.timing import finish, measured, window
 from benchmarks.trial import Trial
+from pggan.config.presets import with_settings
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # keeps torch's profiler from writing to stderr
 
@@ -52,8 +53,8 @@ def shares(trial: Trial, cycles: int) -> dict[str, float]:
 def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:
     """`shares`, with the penalty apart from D: the time that D takes less without it. Removes the trial's penalty."""
     whole = {**shares(trial, cycles), "penalty": 0.0}
-    if trial.penalized:
-        trial.remove_penalty()
+    if trial.state.config.training.penalty_weight.at(trial.state.res):
+        trial.state.config = with_settings(trial.state.config, {"penalty_weight": "0"})
         measured(trial.cycle, trial.device, 0, 1)  # warm-up: D without a penalty may have to be compiled
         bare = shares(trial, cycles)["d"]
         whole["penalty"], whole["d"] = whole["d"] - bare, bare

@@ -46,8 +46,8 @@ def _convolution(layer: Layer, batch: int, dtype: torch.dtype, device: torch.dev
     _, fmaps, width, height = layer
     x = torch.randn(batch, fmaps, height, width, device=device).to(dtype, memory_format=memory)
     weight = torch.randn(fmaps, fmaps, 3, 3, device=device).to(dtype, memory_format=memory)
-    timing = measured(lambda: F.conv2d(x, weight, padding=1), device, seconds, REPEAT)
-    return flops(layer, batch) / min(timing.windows)
+    windows, _ = measured(lambda: F.conv2d(x, weight, padding=1), device, seconds, REPEAT)
+    return flops(layer, batch) / min(windows)
 
 
 @torch.no_grad()
@@ -55,5 +55,5 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, seconds: float = SECON
     """FLOP/s of a product of large square matrices, with torch's current settings (TF32)."""
     side = side or (SIDE_CPU if device.type == "cpu" else SIDE)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    timing = measured(lambda: a @ b, device, seconds, REPEAT)
-    return 2 * side**3 / min(timing.windows)
+    windows, _ = measured(lambda: a @ b, device, seconds, REPEAT)
+    return 2 * side**3 / min(windows)

@@ -16,7 +16,6 @@ from pggan.schedule.stages import Stage, StageStart
 
 HEAD = "   res  alpha  batch  images/s       (min to max)       memory  of conv  of matmul  warm-up"
 HEAD_BREAKDOWN = "   res  alpha    s/step   data      D  penalty      G  average   conv and matmul  all else"
-Speeds = dict[tuple[int, bool], float]  # images/s by (resolution, whether it fades)
 
 
 def row(record: Record) -> str:
@@ -58,7 +57,7 @@ def closing(config: Config, records: list[Record]) -> Iterator[str]:
                 f"GFLOP/s at {record.res} px: 3x3 convolutions {rates}; matmul {record.matmul_rate / 1e9:.1f}; "
                 f"training {record.flops_per_s / 1e9:.1f} ({record.flops_per_image / 1e9:.3g} GFLOP an image)"
             )
-    stages = whole_run(config, speeds_of(records))
+    stages = whole_run(config, records)
     if not stages:
         yield "the time of a whole run needs all its resolutions: leave out --res"
         return
@@ -67,19 +66,16 @@ def closing(config: Config, records: list[Record]) -> Iterator[str]:
     yield f"a whole run of {kimg:,.1f} kimg: {duration(total)} of steps ({each})"
 
 
-def speeds_of(records: list[Record]) -> Speeds:
-    return {(record.res, record.alpha < 1): record.images_per_s for record in records}
-
-
-def whole_run(config: Config, speeds: Speeds) -> list[tuple[Stage, float]]:
+def whole_run(config: Config, records: list[Record]) -> list[tuple[Stage, float]]:
     """(stage, seconds of its steps) of each stage of the schedule; empty if a resolution was not measured."""
     first, *later = config.network.stages()
-    stable = {res: speed for (res, fades), speed in speeds.items() if not fades}
+    fading = {record.res: record.images_per_s for record in records if record.alpha < 1}
+    stable = {record.res: record.images_per_s for record in records if record.alpha == 1}
     if not stable.keys() >= {first, *later}:
         return []
     start = StageStart(first, later=tuple(later), fades=False)
     stages = [stage for stage, _ in forecast(scheduler_for(config.schedule), start, [], stable.get)]
-    return [(stage, stage_seconds(stage, speeds.get((stage.res, True), 0), stable[stage.res])) for stage in stages]
+    return [(stage, stage_seconds(stage, fading.get(stage.res, 0), stable[stage.res])) for stage in stages]
 
 
 def stage_seconds(stage: Stage, fading: float, stable: float) -> float:
@@ -93,15 +89,12 @@ def as_json(config: Config, device: torch.device, records: list[Record]) -> list
     """The records, each with the facts that it depends on, and run_s: seconds of a whole run, if known."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     facts = {
-        "run_s": sum(seconds for _, seconds in whole_run(config, speeds_of(records))) or None,
+        "run_s": sum(seconds for _, seconds in whole_run(config, records)) or None,
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "commit": run_dir.commit(),
-        "arch": config.network.arch,
-        "loss": config.training.loss,
-        "compile": config.training.compile,
         "settings": {"preset": config.preset, **to_dict(config.network), **to_dict(config.training)},
     }
     return [{**asdict(record), **facts} for record in records]

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -12,31 +11,26 @@ AGREE = 1.1  # the last three times of steady work differ by less than this fact
 LEAST_WARM_UPS, MOST_WARM_UPS = 3, 20
 
 
-@dataclass(frozen=True)
-class Timing:
-    """windows: seconds of one piece of work, measured in each window. warm_up: seconds lost until it was steady."""
-
-    windows: list[float]
-    warm_up: float
-
-
 def finish(device: torch.device) -> None:
     """Waits until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
 
 
-def measured(work: Callable[[], object], device: torch.device, seconds: float, repeat: int) -> Timing:
+def measured(
+    work: Callable[[], object], device: torch.device, seconds: float, repeat: int
+) -> tuple[list[float], float]:
     """Times `work` in `repeat` windows of about `seconds` in all, after a warm-up, which includes compiling.
 
-    Each window does the work at least once.
+    Returns (mean seconds of one piece of work in each window, seconds lost in the warm-up). A window does the work at
+    least once.
     """
     before = [window(work, device)]
     while not steady(before) and len(before) < MOST_WARM_UPS:
         before.append(window(work, device))
     count = max(1, math.ceil(seconds / repeat / min(before)))
     windows = [window(work, device, count) for _ in range(repeat)]
-    return Timing(windows, max(sum(before) - len(before) * median(windows), 0.0))
+    return windows, max(sum(before) - len(before) * median(windows), 0.0)
 
 
 def steady(times: list[float]) -> bool:

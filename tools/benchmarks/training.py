@@ -27,15 +27,6 @@ MOST_CYCLES = 20  # of a breakdown
 
 
 @dataclass(frozen=True)
-class Effort:
-    """seconds, repeat: each speed is measured for about so long, in so many windows. breakdown: of a step, too."""
-
-    seconds: float = 5.0
-    repeat: int = 5
-    breakdown: bool = True
-
-
-@dataclass(frozen=True)
 class Record:
     """The measurements of one resolution at one alpha. Shares are parts of 1; None: not measured.
 
@@ -72,18 +63,19 @@ class Record:
 def measure_all(
     config: Config,
     device: torch.device,
-    resolutions: list[int] | None = None,
-    effort: Effort = Effort(),
+    resolutions: list[int],
+    seconds: float = 5.0,
+    repeat: int = 5,
+    breakdown: bool = True,
     tell: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """A record for each resolution, and one for its fade if it has one.
 
-    resolutions: None for all of `config`. tell: called with each record. Raises UserError if there are too few images
-    or too little memory.
+    seconds, repeat: each speed is measured for about so long, in so many windows. breakdown: of a step, too. tell:
+    called with each record. Raises UserError if there are too few images or too little memory.
     """
-    resolutions = resolutions or config.network.stages()
     images = open_images(config, resolutions)
-    records, products, brief = [], {}, min(effort.seconds, SECONDS)
+    records, products, brief = [], {}, min(seconds, SECONDS)
     for res in resolutions:
         dtype, batch = dtype_at(config, res, device), int(config.training.batch.at(res))
         for alpha in (1.0, MID_FADE) if res > config.network.ends()[0] else (1.0,):
@@ -92,7 +84,8 @@ def measure_all(
                 if alpha == 1:
                     products[dtype] = products.get(dtype) or matmul_rate(dtype, device, brief)
                     rates = convolution_rates(config.network, res, batch, dtype, device, brief)
-                record = measure(Trial(config, res, alpha, images, device), rates, products[dtype], effort)
+                trial = Trial(config, res, alpha, images, device)
+                record = measure(trial, rates, products[dtype], seconds, repeat, breakdown)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -108,23 +101,25 @@ def dtype_at(config: Config, res: int, device: torch.device) -> torch.dtype:
     return half if half and res > FULL_PRECISION_RES else torch.float32
 
 
-def measure(trial: Trial, conv_rates: dict[int, float], matmul_rate: float, effort: Effort) -> Record:
-    """The record of a trial, on a machine with these FLOP/s."""
+def measure(
+    trial: Trial, conv_rates: dict[int, float], matmul_rate: float, seconds: float, repeat: int, breakdown: bool
+) -> Record:
+    """The record of a trial, on a machine with these FLOP/s; see `measure_all`."""
     flops = flops_per_image(trial)
-    timing = measured(trial.cycle, trial.device, effort.seconds, effort.repeat)
-    step_s = [pick(timing.windows) / trial.steps_a_cycle for pick in (min, median, max)]
+    windows, warm_up_s = measured(trial.cycle, trial.device, seconds, repeat)
+    step_s = [pick(windows) / trial.steps_a_cycle for pick in (min, median, max)]
     state, images_per_s = trial.state, trial.state.batch() / step_s[1]
-    data_share, peak, dense, seconds = median(trial.waits) / step_s[1], peak_bytes(trial), None, None
-    if effort.breakdown:
+    data_share, peak, dense, purposes = median(trial.waits) / step_s[1], peak_bytes(trial), None, None
+    if breakdown:
         dense = dense_share(trial, step_s[1])
-        seconds = shares_with_penalty(trial, cycles=max(1, min(MOST_CYCLES, round(1 / median(timing.windows)))))
+        purposes = shares_with_penalty(trial, cycles=max(1, min(MOST_CYCLES, round(1 / median(windows)))))
     return Record(
         res=state.res,
         alpha=trial.alpha,
         batch=state.batch(),
         images_per_s=images_per_s,
         step_s=step_s,
-        warm_up_s=timing.warm_up,
+        warm_up_s=warm_up_s,
         peak_bytes=peak,
         micro_batches=state.stage.micro_batches,
         precision=state.precision,
@@ -137,7 +132,7 @@ def measure(trial: Trial, conv_rates: dict[int, float], matmul_rate: float, effo
         matmul_share=flops * images_per_s / matmul_rate,
         data_share=data_share,
         overhead_share=None if dense is None else 1 - dense,
-        seconds=seconds,
+        seconds=purposes,
     )
 
 

@@ -13,7 +13,6 @@ from pggan.run.profiling import trial_state
 from pggan.run.setup import batches_at, check_enough, pack_images
 from pggan.schedule.stages import Stage
 from pggan.training.compile import graphs_for
-from pggan.training.losses import LOSSES
 from pggan.training.step import step
 
 FAR = 10_000_000  # images shown before the first step: so far into a fade, alpha hardly moves
@@ -51,14 +50,6 @@ class Trial:
     def cycle(self) -> None:
         for _ in range(self.steps_a_cycle):
             self.train(self.reals())
-
-    @property
-    def penalized(self) -> bool:
-        training = self.state.config.training
-        return LOSSES[training.loss].penalty is not None and training.penalty_weight.at(self.state.res) > 0
-
-    def remove_penalty(self) -> None:
-        self.state.config = with_settings(self.state.config, {"penalty_weight": "0"})
 
     def uncompiled(self, batch: int) -> "Trial":
         """A trial of its own to count operations or bytes, which compiled code hides. batch: images a step."""
