@@ -44,8 +44,7 @@ def main(argv: list[str]) -> None:
     from pggan.metrics.extractors import open_extractor
     from pggan.metrics.spaces import SPACES
 
-    if args.features not in SPACES:
-        raise UserError(f"--features {args.features}: there are only {', '.join(SPACES)}")
+    refuse_if(args.features not in SPACES, f"--features {args.features}: there are only {', '.join(SPACES)}")
     how = args.opening()
     real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, res=args.res, fit=args.fit, **how)
     extractor = open_extractor(args.features, args.weights, how["device"], args.resize)
