@@ -9,6 +9,7 @@ from pggan.config.schema import Config
 from pggan.config.validation import validate
 from pggan.data.packing import ImageCache
 from pggan.errors import Interrupted, NonFiniteError, explaining_full_memory
+from pggan.evaluation.grids import grid_files
 from pggan.run.events import Events
 from pggan.run.planning import apply_plan, next_start, over, plan_stage, stage_start, waits
 from pggan.run.rollback import roll_back
@@ -116,6 +117,7 @@ def summary(folder: Path) -> str:
     checkpoints = folder / "checkpoints"
     ends, best = (", ".join(map(str, sorted(checkpoints.glob(f"{name}-*.pt")))) for name in ("res", "best"))
     latest = shlex.quote(str(checkpoints / "latest.pt"))
-    lines = [f"samples      {RunDir(folder).newest_grid()}", f"checkpoints  {ends}"]
+    grids = grid_files(folder / "samples")
+    lines = [f"samples      {grids[-1].path if grids else None}", f"checkpoints  {ends}"]
     lines += [f"the best     {best}"] if best else []
     return "\n".join([*lines, f"more of them: python tools/sample.py {latest} --num 64 --out samples"])
