@@ -96,7 +96,8 @@ class RunDir:
         whole = kept[: kept.rfind(b"\n") + 1]  # without a last line that is not complete
         if len(whole) < size:
             print(f"{self.metrics} has lost records that were there at the last save", flush=True)
-        self.metrics.write_bytes(whole)
+        with open(self.metrics, "ab") as file:
+            file.truncate(len(whole))
 
     def append(self, nimg: int, values: dict[str, float]) -> int:
         """Adds a line to metrics.jsonl; returns the file's length in bytes."""
