@@ -101,8 +101,10 @@ class RunDir:
 
     def append(self, nimg: int, values: dict[str, float]) -> int:
         """Adds a line to metrics.jsonl; returns the file's length in bytes."""
-        items = {"nimg": nimg, "kimg": nimg / 1000, **values}
-        line = ", ".join(f"{json.dumps(key)}: {_number(key, value)}" for key, value in items.items())
+        numbers = {"nimg": nimg, "kimg": nimg / 1000, **values}
+        texts = {key: json.dumps(value) for key, value in numbers.items()}
+        texts |= {key: f"{value:.6e}" for key, value in values.items() if key.startswith(CLOCK_KEYS)}  # of fixed width
+        line = ", ".join(f"{json.dumps(key)}: {text}" for key, text in texts.items())
         with open(self.metrics, "ab") as file:
             file.write(f"{{{line}}}\n".encode())
             return file.tell()
@@ -152,20 +154,11 @@ class RunDir:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _number(key: str, value: float) -> str:
-    if key.startswith(CLOCK_KEYS):
-        return f"{value:.6e}"  # a fixed width, for values of up to 99 digits
-    return json.dumps(value)
-
-
 def commit() -> str | None:
     """The commit of the project's checkout, with -dirty where it was changed; None outside one."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
     command = ["git", "-C", root, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return None
-    return run.stdout.strip() or None
+    if (root / ".git").exists():
+        with suppress(OSError):  # no git on this machine
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    return None
