@@ -45,6 +45,22 @@ def lock(path: Path, held: str) -> FileLock | None:
     return lock
 
 
+class Signals:
+    """While entered, remembers the last of STOP_SIGNALS in `caught` (0: none) instead of dying of it."""
+
+    def __enter__(self) -> "Signals":
+        self.caught = 0
+        self.before = {number: signal.signal(number, self._remember) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _frame: object) -> None:
+        self.caught = number
+
+
 def peak_memory() -> int:
     """The most main memory that this process has used so far, in bytes."""
     if resource is None:

@@ -127,6 +127,10 @@ class NetworkConfig(Settings):
         """Returns the feature maps at `level` (section A.1); level -1 is the last hidden dense layer of D."""
         return min(self.fmap_base >> (level + 1), self.fmap_max)
 
+    def can_have(self, res: int) -> bool:
+        """Returns whether --base can be doubled to `res`, with feature maps left there."""
+        return res in self.resolutions() and self.fmaps(self.level(res)) >= 1
+
     def stages(self) -> list[int]:
         """Returns the resolutions to train at, in order."""
         start, top = self.ends()

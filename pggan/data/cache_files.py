@@ -96,7 +96,7 @@ def read_json(path: Path) -> dict | None:
     """The content of a JSON file; None when it is missing or damaged."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -1,4 +1,4 @@
-"""Evaluations in the middle of training: when there is one, and what becomes of it."""
+"""Evaluations in the middle of training, and where their results go."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ class Evaluations:
         self.res = 0
 
     def begin_stage(self, images: ImageCache, state: TrainState) -> None:
-        """Measures the images of the stage that begins; after a rollback within it they are known."""
+        """Measures the images of the stage that begins, unless a rollback only repeats it."""
         if self.res == state.res:
             return
         self.reference, self.res = None, state.res
@@ -38,9 +38,9 @@ class Evaluations:
             self.timer.last["evaluate"] = evaluator.seconds(state.config, per_image)
 
     def evaluate(self, state: TrainState) -> Evaluation | None:
-        """Adds an evaluation to the state's history and returns it; None if nothing is measured here, or again.
+        """Adds an evaluation to the state's history and returns it; None if there is none here, or one at this nimg.
 
-        What the user can mend is told, and nothing more is measured in the stage.
+        After a UserError, the user is told, and nothing more is measured in the stage.
         """
         if not self.reference or (state.history and state.history[-1]["nimg"] == state.nimg):
             return None
@@ -56,8 +56,3 @@ class Evaluations:
         if found.verdict != before:
             self.say(f"{state.res} px at {state.nimg / 1000:.2f} kimg: {found.verdict}; {found.reason}")
         return found
-
-    @property
-    def share(self) -> float:
-        """The share of time that evaluations take."""
-        return self.timer.share("reference", "evaluate")

@@ -12,12 +12,12 @@ from pggan.run.planning import stage_start
 from pggan.run.progress import Progress as ProgressBar
 from pggan.run.report import Report
 from pggan.run.run_dir import RunDir
-from pggan.run.signals import Signals
 from pggan.run.timer import Timer
 from pggan.schedule import Scheduler
 from pggan.schedule.budget import expected_speed
 from pggan.schedule.forecast import forecast
 from pggan.schedule.stages import Decision, Progress, due
+from pggan.system import Signals
 from pggan.training.state import TrainState
 
 SECONDS_BETWEEN_BAR_UPDATES = 1
@@ -136,7 +136,7 @@ class Events:
         found = self.evaluations.evaluate(state)
         if found is None:
             return
-        self.log(state, {**found.figures, "speed/eval_share": self.evaluations.share})
+        self.log(state, {**found.figures, "speed/eval_share": self.timer.share("reference", "evaluate")})
         if state.alpha == 1 and found.healthy and found.quality < state.best.get(state.res, math.inf):
             state.best[state.res] = found.quality
             self.save(state, "best")

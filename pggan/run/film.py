@@ -1,8 +1,8 @@
 """Makes a film of a run's sample grids: the same latents, from the first grid to the last."""
 
-import json
 from collections.abc import Iterator
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pggan import system
 from pggan.errors import UserError
 from pggan.evaluation.grids import GridFile, fit_grid, grid_files, split_grid
+from pggan.run.report import facts
 
 LAST_SECONDS = 2  # how long the last frame is shown
 MAX_HEIGHT = 16_000  # pixels; a WebP file ends at 16,383
@@ -24,23 +25,15 @@ def make_film(run: Path, out: Path, fps: int, width: int, max_frames: int) -> tu
     out: FILE.webp or FILE.mp4, whose folder is made if need be; replaced when the film is complete. fps: grids per
     second. width: in pixels. Raises UserError.
     """
-    if out.suffix.lower() == ".mp4":
-        load_av()
+    write = write_webp if out.suffix.lower() == ".webp" else write_mp4
+    if write == write_mp4 and not find_spec("av"):
+        raise UserError("an .mp4 needs PyAV: pip install av, or let --out end in .webp")
     grids = evenly_chosen(without_failed(run, grids_of(run)), max_frames)
     frames = Frames(grids, width)
     out.parent.mkdir(parents=True, exist_ok=True)
     with system.replacing(out) as temporary:
-        (write_webp if out.suffix.lower() == ".webp" else write_mp4)(frames, temporary, fps)
+        write(frames, temporary, fps)
     return len(grids), frames.size
-
-
-def load_av():
-    """Returns the module of PyAV, which writes MP4 files. Raises UserError when it is missing."""
-    try:
-        import av
-    except ImportError:
-        raise UserError("an .mp4 needs PyAV: pip install av, or let --out end in .webp") from None
-    return av
 
 
 # ---- which grids
@@ -56,19 +49,14 @@ def grids_of(run: Path) -> list[GridFile]:
 
 
 def without_failed(run: Path, grids: list[GridFile]) -> list[GridFile]:
-    """Leaves out grids of failed or killed attempts: those of another resolution than growth.json has at their nimg."""
-    try:
-        entries = json.loads((run / "growth.json").read_text())
-        steps = [(entry["nimg"], entry["from_res"], entry["to_res"]) for entry in entries if entry["action"] == "grow"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return grids
-    if not steps:
-        return grids
+    """Drops grids of failed or killed attempts: those whose resolution is not the one in growth.json at their nimg."""
+    growths = [entry for entry in facts.read(run).growth if entry["action"] == "grow" and "from_res" in entry]
 
     def res_at(nimg: int) -> int:
-        return next((to_res for start, _, to_res in reversed(steps) if start < nimg), steps[0][1])
+        earlier = (entry["to_res"] for entry in reversed(growths) if entry["nimg"] < nimg)
+        return next(earlier, growths[0]["from_res"])
 
-    return [grid for grid in grids if grid.res == res_at(grid.nimg)] or grids
+    return [grid for grid in grids if growths and grid.res == res_at(grid.nimg)] or grids
 
 
 def evenly_chosen(grids: list[GridFile], count: int) -> list[GridFile]:
@@ -133,7 +121,7 @@ def caption(grid: GridFile) -> str:
 
 
 class LazyPages:
-    """Looks to Pillow like an image file of `count` pages, but takes each page from `frames` when it is needed."""
+    """An image file of `count` pages, for Pillow, that takes each page from `frames` only when it is needed."""
 
     def __init__(self, frames: Iterator[Image.Image], count: int):
         self.frames, self.n_frames, self.page = frames, count, None
@@ -155,7 +143,8 @@ def write_webp(frames: Frames, path: Path, fps: int) -> None:
 
 def write_mp4(frames: Frames, path: Path, fps: int) -> None:
     """An MP4 file, H.264 in yuv420p, which all players know."""
-    av = load_av()
+    import av
+
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as file:
         stream = file.add_stream("libx264", rate=Fraction(fps), options={"crf": "20", "preset": "medium"})
         stream.width, stream.height = frames.size

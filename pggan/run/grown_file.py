@@ -12,13 +12,15 @@ from pggan.training.state import TrainState, state_from
 
 
 def grow_file(path: Path, out: Path | None = None) -> tuple[int, TrainState, Path, bool]:
-    """Grows the checkpoint at `path`: (resolution before, grown state, where it is now, whether in its own place).
+    """Grows the checkpoint at `path`; returns (resolution before, grown state, its file, whether it replaced `path`).
 
-    It goes to `out`, or to grown-RES.pt beside it; the latest.pt of a run with `--schedule manual` is replaced, and the
+    out: None: grown-RES.pt beside `path`; but the latest.pt of a run with `--schedule manual` is replaced, and the
     growth written to growth.json, so that the run can go on. Raises UserError, with nothing written.
     """
-    if out is None and _waits_in_place(path):
-        with RunDir(path.resolve().parent.parent) as folder:  # held while it is read and replaced
+    run = path.resolve().parent.parent
+    in_a_run = path.name == "latest.pt" and (run / "config.json").exists()
+    if out is None and in_a_run and RunDir(run).config().schedule.schedule == "manual":
+        with RunDir(run) as folder:  # locked while it is read and replaced
             before, state = _grown(path)
             folder.save(state)
             folder.write_growth(state.growth)
@@ -29,14 +31,6 @@ def grow_file(path: Path, out: Path | None = None) -> tuple[int, TrainState, Pat
         raise UserError(f"--out {out} is the checkpoint itself: name another file")
     checkpoint.save(state.to_dict(), out)
     return before, state, out, False
-
-
-def _waits_in_place(path: Path) -> bool:
-    """Whether this is the latest.pt of a run that is grown by hand."""
-    run = path.resolve().parent.parent
-    if path.name != "latest.pt" or not (run / "config.json").exists():
-        return False
-    return RunDir(run).config().schedule.schedule == "manual"
 
 
 def _grown(path: Path) -> tuple[int, TrainState]:

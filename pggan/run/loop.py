@@ -9,16 +9,17 @@ from pggan.config.schema import Config
 from pggan.config.validation import validate
 from pggan.data.packing import ImageCache
 from pggan.errors import Interrupted, NonFiniteError, explaining_full_memory
+from pggan.evaluation.grids import grid_files
 from pggan.run.events import Events
 from pggan.run.planning import apply_plan, next_start, over, plan_stage, stage_start, waits
 from pggan.run.rollback import roll_back
 from pggan.run.run_dir import RunDir
 from pggan.run.setup import batches_at, begin, complete, load_images, open_folder, what_next, write_config
-from pggan.run.signals import Signals
 from pggan.run.tensorboard import check_tensorboard
 from pggan.run.timer import Timer
 from pggan.schedule import Scheduler, scheduler_for
 from pggan.schedule.stages import Decision
+from pggan.system import Signals
 from pggan.training.state import TrainState
 from pggan.training.step import step
 
@@ -29,7 +30,8 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     clock: seconds that this process has spent so far; None: they count from this call. Raises UserError for what the
     user can mend, Diverged, and Interrupted after a signal, when everything is saved.
     """
-    clock = clock or stopwatch()
+    called = time.monotonic()
+    clock = clock or (lambda: time.monotonic() - called)
     startup = clock()
     validate(config)
     if config.run.tensorboard:
@@ -49,12 +51,6 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
         if waits(state, scheduler):
             print(what_next(folder, state))
     return folder.path
-
-
-def stopwatch() -> Callable[[], float]:
-    """Returns a clock that counts the seconds since this call."""
-    start = time.monotonic()
-    return lambda: time.monotonic() - start
 
 
 def run_all(folder: RunDir, state: TrainState, scheduler: Scheduler, images: ImageCache, timer: Timer) -> None:
@@ -116,6 +112,7 @@ def summary(folder: Path) -> str:
     checkpoints = folder / "checkpoints"
     ends, best = (", ".join(map(str, sorted(checkpoints.glob(f"{name}-*.pt")))) for name in ("res", "best"))
     latest = shlex.quote(str(checkpoints / "latest.pt"))
-    lines = [f"samples      {RunDir(folder).newest_grid()}", f"checkpoints  {ends}"]
+    grids = grid_files(folder / "samples")
+    lines = [f"samples      {grids[-1].path if grids else None}", f"checkpoints  {ends}"]
     lines += [f"the best     {best}"] if best else []
     return "\n".join([*lines, f"more of them: python tools/sample.py {latest} --num 64 --out samples"])

@@ -93,7 +93,7 @@ def _timed(state: TrainState, batch: int, number: int = 1) -> float:
     reals = trial_step(state, batch, number)
     _synchronize(state.device)
     start = time.perf_counter()
-    step(state, reals, say=_ignore)
+    step(state, reals, say=lambda _: None)
     _synchronize(state.device)
     return time.perf_counter() - start
 
@@ -101,10 +101,6 @@ def _timed(state: TrainState, batch: int, number: int = 1) -> float:
 def _synchronize(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize()
-
-
-def _ignore(text: str) -> None:
-    """Takes the messages of a trial, which may run out of memory."""
 
 
 class MemoryWatch(TorchDispatchMode):
@@ -164,7 +160,7 @@ def computed_peak(state: TrainState, batch: int) -> int:
         with MemoryWatch([*lasting(trial), *moments, reals]) as watch:
             inputs, scalars = step_inputs(trial, fade_reals(reals, trial.alpha, trial.D.arch)), step_scalars(trial)
             for phase in step_phases(trial):
-                accumulate(trial, phase, inputs, phase_scalars(trial, phase, scalars), _ignore)
+                accumulate(trial, phase, inputs, phase_scalars(trial, phase, scalars), say=lambda _: None)
     for weight in weights:
         weight.grad = None
     return watch.peak

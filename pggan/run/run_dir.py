@@ -1,8 +1,7 @@
 """The run folder: configuration, records, growth log, sample grids, and checkpoints.
 
-Everything in it except keys under speed/, memory/ and wall/ is the same for a run that was killed and continued as for
-one that was not. Those keys are written at a fixed width, so that metrics.jsonl has the same length in both, and
-can be cut to the length that a checkpoint remembers.
+A run that was killed and continued leaves the same files as one that was not, except keys under speed/, memory/ and
+wall/. These have a fixed width, so that metrics.jsonl can be cut to the length that a checkpoint remembers.
 """
 
 import json
@@ -24,7 +23,7 @@ from pggan.training import checkpoint
 from pggan.training.state import TrainState
 
 CLOCK_KEYS = ("speed/", "memory/", "wall/")
-FIRST = {".lock", ".seconds", "config.json.tmp"}  # all that a run has written if it was killed at its very start
+FIRST = {".lock", ".seconds", "config.json.tmp"}  # the files of a run that was killed as it began
 
 
 class RunDir:
@@ -42,10 +41,10 @@ class RunDir:
             raise UserError(f"--out {path} is not empty and holds no run: name another folder")
 
     def __enter__(self):
-        """Holds the folder for this process, if there is a run in it already. Raises UserError."""
+        """Locks the folder for this process, if there is a run in it already. Raises UserError."""
         self.lock = None
         if (self.path / "config.json").exists():
-            self._hold()
+            self._lock()
         return self
 
     def __exit__(self, *_):
@@ -56,16 +55,16 @@ class RunDir:
         """Makes the folder of a new run, and locks it. Raises UserError if another process was quicker."""
         if self.lock is None:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._hold()
+            self._lock()
             if (self.path / "config.json").exists():
                 raise UserError(f"another process has begun a run in {self.path}: start the same command again")
 
-    def _hold(self) -> None:
+    def _lock(self) -> None:
         held = f"another process is training in {self.path}: wait for it, or name another --out"
         self.lock = system.lock(self.path / ".lock", held)
 
     def config(self) -> Config | None:
-        """The configuration of the run that is here, or None."""
+        """The configuration of the run in this folder, None if there is none."""
         record = self.record()
         return from_dict(record["config"]) if record else None
 
@@ -81,45 +80,46 @@ class RunDir:
             raise UserError(f"{path} is damaged: restore it, or name another --out") from None
 
     def write_config(self, config: Config, facts: dict) -> None:
-        """config.json: every setting, the versions, and what is known of the data."""
+        """Writes config.json: every setting, the versions, and `facts`."""
         versions = {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}
         versions |= {"pggan": pggan.__version__, "commit": commit()}
-        whole = {"config": to_dict(config), "versions": versions, **facts}
-        self._replace(self.path / "config.json", json.dumps(whole, indent=2) + "\n")
+        self._replace("config.json", {"config": to_dict(config), "versions": versions, **facts})
 
     def write_growth(self, entries: list[dict]) -> None:
-        """growth.json, always the state's own log."""
-        self._replace(self.path / "growth.json", json.dumps(entries, indent=2) + "\n")
+        """Writes growth.json, always the state's own log."""
+        self._replace("growth.json", entries)
 
     def cut_metrics(self, size: int) -> None:
-        """Forgets the records after a checkpoint: they will be written again."""
+        """Cuts metrics.jsonl to `size` bytes. The records after a checkpoint will be written again."""
         self.path.mkdir(parents=True, exist_ok=True)
         kept = self.metrics.read_bytes()[:size] if self.metrics.exists() else b""
-        whole = kept[: kept.rfind(b"\n") + 1]  # of a file that lost its end, the lines that are whole
+        whole = kept[: kept.rfind(b"\n") + 1]  # without a last line that is not complete
         if len(whole) < size:
             print(f"{self.metrics} has lost records that were there at the last save", flush=True)
         with open(self.metrics, "ab") as file:
             file.truncate(len(whole))
 
     def append(self, nimg: int, values: dict[str, float]) -> int:
-        """One line of metrics.jsonl; returns the file's length in bytes."""
-        items = {"nimg": nimg, "kimg": nimg / 1000, **values}
-        line = ", ".join(f"{json.dumps(key)}: {_number(key, value)}" for key, value in items.items())
+        """Adds a line to metrics.jsonl; returns the file's length in bytes."""
+        numbers = {"nimg": nimg, "kimg": nimg / 1000, **values}
+        texts = {key: json.dumps(value) for key, value in numbers.items()}
+        texts |= {key: f"{value:.6e}" for key, value in values.items() if key.startswith(CLOCK_KEYS)}  # of fixed width
+        line = ", ".join(f"{json.dumps(key)}: {text}" for key, text in texts.items())
         with open(self.metrics, "ab") as file:
             file.write(f"{{{line}}}\n".encode())
             return file.tell()
 
     def last_record(self) -> dict:
-        """The last line of metrics.jsonl, {} when there is none."""
+        """The last complete line of metrics.jsonl, {} when there is none."""
         lines = self.metrics.read_bytes().split(b"\n")[:-1] if self.metrics.exists() else []
-        for line in reversed(lines):  # after the last newline there is nothing, or a part
+        for line in reversed(lines):
             with suppress(ValueError):
                 return json.loads(line)
         return {}
 
     def note_seconds(self, seconds: float) -> None:
         """Writes down how long the run has taken so far, for a budget, which must know it even after a kill."""
-        self._replace(self.path / ".seconds", f"{seconds:.3f}\n")
+        self._replace(".seconds", round(seconds, 3))
 
     def noted_seconds(self) -> float:
         """The seconds that the run has taken, by the last note or record; 0 if there is none."""
@@ -129,18 +129,17 @@ class RunDir:
         return recorded
 
     def save(self, state: TrainState, name: str = "latest") -> None:
-        """latest.pt, or one that stays: res-RES.pt at the end of a stage, best-RES.pt of the best samples so far."""
+        """Writes latest.pt, or NAME-RES.pt, which stays: `res` at the end of a stage, `best` for the best quality."""
         values = state.to_dict()
         if self.metrics.exists():
             system.flush_to_disk(self.metrics)  # a checkpoint must not remember records that the disk does not
         if name == "latest":
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoint.save_latest(values, self.checkpoints)
         else:
             checkpoint.save(values, self.checkpoints / f"{name}-{state.res:04d}.pt")
 
     def draw(self, state: TrainState, alpha: float) -> Path:
-        """The sample grid RES-NIMG.png: the moving average of G, the same latents every time."""
+        """Draws the sample grid RES-NIMG.png from G_ema, with the same latents every time; returns its path."""
         columns, rows = grid_shape(state.config.run.grid)
         images = draw(state.G_ema, alpha, state.config.training.seed, columns * rows, batch=state.batch())
         path = self.samples / f"{state.res:04d}-{state.nimg:08d}.png"
@@ -149,30 +148,17 @@ class RunDir:
             save_grid(images, columns, temporary)
         return path
 
-    def newest_grid(self) -> Path | None:
-        """The latest sample grid, if any."""
-        return max(self.samples.glob("*.png"), key=lambda path: path.name.split("-")[1], default=None)
-
-    def _replace(self, path: Path, text: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with system.replacing(path) as temporary:
-            temporary.write_text(text)
-
-
-def _number(key: str, value: float) -> str:
-    if key.startswith(CLOCK_KEYS):
-        return f"{value:.6e}"  # a fixed width, for values of up to 99 digits
-    return json.dumps(value)
+    def _replace(self, name: str, content: object) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with system.replacing(self.path / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def commit() -> str | None:
     """The commit of the project's checkout, with -dirty where it was changed; None outside one."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
     command = ["git", "-C", root, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return None
-    return run.stdout.strip() or None
+    if (root / ".git").exists():
+        with suppress(OSError):  # no git on this machine
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    return None

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from pggan.errors import first_line
 from pggan.evaluation.figures import FIGURES
 
 SECONDS_TO_START = 20
@@ -65,7 +66,7 @@ class WandbLogger:
                 self._send(run, *item)
             run.finish()
         except Exception as error:  # no failure of wandb stops the training
-            self.print_line(f"wandb is off from now on ({_first_line(error)}); metrics.jsonl has all records")
+            self.print_line(f"wandb is off from now on ({first_line(error)}); metrics.jsonl has all records")
             self.mode = "off"
 
     def _start(self):
@@ -73,18 +74,16 @@ class WandbLogger:
         import wandb
 
         os.environ.setdefault("WANDB_CACHE_DIR", str(self.folder.resolve() / "wandb"))
-        settings = wandb.Settings(
-            init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, silent=True, console="off"
-        )
-        name = self.folder.resolve().name
-        common = {"project": "pggan", "name": name, "dir": self.folder, "config": self.settings}
-        common |= {"id": run_id(self.folder), "settings": settings}
+        limits = {"init_timeout": SECONDS_TO_START, "finish_timeout": SECONDS_TO_FINISH}
+        common = {"project": "pggan", "name": self.folder.resolve().name, "id": run_id(self.folder)}
+        common |= {"dir": self.folder, "config": self.settings}
+        common["settings"] = wandb.Settings(**limits, silent=True, console="off")
         try:
             run = wandb.init(mode=self.mode, resume="allow", **common)
         except Exception as error:
             if self.mode == "offline":
                 raise
-            reason = _first_line(error)
+            reason = first_line(error)
             self.print_line(f"wandb cannot be reached ({reason}): recording offline; `wandb sync` sends it later")
             wandb.teardown(exit_code=0)  # frees the run's id, which the failed start still holds
             run = wandb.init(mode="offline", **common)
@@ -134,7 +133,3 @@ def run_id(folder: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(os.urandom(8).hex())
     return path.read_text().strip()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,7 @@
 Seconds are counted from the start of the run, start-up included, over all restarts.
 """
 
-from dataclasses import replace
+import math
 
 from pggan.config.schema import ScheduleConfig, seconds
 from pggan.schedule.stages import Decision, Progress, Stage, StageStart
@@ -28,14 +28,13 @@ class BudgetScheduler:
         known = start.planned
         if known and (known.budget, known.top) == (self.budget, start.top):
             return known
-        until = self.until(start.res, start.later, start.seconds)
-        stage = Stage(start.res, start.start, until=round(until, 3), budget=self.budget, top=start.top)
+        until, fade = self.until(start.res, start.later, start.seconds), 0
         if start.under_way:
-            return replace(stage, fade=known.fade if known else 0)
-        if not start.fades:
-            return stage
-        speed = expected_speed(start.speeds, start.res)
-        return replace(stage, fade=max(1, round(FADE_SHARE * (until - start.seconds) * speed)))
+            fade = known.fade if known else 0
+        elif start.fades:
+            speed = expected_speed(start.speeds, start.res)
+            fade = max(1, round(FADE_SHARE * (until - start.seconds) * speed))
+        return Stage(start.res, start.start, fade, until=round(until, 3), budget=self.budget, top=start.top)
 
     def decide(self, progress: Progress, history: list[dict]) -> Decision | None:
         """Ends the run in time to finish within the budget, and a stage after its share, its fade and one step."""
@@ -63,9 +62,5 @@ def expected_speed(speeds: dict[int, float], res: int) -> float:
     ratio = SLOWER
     if smaller:
         before, faster = smaller[0]
-        ratio = (faster / speed) ** (1 / _doublings(before, last))
-    return speed / ratio ** _doublings(last, res)
-
-
-def _doublings(lower: int, upper: int) -> int:
-    return max((upper // lower).bit_length() - 1, 0)
+        ratio = (faster / speed) ** (1 / math.log2(last / before))
+    return speed / ratio ** max(math.log2(res / last), 0)

@@ -66,10 +66,9 @@ def grow_state(state: TrainState, reason: str) -> None:
     if state.alpha < 1:
         left = (plan.fade_end - state.nimg) / 1000
         raise UserError(f"the fade at {state.res} px is not over: {left:.2f} kimg are left; train on, then grow")
-    level = network.level(state.res) + 1
-    if level >= len(network.resolutions()) or network.fmaps(level) < 1:
+    res = 2 * state.res
+    if not network.can_have(res):
         raise UserError(f"{state.res} px is as far as these networks go")
-    res = network.resolutions()[level]
     start, top = network.ends()
     state.config = with_settings(state.config, {"start_res": start, "max_res": max(top, res)})
     for part in state.networks:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from pggan.config.presets import with_settings
 from pggan.config.schema import Config, from_dict, to_dict
 from pggan.errors import UserError, first_line
 from pggan.models.networks import Discriminator, Generator, Growing
@@ -171,12 +172,9 @@ class TrainState:
 
     def to_dict(self) -> dict:
         """Returns the fields as tensors and plain containers."""
-        settings = to_dict(self.config)
-        for part in settings.values():
-            if isinstance(part, dict):
-                part.update({name: None for name in PATHS if name in part})
         values = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
-        values["config"], (values["opt_G"], values["opt_D"]) = settings, self.moments()
+        values["config"] = to_dict(with_settings(self.config, dict.fromkeys(PATHS)))
+        values["opt_G"], values["opt_D"] = self.moments()
         return values | {"res": self.res, "scaler": self.scaler.state_dict(), "torch": str(torch.__version__)}
 
 

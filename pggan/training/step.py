@@ -49,26 +49,16 @@ def optimize(
     state: TrainState, phase: Phase, inputs: StepInputs, scalars: StepScalars, say: Callable[[str], None]
 ) -> Stats:
     """Takes the optimizer step of a phase; returns the means of its stats, none if float16 overflowed."""
-    network, optimizer = (state.G, state.opt_G) if phase.player == "G" else (state.D, state.opt_D)
     results = accumulate(state, phase, inputs, phase_scalars(state, phase, scalars), say)
-    before = state.scaler.get_scale()
-    state.scaler.step(optimizer)
+    scale = state.scaler.get_scale()
+    state.scaler.step(state.opt_G if phase.player == "G" else state.opt_D)
     state.scaler.update()
     if phase.player == "D" and state.config.training.clip:
-        clip_weights(network, state.config.training.clip)
-    return _means(state, results, before)
-
-
-def _means(state: TrainState, results: list[Stats], scale: float) -> Stats:
-    """Mean stats of the micro-batches. scale: of the losses in this phase.
-
-    A scale that was lowered since means that float16 overflowed and the optimizer took no step: there are no stats. At
-    a scale of 1 it cannot be lowered any further: the losses are not finite, and neither are the stats.
-    """
-    overflowed = state.scaler.get_scale() < scale
+        clip_weights(state.D, state.config.training.clip)
+    overflowed = state.scaler.get_scale() < scale  # the scaler lowers it, and the optimizer takes no step
     if overflowed and scale > 1:
         return {}
-    factor = math.nan if overflowed else 1.0
+    factor = math.nan if overflowed else 1.0  # at a scale of 1, the losses themselves are not finite
     return {name: torch.stack([stats[name] for stats in results]).mean() * factor for name in results[0]}
 
 

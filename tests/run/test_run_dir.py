@@ -218,7 +218,7 @@ def test_nothing_half_written_is_left_in_the_folder(run):
 def test_grids_are_named_by_resolution_and_nimg_and_have_its_size(run):
     grids = sorted((run / "samples").iterdir())
     assert [path.name for path in grids][:3] == ["0004-00000104.png", "0004-00000200.png", "0008-00000304.png"]
-    assert grids[-1].name == "0016-00000840.png" and RunDir(run).newest_grid() == grids[-1]
+    assert grids[-1].name == "0016-00000840.png"
     for path in grids:
         with Image.open(path) as picture:
             assert picture.size == (2 * int(path.name[:4]) + 6,) * 2 and picture.format == "PNG"

@@ -2,12 +2,11 @@
 
 import os
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from pggan.config.presets import with_settings
 from pggan.config.schema import Config, flat, seconds
-from pggan.errors import UserError
 from pggan.run.report.facts import Facts, changed, gave_up
 
 
@@ -29,37 +28,35 @@ def _continue(folder: Path, facts: Facts, end: dict | None) -> Command | None:
     if config is None or (end and gave_up(end)):
         return None
     if end and facts.waits():
-        grow = shlex.join(["python", "tools/grow.py", typed(Path(typed(folder), "checkpoints", "latest.pt"))])
+        grow = shlex.join(["python", "tools/grow.py", checkpoint(folder, "latest.pt")])
         return Command("Grow the run and train it at the next resolution", f"{grow}\n{train(folder, config, facts)}")
     if end and config.schedule.budget:
-        longer = replace(config.schedule, budget=f"{2 * seconds(config.schedule.budget):.0f}s")
-        return Command("Train twice as long", train(folder, replace(config, schedule=longer), facts))
+        longer = with_settings(config, {"budget": f"{2 * seconds(config.schedule.budget):.0f}s"})
+        return Command("Train twice as long", train(folder, longer, facts))
     if not end:
         return Command("Continue from the last checkpoint, if training was interrupted", train(folder, config, facts))
-    if (more := further(config)) is None:
+    res, schedule = 2 * config.network.ends()[1], config.schedule
+    if schedule.plan or schedule.schedule == "manual" or not config.network.can_have(res):
         return None
-    return Command(f"Train this run further, up to {more.network.max_res} px", train(folder, more, facts))
+    longer = with_settings(config, {"max_res": res})
+    return Command(f"Train this run further, up to {res} px", train(folder, longer, facts))
 
 
 def _grow(folder: Path, facts: Facts) -> Command | None:
     names = [name for name in facts.checkpoints if name.startswith("res-") and name[4:-3].isdecimal()]
     res = max((int(name[4:-3]) for name in names), default=0)
-    if not res or facts.config is None or not _can_have(facts.config, 2 * res):
+    if not res or facts.config is None or not facts.config.network.can_have(2 * res):
         return None
-    place = Path(typed(folder), "checkpoints")
-    grown, out = typed(place / f"grown-{2 * res:04d}.pt"), f"{typed(folder)}-{2 * res}"
-    lines = [
-        ["python", "tools/grow.py", typed(place / f"res-{res:04d}.pt")],
-        ["python", "train.py", "--resume", grown, "--out", out],
-    ]
-    return Command(f"Start another run at {2 * res} px from this one's {res} px", "\n".join(map(shlex.join, lines)))
+    grown, out = checkpoint(folder, f"grown-{2 * res:04d}.pt"), f"{typed(folder)}-{2 * res}"
+    grow = shlex.join(["python", "tools/grow.py", checkpoint(folder, f"res-{res:04d}.pt")])
+    train = shlex.join(["python", "train.py", "--resume", grown, "--out", out])
+    return Command(f"Start another run at {2 * res} px from this one's {res} px", f"{grow}\n{train}")
 
 
 def _sample(folder: Path, facts: Facts) -> Command | None:
     if "latest.pt" not in facts.checkpoints:
         return None
-    latest = Path(typed(folder), "checkpoints", "latest.pt")
-    words = [typed(latest), "--num", "64", "--seed", "1", "--psi", "0.8", "--out", "samples"]
+    words = [checkpoint(folder, "latest.pt"), "--num", "64", "--seed", "1", "--psi", "0.8", "--out", "samples"]
     return Command("Draw samples", shlex.join(["python", "tools/sample.py", *words]))
 
 
@@ -84,20 +81,8 @@ def flag(name: str, value: object) -> list[str]:
     return [f"--{name}={value}"] if str(value).startswith("-") else [f"--{name}", str(value)]
 
 
-def further(config: Config) -> Config | None:
-    """`config` with one resolution more; None if there is none, or if the schedule is not the fixed one."""
-    res, schedule = 2 * config.network.ends()[1], config.schedule
-    if schedule.budget or schedule.plan or schedule.schedule == "manual":
-        return None
-    return replace(config, network=replace(config.network, max_res=res)) if _can_have(config, res) else None
-
-
-def _can_have(config: Config, res: int) -> bool:
-    try:
-        replace(config.network, max_res=max(res, config.network.ends()[1]))
-    except UserError:
-        return False
-    return res in config.network.resolutions()
+def checkpoint(folder: Path, name: str) -> str:
+    return typed(folder / "checkpoints" / name)
 
 
 def typed(path: Path) -> str:

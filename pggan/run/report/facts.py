@@ -1,6 +1,5 @@
 """What a run's files say beside its records: the settings, the growth log, and the state in a sentence."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from pggan.config.presets import preset
 from pggan.config.schema import Config, flat, from_dict
+from pggan.data.cache_files import read_json
 from pggan.errors import UserError
 from pggan.run.progress import duration
 from pggan.run.report.records import last
@@ -18,8 +18,7 @@ NOT_REPEATED = ("preset", "out", "resume")  # settings that `changed` leaves out
 @dataclass(frozen=True)
 class Facts:
     """record: the content of config.json, {} if there is none. config: the settings in it, None if they are damaged or
-    of another version. growth: the entries of growth.json. checkpoints: the names of the files.
-    """
+    of another version. growth: the entries of growth.json. checkpoints: the names of the files."""
 
     record: dict = field(default_factory=dict)
     config: Config | None = None
@@ -28,31 +27,22 @@ class Facts:
 
     def end(self, nimg: float) -> dict | None:
         """The entry that ended the run; None while it goes on. nimg: real images shown by the last record."""
-        entry = self.growth[-1] if self.growth else {}
-        return entry if entry.get("action") == "stop" and nimg <= entry["nimg"] else None
+        stopped = self.growth and self.growth[-1]["action"] == "stop" and nimg <= self.growth[-1]["nimg"]
+        return self.growth[-1] if stopped else None
 
     def waits(self) -> bool:
         """Whether the run has ended a resolution and waits for tools/grow.py (--schedule manual)."""
-        entry = self.growth[-1] if self.growth else {}
+        entry = self.end(nimg=0) or {}
         by_hand = self.config is not None and self.config.schedule.schedule == "manual"
-        return by_hand and entry.get("action") == "stop" and entry.get("from_res", 0) < self.config.network.ends()[1]
+        return bool(entry) and by_hand and entry.get("from_res", 0) < self.config.network.ends()[1]
 
 
 def read(folder: Path) -> Facts:
     """Reads the files of a run. Fields whose file is missing or damaged stay empty."""
-    record, growth = _json(folder / "config.json"), _json(folder / "growth.json")
+    record, growth = read_json(folder / "config.json"), read_json(folder / "growth.json")
     record = record if isinstance(record, dict) else {}
     entries = [entry for entry in growth if _is_entry(entry)] if isinstance(growth, list) else []
-    checkpoints = folder / "checkpoints"
-    names = sorted(path.name for path in checkpoints.glob("*.pt")) if checkpoints.is_dir() else []
-    return Facts(record, _config(record), entries, names)
-
-
-def _json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    return Facts(record, _config(record), entries, sorted(path.name for path in folder.glob("checkpoints/*.pt")))
 
 
 def _is_entry(entry: object) -> bool:
