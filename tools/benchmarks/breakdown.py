@@ -1,20 +1,11 @@
-"""Where the time of a step goes: to which player, and to convolutions and matrix products or to everything else."""
+"""Where the time of a step goes: the next batch, D, its penalty, G, and the moving average."""
 
-import os
-import re
 import time
 from collections import Counter
 
-from torch.profiler import ProfilerActivity, profile
-
-from benchmarks.timing import finish, measured, window
+from benchmarks.timing import finish, measured
 from benchmarks.trial import Trial
 from pggan.config.presets import with_settings
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # keeps torch's profiler from writing to stderr
-
-# torch's operators that are convolutions or matrix products, forward or backward, in any library
-DENSE = re.compile(r"\w+::(\w*conv(?!ert)\w*|(add|b|addb|baddb)?mm|\w*_linear\w*)")
 
 
 def shares(trial: Trial, cycles: int) -> dict[str, float]:
@@ -59,21 +50,3 @@ def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:
         bare = shares(trial, cycles)["d"]
         whole["penalty"], whole["d"] = whole["d"] - bare, bare
     return whole
-
-
-def dense_share(trial: Trial, step_s: float) -> float | None:
-    """The share of a step in convolutions and matrix products, from torch's profiler; None where it cannot tell.
-
-    step_s: seconds of a step without the profiler. On a GPU the kernels' seconds are divided by it; on a CPU those of
-    the operators are divided by the time of the profiled step.
-    """
-    kinds = {"cpu": [ProfilerActivity.CPU], "cuda": [ProfilerActivity.CPU, ProfilerActivity.CUDA]}
-    if trial.device.type not in kinds:
-        return None
-    with profile(activities=kinds[trial.device.type]) as seen:
-        seconds = window(trial.cycle, trial.device)
-    cpu = trial.device.type == "cpu"
-    spent = "self_cpu_time_total" if cpu else "self_device_time_total"
-    dense = sum(getattr(row, spent) for row in seen.key_averages() if DENSE.fullmatch(row.key)) / 1e6  # microseconds
-    whole = seconds if cpu else step_s * trial.steps_a_cycle
-    return dense / whole if dense else None

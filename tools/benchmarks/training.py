@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.breakdown import dense_share, shares_with_penalty
+from benchmarks.breakdown import shares_with_penalty
 from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import measured
@@ -35,8 +35,7 @@ class Record:
     allocates, images included; elsewhere tensors, uncompiled. flops_per_image: of convolutions and matrix products.
     conv_rates: {resolution of a 3x3 layer: FLOP/s}; matmul_rate: FLOP/s of a large matrix product.
     limit_share, matmul_share: the FLOP/s of training over the best of conv_rates, and over matmul_rate.
-    data_share: of a step, waiting for its batch. overhead_share: outside convolutions and matrix products.
-    seconds: of a step by purpose (breakdown.shares_with_penalty).
+    data_share: of a step, waiting for its batch. seconds: of a step by purpose (breakdown.shares_with_penalty).
     """
 
     res: int
@@ -56,7 +55,6 @@ class Record:
     limit_share: float
     matmul_share: float
     data_share: float
-    overhead_share: float | None = None
     seconds: dict[str, float] | None = None
 
 
@@ -109,10 +107,9 @@ def measure(
     windows, warm_up_s = measured(trial.cycle, trial.device, seconds, repeat)
     step_s = [pick(windows) / trial.steps_a_cycle for pick in (min, median, max)]
     state, images_per_s = trial.state, trial.state.batch() / step_s[1]
-    data_share, peak, dense, purposes = median(trial.waits) / step_s[1], peak_bytes(trial), None, None
-    if breakdown:
-        dense = dense_share(trial, step_s[1])
-        purposes = shares_with_penalty(trial, cycles=max(1, min(MOST_CYCLES, round(1 / median(windows)))))
+    data_share, peak = median(trial.waits) / step_s[1], peak_bytes(trial)
+    cycles = max(1, min(MOST_CYCLES, round(1 / median(windows))))
+    purposes = shares_with_penalty(trial, cycles) if breakdown else None
     return Record(
         res=state.res,
         alpha=trial.alpha,
@@ -131,7 +128,6 @@ def measure(
         limit_share=flops * images_per_s / max(conv_rates.values()),
         matmul_share=flops * images_per_s / matmul_rate,
         data_share=data_share,
-        overhead_share=None if dense is None else 1 - dense,
         seconds=purposes,
     )
 
