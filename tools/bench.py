@@ -51,7 +51,7 @@ class Train:
     repeat: int = 5
     """Windows in which each speed is measured; the median counts."""
     breakdown: bool = True
-    """Also measure the parts of a step: data, D, penalty, G, average. Takes some more steps, and compiles D without its
+    """Also measure the parts of a step: data, D, penalty, G, G_ema. Takes some more steps, and compiles D without its
     penalty if steps are compiled."""
     json: JSON = None
     """Write the records to this file, as a list."""

@@ -97,7 +97,7 @@ def test_a_record_has_every_figure_and_the_facts(measuring):
         assert record["threads"] == 1 and record["torch"] == torch.__version__
         assert record["settings"]["fmap_base"] == 32 and record["settings"]["loss"] == "logistic"
         assert record["device"].startswith("cpu") and "commit" in record
-        assert set(record["seconds"]) == {"data", "d", "penalty", "g", "average"}
+        assert set(record["seconds"]) == {"data", "d", "penalty", "g", "ema"}
 
 
 def test_speeds_and_shares_follow_from_seconds_and_flops(measuring):
@@ -243,7 +243,7 @@ def test_a_cycle_has_one_penalty(config, images):
 def test_the_parts_of_a_step_are_told_apart_and_leave_no_hook(config, images, flags):
     trial = Trial(config(*flags), 8, 1.0, images, CPU)
     found = shares(trial, cycles=1)
-    assert set(found) == {"data", "d", "g", "average"} and all(value > 0 for value in found.values())
+    assert set(found) == {"data", "d", "g", "ema"} and all(value > 0 for value in found.values())
     taken = shares_with_penalty(trial, cycles=1)
     assert (taken["penalty"] != 0) == ("hinge" not in flags)
     assert not trial.state.config.training.penalty_weight

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: the next batch, D, its penalty, G, and the moving average."""
+"""Where the time of a step goes: the next batch, D, its penalty, G, and G_ema."""
 
 import time
 from collections import Counter
@@ -11,9 +11,9 @@ from pggan.config.presets import with_settings
 def shares(trial: Trial, cycles: int) -> dict[str, float]:
     """Mean seconds a step, over `cycles`, by purpose.
 
-    data: the next batch. d: until D's optimizer step, with its latents, fakes and penalty. g: until G's. average: the
-    moving average, and the rest. Measured by hooks of the optimizers, with a wait for the device at each, so the sum
-    may exceed the time of a step.
+    data: the next batch. d: until D's optimizer step, with its latents, fakes and penalty. g: until G's. ema: the
+    update of G_ema, and the rest. Hooks of the optimizers measure it and wait for the device each time, so the sum may
+    exceed the time of a step.
     """
     state, spent = trial.state, Counter()
     last = time.perf_counter()
@@ -34,11 +34,11 @@ def shares(trial: Trial, cycles: int) -> dict[str, float]:
             reals = trial.reals()
             mark("data")
             trial.train(reals)
-            mark("average")
+            mark("ema")
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: spent[name] / steps for name in ("data", "d", "g", "average")}
+    return {name: spent[name] / steps for name in ("data", "d", "g", "ema")}
 
 
 def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:

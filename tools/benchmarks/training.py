@@ -1,6 +1,6 @@
 """Measures a step of training at each resolution, and compares it with the best that the machine can do.
 
-A step is the whole one of a run: fetching its batch, D with its penalty, G, the average.
+A step is that of a run: fetching its batch, D with its penalty, G, and G_ema.
 """
 
 import gc
@@ -82,8 +82,8 @@ def measure_all(
                 if alpha == 1:
                     products[dtype] = products.get(dtype) or matmul_rate(dtype, device, brief)
                     rates = convolution_rates(config.network, res, batch, dtype, device, brief)
-                trial = Trial(config, res, alpha, images, device)
-                record = measure(trial, rates, products[dtype], seconds, repeat, breakdown)
+                how = (rates, products[dtype], seconds, repeat, breakdown)
+                record = measure(Trial(config, res, alpha, images, device), *how)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
