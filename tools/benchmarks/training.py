@@ -74,8 +74,10 @@ def measure_all(
     """
     images = open_images(config, resolutions)
     records, products, brief = [], {}, min(seconds, SECONDS)
+    half = HALVES[pick_precision(config.training.precision, device)]
     for res in resolutions:
-        dtype, batch = dtype_at(config, res, device), int(config.training.batch.at(res))
+        dtype = half if half and res > FULL_PRECISION_RES else torch.float32  # of the largest layers
+        batch = int(config.training.batch.at(res))
         for alpha in (1.0, MID_FADE) if res > config.network.ends()[0] else (1.0,):
             try:
                 gc.collect()  # frees the networks of the record before
@@ -91,12 +93,6 @@ def measure_all(
             records.append(record)
             tell(record)
     return records
-
-
-def dtype_at(config: Config, res: int, device: torch.device) -> torch.dtype:
-    """The dtype of the largest layers at `res`."""
-    half = HALVES[pick_precision(config.training.precision, device)]
-    return half if half and res > FULL_PRECISION_RES else torch.float32
 
 
 def measure(
