@@ -1,8 +1,8 @@
 """Reads one image: from the bytes of a file to the pixels of each resolution.
 
-Any kind of file (rotated by EXIF, CMYK, gray, palette, transparent, 16-bit, animated) becomes upright 8-bit RGB with
-white for what is transparent, or an `Unreadable` with a reason. Images are then fitted to [H, W, 3] by Lanczos
-resampling, which leaves no aliasing in the reals for the discriminator to learn.
+Any kind of file (rotated by EXIF, CMYK, gray, palette, transparent, 16-bit, animated) becomes upright 8-bit RGB on
+white, or an `Unreadable` with a reason. Images are then fitted to [H, W, 3] by Lanczos resampling, which leaves no
+aliasing that the discriminator could learn.
 """
 
 import io
@@ -139,7 +139,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Gray of 16 bits, 32 bits or floating point as 8 bits.
 
-    White is 65535 in mode I;16. Modes I and F do not define it: it is the smallest usual white that no value exceeds.
+    White is 65535 in mode I;16. Modes I and F do not define it: the smallest usual one that no value exceeds.
     """
     gray = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
     largest = gray.max()

@@ -127,7 +127,7 @@ def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
 
 
 def _listing(spec: str, files: Iterable[str], described: bytes | None) -> tuple:
-    """The fields of a Source up to `ignored_names`. files: relative paths. described: the text of dataset.json."""
+    """The first fields of a Source, up to `ignored_names`. files: relative paths. described: dataset.json's content."""
     names, others = [], []
     for name in sorted(files):
         (names if name.lower().endswith(IMAGE_ENDINGS) else others).append(name)

@@ -42,7 +42,7 @@ def shares(trial: Trial, cycles: int) -> dict[str, float]:
 
 
 def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:
-    """`shares`, with the penalty apart from D: the time that D takes less without it. Removes the trial's penalty."""
+    """`shares`, and the penalty: the time of D with it minus the time without it. The trial loses its penalty."""
     whole = {**shares(trial, cycles), "penalty": 0.0}
     if trial.state.config.training.penalty_weight.at(trial.state.res):
         trial.state.config = with_settings(trial.state.config, {"penalty_weight": "0"})
