@@ -47,16 +47,16 @@ class Train:
     res: str | None = None
     """Resolutions to measure: 64, or 32,64. Left out: all that the settings train at."""
     seconds: float = 5.0
-    """About how long to measure each speed. Slow steps are taken at least --repeat times."""
+    """About how long to measure each speed. At least --repeat steps are measured."""
     repeat: int = 5
     """Windows in which each speed is measured; the median counts."""
     breakdown: bool = True
-    """Also measure the parts of a step: data, D, penalty, G, average. Takes some more steps, and compiles D without its
+    """Also measure the parts of a step: data, D, penalty, G, G_ema. Takes some more steps, and compiles D without its
     penalty if steps are compiled."""
     json: JSON = None
     """Write the records to this file, as a list."""
     preset: PresetName = "paintings"
-    """The named settings that all others start from."""
+    """Named settings to start from."""
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -107,7 +107,7 @@ COMMANDS = {"limits": limits, "train": train}
 
 
 def defaults(argv: list[str]) -> Train:
-    """The settings that the flags go over: those of --preset, --arch and --loss."""
+    """The settings before the other flags are applied: those of --preset, --arch and --loss."""
     config = before_flags(argv)
     groups = {name: getattr(config, name) for name in ("preset", "network", "training", "schedule")}
     return Train(data=replace(config.data, builtin_images=IMAGES), **groups)

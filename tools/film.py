@@ -36,15 +36,6 @@ class Args:
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="film.py")
-    out = checked_out(args)
-    from pggan.run.film import make_film
-
-    count, (width, height) = make_film(Path(args.run), out, args.fps, args.width, args.frames)
-    print(f"{count} grids of {args.run}, {width}x{height} px, {out.stat().st_size / 1e6:.1f} MB: {out}")
-
-
-def checked_out(args: Args) -> Path:
-    """Checks the flags; returns the path of the film. Raises UserError."""
     refuse_if(args.out == "", "--out is empty: name a file")
     for name, (low, high) in LIMITS.items():
         value = getattr(args, name)
@@ -53,7 +44,10 @@ def checked_out(args: Args) -> Path:
     known = out.suffix.lower() in (".webp", ".mp4")
     refuse_if(not known, f"--out {out} is neither WebP nor MP4: let its name end in .webp or .mp4")
     refuse_if(out.is_dir(), f"--out {out} is a folder: name a file")
-    return out
+    from pggan.run.film import make_film
+
+    count, (width, height) = make_film(Path(args.run), out, args.fps, args.width, args.frames)
+    print(f"{count} grids of {args.run}, {width}x{height} px, {out.stat().st_size / 1e6:.1f} MB: {out}")
 
 
 if __name__ == "__main__":

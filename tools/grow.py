@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     same_command = f"the command that trained it, once more (with --max-res {top} or above)"
     print(
         f"grown from {before} to {state.res} px: {path}\n"
-        "checked: at alpha 0, the generator, its average and the discriminator compute exactly what they did before\n"
+        "checked: at alpha 0, the generator, G_ema and the discriminator give exactly the same outputs as before\n"
         f"to continue: {same_command if in_place else f'python train.py --resume {path} --out runs/NAME'}"
     )
 

@@ -10,7 +10,7 @@ import _root  # noqa: F401  (the project on the path)
 import tyro
 
 from pggan.config import cli
-from pggan.errors import UserError
+from pggan.errors import refuse_if
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Args:
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="report.py")
     folder = Path(os.path.expanduser(args.run))
-    if not args.run or not (folder / "config.json").is_file():
-        raise UserError(f"{args.run or 'an empty name'} is not the folder of a run: config.json is not in it")
+    no_run = not args.run or not (folder / "config.json").is_file()
+    refuse_if(no_run, f"{args.run or 'an empty name'} is not the folder of a run: config.json is not in it")
     from pggan.run.report import Report
 
     print(Report(folder).write())

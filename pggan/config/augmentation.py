@@ -1,8 +1,9 @@
 """The setting `--augment`: which augmentations are on, and how strong each is. No torch here."""
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
-from pggan.errors import UserError
+from pggan.errors import refuse_if
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,12 @@ def augmentation(text: str) -> Augmentation:
     strengths = {}
     for part in text.split(",") if text.strip() != "none" else ():
         name, colon, number = (word.strip() for word in part.partition(":"))
-        if name not in AUGMENTATION_NAMES:
-            raise UserError(f"--augment: there is no {name!r}; give {', '.join(AUGMENTATION_NAMES)}, or none alone")
-        if name in strengths:
-            raise UserError(f"--augment names {name} twice")
-        try:
+        known = ", ".join(AUGMENTATION_NAMES)
+        refuse_if(name not in AUGMENTATION_NAMES, f"--augment: there is no {name!r}; give {known}, or none alone")
+        refuse_if(name in strengths, f"--augment names {name} twice")
+        strengths[name] = -1.0
+        with suppress(ValueError):
             strengths[name] = float(number) if colon else 1.0
-        except ValueError:
-            strengths[name] = -1.0
-        if not 0 < strengths[name] <= 1:  # nan is neither
-            raise UserError(f"--augment {name}:{number} is no strength: above 0 and at most 1, or leave {name} out")
+        good = 0 < strengths[name] <= 1  # nan is not
+        refuse_if(not good, f"--augment {name}:{number} is no strength: above 0 and at most 1, or leave {name} out")
     return Augmentation(**strengths)

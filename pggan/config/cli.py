@@ -102,10 +102,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     sys.stdout.reconfigure(errors="replace")  # for names that the terminal cannot show
     try:
         main(sys.argv[1:])
-    except UserError as error:
-        _end(str(error), 2)
-    except Diverged as error:
-        _end(str(error), 3)
+    except (UserError, Diverged) as error:
+        _end(str(error), 3 if isinstance(error, Diverged) else 2)
     except KeyboardInterrupt:
         _end("interrupted", 130)
     except BrokenPipeError:  # the reader of the output has ended

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pggan.errors import UserError
+from pggan.errors import UserError, refuse_if
 
 LARGEST = 1e12  # of any number in the settings: anything above is a typing error
 
@@ -25,12 +25,10 @@ class PerResolution:
             values = {int(res or 0): float(value) for res, _, value in pairs}
         except ValueError:
             raise UserError(f"'{text}' is neither a number nor RES:VALUE pairs such as 32:64,128:16") from None
-        if len(values) != len(pairs):
-            raise UserError(f"'{text}' names a resolution twice")
-        if min(values) < 0:
-            raise UserError(f"'{text}' names a negative resolution")
-        if not all(0 <= value <= LARGEST for value in values.values()):
-            raise UserError(f"'{text}' has a value that is not a number from 0 to {LARGEST:g}")
+        refuse_if(len(values) != len(pairs), f"'{text}' names a resolution twice")
+        refuse_if(min(values) < 0, f"'{text}' names a negative resolution")
+        inside = all(0 <= value <= LARGEST for value in values.values())
+        refuse_if(not inside, f"'{text}' has a value that is not a number from 0 to {LARGEST:g}")
         return cls(tuple(sorted(values.items())))
 
     def at(self, res: int) -> float:

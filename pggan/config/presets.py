@@ -1,4 +1,4 @@
-"""Settings by name: a preset, and the defaults of an architecture and a loss. Flags of the user go over them."""
+"""Settings by name: a preset, and the defaults of an architecture and a loss. The user's flags replace them."""
 
 import argparse
 from dataclasses import fields, replace
@@ -32,7 +32,7 @@ def with_defaults_for(config: Config, arch: str | None = None, loss: str | None 
 
 
 def before_flags(argv: list[str], config: Config | None = None) -> Config:
-    """Returns the settings that the flags in `argv` go over: those of its --preset, --arch and --loss.
+    """Returns the settings before the other flags in `argv` are applied: those of its --preset, --arch and --loss.
 
     config: used in place of the preset. A name that does not exist is left to the parser, which refuses it.
     """

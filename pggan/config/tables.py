@@ -1,6 +1,6 @@
-"""The presets, architectures and losses, and the settings that each of them brings. Names are listed here alone.
+"""The presets, architectures and losses, and the settings of each. Only this file lists their names.
 
-None stands for the default of the field in schema.py. Flags of the user go over these tables.
+None stands for the default of the field in schema.py. The user's flags replace these settings.
 """
 
 # Sources of "paper": Karras et al. 2018, appendix A, and their published code, with the lr and batch of one GPU.
@@ -61,8 +61,8 @@ LOSS_TABLE = {
 }  # fmt: skip
 PENALIZED = tuple(loss for loss, (penalty_weight, *_) in LOSS_TABLE.items() if penalty_weight != "0")
 
-# What only the two together bring. dcgan's weights are not equalized: the clip is the published one, and a critic
-# clipped so is unstable with momentum (Arjovsky et al. 2017, section 4.3). A gradient penalty excludes batch norm.
+# Settings of an architecture together with a loss. dcgan's weights are not equalized: the clip is the published one,
+# with which momentum makes a critic unstable (Arjovsky et al. 2017, section 4.3). A penalty excludes batch norm.
 PAIR_TABLE = {
     ("dcgan", "wgan"): {"clip": 0.01, "beta1": 0.0},
     **{("dcgan", loss): {"critic_norm": "layer"} for loss in PENALIZED},

@@ -9,7 +9,7 @@ from pggan.errors import UserError
 def labels(spec: str, names: list[str], described: bytes | None) -> tuple[list[int] | None, list[str]]:
     """(labels, label names): a class number for each image, or None without classes; and the name of each class.
 
-    names: relative paths; their folders are the classes if there is no dataset.json. described: the text of it.
+    names: relative paths; their folders are the classes if there is no dataset.json. described: its content, or None.
     Raises UserError when dataset.json is malformed or lacks an image.
     """
     classes = _folder_classes(names) if described is None else _described_classes(spec, names, described)
@@ -22,7 +22,7 @@ def labels(spec: str, names: list[str], described: bytes | None) -> tuple[list[i
 def _folder_classes(names: list[str]) -> list[str] | None:
     """The name of each image's folder, at the first depth at which these differ; None if they differ at none."""
     folders = [name.split("/")[:-1] for name in names]
-    depths = zip(*folders, strict=False)  # as many as the image with the shortest path has folders
+    depths = zip(*folders, strict=False)  # as deep as the shortest path
     return next((list(depth) for depth in depths if len(set(depth)) > 1), None)
 
 

@@ -1,7 +1,7 @@
 """Decodes and resizes all images once: one uint8 array [N, H, W, 3] for each resolution, in files to be mapped.
 
 An ImageCache is a folder, named after all that decides its pixels: the source's fingerprint, fit, margin, aspect ratio
-and VERSION. In it, index.json names the images, 0256.npy holds those of resolution 256, and 0256.json counts the
+and VERSION. In it, index.json names the images, 0256.npy holds the images at 256 px, and 0256.json counts the
 enlarged ones. A file gets its name when it is complete. So an interrupted packing leaves nothing that is used later,
 and two processes that pack at the same time only do the work twice.
 """
@@ -145,7 +145,7 @@ def _pack_missing(job: workers.Job, folder: Path, index: dict | None, num_worker
 
 
 def _index(source: Source, old: dict | None, errors: dict[int, str]) -> dict:
-    """The content of index.json. old: what it was. errors: number of an image -> the reason why it cannot be read.
+    """The content of index.json. old: before, or None. errors: {number of an image: the reason why it cannot be read}.
 
     Raises UserError when too many images cannot be read, and when one in the old index cannot be read any more.
     """

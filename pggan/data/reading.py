@@ -1,8 +1,8 @@
 """Reads one image: from the bytes of a file to the pixels of each resolution.
 
-Any kind of file (rotated by EXIF, CMYK, gray, palette, transparent, 16-bit, animated) becomes upright 8-bit RGB with
-white for what is transparent, or an `Unreadable` with a reason. Images are then fitted to [H, W, 3] by Lanczos
-resampling, which leaves no aliasing in the reals for the discriminator to learn.
+Any kind of file (rotated by EXIF, CMYK, gray, palette, transparent, 16-bit, animated) becomes upright 8-bit RGB on
+white, or an `Unreadable` with a reason. Images are then fitted to [H, W, 3] by Lanczos resampling, which leaves no
+aliasing that the discriminator could learn.
 """
 
 import io
@@ -42,15 +42,12 @@ def decode_errors(name: str):
         except (UserError, Unreadable):
             raise
         except Image.DecompressionBombError:
-            raise bomb_error(name) from None
+            most = f"{MAX_PIXELS // 10**6} million pixels"
+            raise UserError(f"{plain(name)} would unpack to over {most}: remove or shrink it") from None
         except UnidentifiedImageError:
             raise Unreadable("not a picture, or of a kind that Pillow cannot read") from None
         except Exception as error:
             raise Unreadable(plain(error) or type(error).__name__) from error
-
-
-def bomb_error(name: str) -> UserError:
-    return UserError(f"{plain(name)} would unpack to over {MAX_PIXELS // 10**6} million pixels: remove or shrink it")
 
 
 def decode(file, name: str = "picture", shrink: int = 1) -> Image.Image:
@@ -59,7 +56,7 @@ def decode(file, name: str = "picture", shrink: int = 1) -> Image.Image:
     shrink: 1, 2, 4 or 8. A JPEG is decoded at this fraction of its size, which is much faster; others ignore it.
     Raises Unreadable with the reason, and UserError for a decompression bomb.
     """
-    with decode_errors(name), _open(file, name) as image:
+    with decode_errors(name), _open(file) as image:
         image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()  # raises when the file is cut short
         with suppress(Exception):  # where the EXIF block is damaged, the pixels are still good
@@ -73,7 +70,7 @@ def pyramid(data: bytes, name: str, sizes: list[tuple[int, int]], how: str) -> l
     Each size is made from the decoded image, not from another size, so it does not depend on the other sizes. Raises
     as `decode` does.
     """
-    with decode_errors(name), _open(io.BytesIO(data), name) as header:
+    with decode_errors(name), _open(io.BytesIO(data)) as header:
         shrinks = [_shrink(header, width, height) for width, height in sizes]
     decoded = {shrink: decode(io.BytesIO(data), name, shrink) for shrink in set(shrinks)}
     return [
@@ -110,16 +107,15 @@ def center_box(size: tuple[int, int], width: int, height: int) -> tuple[int, int
 
 def is_enlarged(size: tuple[int, int], width: int, height: int, how: str) -> bool:
     """Whether an image of `size` has too few pixels to be fitted to width x height without enlarging it."""
-    if how == "pad":
-        return size[0] < width and size[1] < height
-    return size[0] < width or size[1] < height
+    smaller = (size[0] < width, size[1] < height)
+    return all(smaller) if how == "pad" else any(smaller)
 
 
-def _open(file, name: str) -> Image.Image:
+def _open(file) -> Image.Image:
     image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise bomb_error(name)
+        raise Image.DecompressionBombError
     return image
 
 
@@ -132,7 +128,7 @@ def _shrink(header: Image.Image, width: int, height: int) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if image.mode[0] in "IF":  # gray of 16 bits, 32 bits or floating point
         image = _to_8_bits(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
@@ -143,7 +139,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Gray of 16 bits, 32 bits or floating point as 8 bits.
 
-    White is 65535 in mode I;16. Modes I and F do not define it: it is the smallest usual white that no value exceeds.
+    White is 65535 in mode I;16. Modes I and F do not define it: the smallest usual one that no value exceeds.
     """
     gray = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
     largest = gray.max()

@@ -127,7 +127,7 @@ def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
 
 
 def _listing(spec: str, files: Iterable[str], described: bytes | None) -> tuple:
-    """The fields of a Source up to `ignored_names`. files: relative paths. described: the text of dataset.json."""
+    """The first fields of a Source, up to `ignored_names`. files: relative paths. described: dataset.json's content."""
     names, others = [], []
     for name in sorted(files):
         (names if name.lower().endswith(IMAGE_ENDINGS) else others).append(name)
@@ -213,18 +213,13 @@ def _open_zip(spec: str, path: Path, caches: tuple[Path, ...]) -> Zip:
         members = {member.filename for member in archive.infolist() if not member.is_dir()}
         for name in sorted(filter(_leads_out, members)):
             raise UserError(f"{plain(spec)} holds the path {plain(name)}, which leads out of the zip: not trusted")
-        described = _description(spec, archive) if "dataset.json" in members else None
+        try:
+            with reading.decode_errors("dataset.json"):
+                described = _unpacked(archive, "dataset.json") if "dataset.json" in members else None
+        except reading.Unreadable as error:
+            raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): repair or remove it") from None
     files = (name for name in members if all(map(_is_listed, name.split("/"))))
     return Zip(*_listing(spec, files, described), caches, path)
-
-
-def _description(spec: str, archive: zipfile.ZipFile) -> bytes:
-    """The text of dataset.json. Raises UserError when it is damaged, encrypted or too large."""
-    try:
-        with reading.decode_errors("dataset.json"):
-            return _unpacked(archive, "dataset.json")
-    except reading.Unreadable as error:
-        raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): repair or remove it") from None
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -1,28 +1,19 @@
-"""Where the time of a step goes: to which player, and to convolutions and matrix products or to everything else."""
+"""Where the time of a step goes: the next batch, D, its penalty, G, and G_ema."""
 
-import os
-import re
 import time
 from collections import Counter
 
-from torch.profiler import ProfilerActivity, profile
-
-from benchmarks.timing import finish, measured, window
+from benchmarks.timing import finish, measured
 from benchmarks.trial import Trial
 from pggan.config.presets import with_settings
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # keeps torch's profiler from writing to stderr
-
-# torch's operators that are convolutions or matrix products, forward or backward, in any library
-DENSE = re.compile(r"\w+::(\w*conv(?!ert)\w*|(add|b|addb|baddb)?mm|\w*_linear\w*)")
 
 
 def shares(trial: Trial, cycles: int) -> dict[str, float]:
     """Mean seconds a step, over `cycles`, by purpose.
 
-    data: the next batch. d: until D's optimizer step, with its latents, fakes and penalty. g: until G's. average: the
-    moving average, and the rest. Measured by hooks of the optimizers, with a wait for the device at each, so the sum
-    may exceed the time of a step.
+    data: the next batch. d: until D's optimizer step, with its latents, fakes and penalty. g: until G's. ema: the
+    update of G_ema, and the rest. Hooks of the optimizers measure it and wait for the device each time, so the sum may
+    exceed the time of a step.
     """
     state, spent = trial.state, Counter()
     last = time.perf_counter()
@@ -43,15 +34,15 @@ def shares(trial: Trial, cycles: int) -> dict[str, float]:
             reals = trial.reals()
             mark("data")
             trial.train(reals)
-            mark("average")
+            mark("ema")
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: spent[name] / steps for name in ("data", "d", "g", "average")}
+    return {name: spent[name] / steps for name in ("data", "d", "g", "ema")}
 
 
 def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:
-    """`shares`, with the penalty apart from D: the time that D takes less without it. Removes the trial's penalty."""
+    """`shares`, and the penalty: the time of D with it minus the time without it. The trial loses its penalty."""
     whole = {**shares(trial, cycles), "penalty": 0.0}
     if trial.state.config.training.penalty_weight.at(trial.state.res):
         trial.state.config = with_settings(trial.state.config, {"penalty_weight": "0"})
@@ -59,21 +50,3 @@ def shares_with_penalty(trial: Trial, cycles: int) -> dict[str, float]:
         bare = shares(trial, cycles)["d"]
         whole["penalty"], whole["d"] = whole["d"] - bare, bare
     return whole
-
-
-def dense_share(trial: Trial, step_s: float) -> float | None:
-    """The share of a step in convolutions and matrix products, from torch's profiler; None where it cannot tell.
-
-    step_s: seconds of a step without the profiler. On a GPU the kernels' seconds are divided by it; on a CPU those of
-    the operators are divided by the time of the profiled step.
-    """
-    kinds = {"cpu": [ProfilerActivity.CPU], "cuda": [ProfilerActivity.CPU, ProfilerActivity.CUDA]}
-    if trial.device.type not in kinds:
-        return None
-    with profile(activities=kinds[trial.device.type]) as seen:
-        seconds = window(trial.cycle, trial.device)
-    cpu = trial.device.type == "cpu"
-    spent = "self_cpu_time_total" if cpu else "self_device_time_total"
-    dense = sum(getattr(row, spent) for row in seen.key_averages() if DENSE.fullmatch(row.key)) / 1e6  # microseconds
-    whole = seconds if cpu else step_s * trial.steps_a_cycle
-    return dense / whole if dense else None

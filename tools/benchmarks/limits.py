@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import median_high
+from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -23,20 +23,17 @@ class Figure:
     limit: float
     values: list[float]
 
-    @property
-    def median(self) -> float:
-        return median_high(self.values)
-
     def __str__(self) -> str:
-        verdict = "ok" if self.median <= self.limit else "OVER"
+        middle = median(self.values)
+        limit = f"limit {self.limit:<5g} {'ok' if middle <= self.limit else 'OVER':<5}"
         spread = f"{min(self.values):.3g} to {max(self.values):.3g}, n {len(self.values)}"
-        return f"{self.name:<56} {self.median:9.3g} {self.unit:<4} limit {self.limit:<5g} {verdict:<5} ({spread})"
+        return f"{self.name:<56} {middle:9.3g} {self.unit:<4} {limit} ({spread})"
 
 
 def as_dict(figures: list[Figure]) -> dict[str, object]:
     """The figures for JSON, with facts about the machine."""
     facts = {"python": platform.python_version(), "machine": platform.processor() or platform.machine()}
-    return {**facts, "figures": [{**vars(figure), "median": figure.median} for figure in figures]}
+    return {**facts, "figures": [{**vars(figure), "median": median(figure.values)} for figure in figures]}
 
 
 def limits(folder: Path, data: str = "builtin", images: int = 1400, repeat: int = 5) -> list[Figure]:

@@ -51,9 +51,9 @@ def _convolution(layer: Layer, batch: int, dtype: torch.dtype, device: torch.dev
 
 
 @torch.no_grad()
-def matmul_rate(dtype: torch.dtype, device: torch.device, seconds: float = SECONDS, side: int | None = None) -> float:
+def matmul_rate(dtype: torch.dtype, device: torch.device, seconds: float = SECONDS) -> float:
     """FLOP/s of a product of large square matrices, with torch's current settings (TF32)."""
-    side = side or (SIDE_CPU if device.type == "cpu" else SIDE)
+    side = SIDE_CPU if device.type == "cpu" else SIDE
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     windows, _ = measured(lambda: a @ b, device, seconds, REPEAT)
     return 2 * side**3 / min(windows)

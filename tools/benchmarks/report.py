@@ -15,7 +15,7 @@ from pggan.schedule.forecast import forecast
 from pggan.schedule.stages import Stage, StageStart
 
 HEAD = "   res  alpha  batch  images/s       (min to max)       memory  of conv  of matmul  warm-up"
-HEAD_BREAKDOWN = "   res  alpha    s/step   data      D  penalty      G  average   conv and matmul  all else"
+HEAD_BREAKDOWN = "   res  alpha    s/step   data      D  penalty      G   G_ema"
 
 
 def row(record: Record) -> str:
@@ -33,11 +33,9 @@ def row(record: Record) -> str:
 def breakdown(record: Record) -> str:
     """One line under HEAD_BREAKDOWN: shares of the time of a step."""
     share = {name: f"{seconds / sum(record.seconds.values()):.1%}" for name, seconds in record.seconds.items()}
-    rest = record.overhead_share
-    dense = ("-", "-") if rest is None else (f"{1 - rest:.1%}", f"{rest:.1%}")
     return (
         f"{record.res:>4}px {record.alpha:>6.2f} {record.step_s[1]:>9.4f} {share['data']:>6} {share['d']:>6} "
-        f"{share['penalty']:>8} {share['g']:>6} {share['average']:>8} {dense[0]:>17} {dense[1]:>9}"
+        f"{share['penalty']:>8} {share['g']:>6} {share['ema']:>7}"
     )
 
 

@@ -1,6 +1,6 @@
 """Measures a step of training at each resolution, and compares it with the best that the machine can do.
 
-A step is the whole one of a run: fetching its batch, D with its penalty, G, the average.
+A step is that of a run: fetching its batch, D with its penalty, G, and G_ema.
 """
 
 import gc
@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.breakdown import dense_share, shares_with_penalty
+from benchmarks.breakdown import shares_with_penalty
 from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import measured
@@ -35,8 +35,7 @@ class Record:
     allocates, images included; elsewhere tensors, uncompiled. flops_per_image: of convolutions and matrix products.
     conv_rates: {resolution of a 3x3 layer: FLOP/s}; matmul_rate: FLOP/s of a large matrix product.
     limit_share, matmul_share: the FLOP/s of training over the best of conv_rates, and over matmul_rate.
-    data_share: of a step, waiting for its batch. overhead_share: outside convolutions and matrix products.
-    seconds: of a step by purpose (breakdown.shares_with_penalty).
+    data_share: of a step, waiting for its batch. seconds: of a step by purpose (breakdown.shares_with_penalty).
     """
 
     res: int
@@ -56,7 +55,6 @@ class Record:
     limit_share: float
     matmul_share: float
     data_share: float
-    overhead_share: float | None = None
     seconds: dict[str, float] | None = None
 
 
@@ -76,16 +74,18 @@ def measure_all(
     """
     images = open_images(config, resolutions)
     records, products, brief = [], {}, min(seconds, SECONDS)
+    half = HALVES[pick_precision(config.training.precision, device)]
     for res in resolutions:
-        dtype, batch = dtype_at(config, res, device), int(config.training.batch.at(res))
+        dtype = half if half and res > FULL_PRECISION_RES else torch.float32  # of the largest layers
+        batch = int(config.training.batch.at(res))
         for alpha in (1.0, MID_FADE) if res > config.network.ends()[0] else (1.0,):
             try:
                 gc.collect()  # frees the networks of the record before
                 if alpha == 1:
                     products[dtype] = products.get(dtype) or matmul_rate(dtype, device, brief)
                     rates = convolution_rates(config.network, res, batch, dtype, device, brief)
-                trial = Trial(config, res, alpha, images, device)
-                record = measure(trial, rates, products[dtype], seconds, repeat, breakdown)
+                how = (rates, products[dtype], seconds, repeat, breakdown)
+                record = measure(Trial(config, res, alpha, images, device), *how)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -93,12 +93,6 @@ def measure_all(
             records.append(record)
             tell(record)
     return records
-
-
-def dtype_at(config: Config, res: int, device: torch.device) -> torch.dtype:
-    """The dtype of the largest layers at `res`."""
-    half = HALVES[pick_precision(config.training.precision, device)]
-    return half if half and res > FULL_PRECISION_RES else torch.float32
 
 
 def measure(
@@ -109,10 +103,9 @@ def measure(
     windows, warm_up_s = measured(trial.cycle, trial.device, seconds, repeat)
     step_s = [pick(windows) / trial.steps_a_cycle for pick in (min, median, max)]
     state, images_per_s = trial.state, trial.state.batch() / step_s[1]
-    data_share, peak, dense, purposes = median(trial.waits) / step_s[1], peak_bytes(trial), None, None
-    if breakdown:
-        dense = dense_share(trial, step_s[1])
-        purposes = shares_with_penalty(trial, cycles=max(1, min(MOST_CYCLES, round(1 / median(windows)))))
+    data_share, peak = median(trial.waits) / step_s[1], peak_bytes(trial)
+    cycles = max(1, min(MOST_CYCLES, round(1 / median(windows))))
+    purposes = shares_with_penalty(trial, cycles) if breakdown else None
     return Record(
         res=state.res,
         alpha=trial.alpha,
@@ -131,7 +124,6 @@ def measure(
         limit_share=flops * images_per_s / max(conv_rates.values()),
         matmul_share=flops * images_per_s / matmul_rate,
         data_share=data_share,
-        overhead_share=None if dense is None else 1 - dense,
         seconds=purposes,
     )
 

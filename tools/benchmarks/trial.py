@@ -1,4 +1,4 @@
-"""Training at one resolution, stable or in its fade, that goes on for as long as it is measured."""
+"""Training at one resolution, stable or in its fade, for as long as it is measured."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from pggan.schedule.stages import Stage
 from pggan.training.compile import graphs_for
 from pggan.training.step import step
 
-FAR = 10_000_000  # images shown before the first step: so far into a fade, alpha hardly moves
+FAR = 10_000_000  # images shown before the first step: with so many, alpha hardly changes in a step
 
 
 class Trial:
