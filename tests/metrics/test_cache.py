@@ -119,20 +119,6 @@ def test_a_damaged_or_truncated_file_is_never_trusted(tmp_path_factory, place, b
     assert_identical(remembered(KEY, Maker(), folder), arrays())
 
 
-def test_arrays_that_were_changed_with_their_own_checks_in_order_are_measured_again(tmp_path):
-    remembered(KEY, Maker(), tmp_path)
-    path = the_file(tmp_path)
-    with np.load(path) as content:
-        values = {name: content[name] for name in content.files}
-    values[cache.PREFIX + "features"] += 1
-    with path.open("wb") as file:
-        np.savez(file, **values)
-    make = Maker()
-    assert_identical(remembered(KEY, make, tmp_path), arrays())
-    assert make.calls == 1
-    assert_identical(remembered(KEY, lambda: pytest.fail("made again"), tmp_path), arrays())
-
-
 @pytest.mark.parametrize("garbage", [b"", b"hello", b"\x80\x04N.", b"PK\x03\x04" + b"x" * 50])
 def test_garbage_in_its_place_is_replaced(tmp_path, garbage):
     remembered(KEY, Maker(), tmp_path)
