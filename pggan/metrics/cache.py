@@ -19,7 +19,8 @@ from pggan.data.reading import plain
 from pggan.data.sources import user_cache
 
 VERSION = 1  # raise it when the arrays under the same key change
-KEY, PREFIX = "key", "array/"
+KEY = "key"  # the name under which a file has its key and the names of its arrays
+PREFIX = "array/"
 
 Arrays = dict[str, np.ndarray]
 
@@ -51,7 +52,7 @@ def remembered(key: dict, make: Callable[[], Arrays], folder: Path | None) -> Ar
         cache_files.sweep(folder)
         with system.replacing(path, unique=True) as temporary:
             with temporary.open("wb") as file:  # savez would add .npz to a path
-                np.savez(file, **{KEY: np.array(text)}, **{PREFIX + name: array for name, array in arrays.items()})
+                np.savez(file, **{KEY: np.array([text, *arrays])}, **{PREFIX + name: arrays[name] for name in arrays})
             system.flush_to_disk(temporary)
     except OSError as error:
         print(f"not remembered for next time: {plain(error)}", file=sys.stderr, flush=True)
@@ -62,8 +63,8 @@ def _recall(path: Path, text: str) -> Arrays | None:
     """The arrays of an undamaged file with the key `text`, or else None."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            if content.zip.testzip() or content[KEY].item() != text:  # testzip compares all checksums
-                return None
-            return {name.removeprefix(PREFIX): content[name] for name in content.files if name.startswith(PREFIX)}
+            known, *names = content[KEY].tolist()
+            damaged = content.zip.testzip()  # compares all checksums
+            return {name: content[PREFIX + name] for name in names} if known == text and not damaged else None
     except Exception:  # damaged bytes raise nearly anything
         return None

@@ -197,4 +197,4 @@ def test_it_lies_where_the_user_says_or_else_in_the_user_s_cache_folder(tmp_path
 def test_the_key_is_written_into_the_file_for_people_to_read(tmp_path):
     remembered(KEY, Maker(), tmp_path)
     with np.load(the_file(tmp_path)) as content:
-        assert json.loads(content[cache.KEY].item()) == {"version": cache.VERSION, **KEY}
+        assert json.loads(content[cache.KEY][0]) == {"version": cache.VERSION, **KEY}
