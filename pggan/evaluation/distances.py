@@ -115,19 +115,17 @@ def compare(reals: Gathered, fakes: Gathered, space: str) -> tuple[list[Measurem
         frechet_floor = {"floor": frechet_distance(*sums), "halves": [half.n for half in sums]}
         kernel_floor = {"floor": kernel(*halves).value, "halves": [*map(len, halves)]}
     frechet, kid = frechet_distance(reals.moments(), fakes.moments()), kernel(reals.features, fakes.features)
-    titles, key = titles_and_key(space)
+    frechet_title, kernel_title, key = names(space)
     found = [
-        Measurement(titles[1], f"kid_{space}", kid.value, (kid.low, kid.high), **kernel_floor),
-        Measurement(titles[0], key, frechet, **frechet_floor),
+        Measurement(frechet_title, key, frechet, **frechet_floor),
+        Measurement(kernel_title, f"kid_{space}", kid.value, (kid.low, kid.high), **kernel_floor),
     ]
-    notes, counts = [], f"{reals.count:,} reals and {fakes.count:,} fakes"
-    if min(reals.count, fakes.count) >= MANY:
+    notes = []
+    if min(reals.count, fakes.count) < MANY:
+        biased, better = (title.partition(",")[0] for title in (frechet_title, kernel_title))
+        words = f"use the {better}, or compare at equal numbers, beside the floor"
+        notes = [f"{reals.count:,} reals and {fakes.count:,} fakes make the {biased} too high: {words}"]
         found.reverse()
-    else:
-        names = [title.partition(",")[0] for title in titles]
-        notes = [
-            f"{counts} make the {names[0]} too high: use the {names[1]}, or compare at equal numbers, beside the floor"
-        ]
     if reals.count < MIN_REALS or fakes.count < MIN_FAKES:
         needed = f"{MIN_REALS} reals and {MIN_FAKES} fakes"
         return found, [f"{', '.join(NEIGHBORS)} need {needed}, not {reals.count} and {fakes.count}: left out", *notes]
@@ -153,19 +151,19 @@ def protocol_line(extractor: Extractor, reals: Gathered, fakes: Gathered, descri
     """All that the measurements depend on, in one line. described: the two sets, in a few words each."""
     kept = features.KEPT
     some = [f"{kept:,} {name}" for name, side in (("reals", reals), ("fakes", fakes)) if side.count > kept]
-    others = f"all but {titles_and_key(extractor.space)[0][0]} of {' and '.join(some)} chosen at random by seed {seed}"
+    others = f"all but {names(extractor.space)[0]} of {' and '.join(some)} chosen at random by seed {seed}"
     sides = f"reals {reals.count:,} ({described[0]})", f"fakes {fakes.count:,} ({described[1]})"
     return ", ".join([extractor.words, *sides, *([others] if some else []), "float64"])
 
 
-def titles_and_key(space: str) -> tuple[tuple[str, str], str]:
-    """((title of the Frechet distance, of the kernel distance), the first one's key).
+def names(space: str) -> tuple[str, str, str]:
+    """(title of the Frechet distance, title of the kernel distance, key of the Frechet distance).
 
     They are called FID and KID only for Inception's features.
     """
     if space == RANDOM:
-        return ("RFD", "kernel distance"), "rfd"
+        return "RFD", "kernel distance", "rfd"
     if not space.startswith((INCEPTION, UNPUBLISHED)):
-        return ("Frechet distance", "kernel distance"), f"frechet_{space}"
+        return "Frechet distance", "kernel distance", f"frechet_{space}"
     other = ", other weights" if space.startswith(UNPUBLISHED) else ""
-    return (f"FID{other}", f"KID{other}"), f"fid_{space}"
+    return f"FID{other}", f"KID{other}", f"fid_{space}"
