@@ -1,5 +1,6 @@
 """The distances between two sets of images: FID or RFD, KID, precision, recall, density, coverage and SWD."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Measurement:
     value: float
     interval: tuple[float, float] | None = None
     floor: float | None = None
-    halves: tuple[int, int] = (0, 0)
+    halves: Sequence[int] = (0, 0)
 
     def __str__(self) -> str:
         """A line of the table."""
@@ -90,30 +91,46 @@ def measure(
             )
     reals = gather(real, extractor, BATCH, seed, cache)
     fakes = gather(fake, extractor, BATCH, seed, None)
-    found, needs = compare(reals, fakes, extractor.space)
+    found, notes = compare(reals, fakes, extractor.space)
     slices, unsliced = sliced(real, fake, swd, seed) if swd else ([], [])
     unreadable = dict.fromkeys([*real.notes(), *fake.notes()])  # once, if both are the same set
-    notes = [*unreadable, *needs, *unsliced, *bias_note(reals, fakes, extractor.space)]
     words = protocol_line(extractor, reals, fakes, (real.describe(), fake.describe()), seed)
-    return Distances([*found, *slices], reals.count, fakes.count, seed, notes, words)
+    return Distances([*found, *slices], reals.count, fakes.count, seed, [*unreadable, *unsliced, *notes], words)
 
 
 def compare(reals: Gathered, fakes: Gathered, space: str) -> tuple[list[Measurement], list[str]]:
-    """(measurements, a line for those that need more images). space: of the extractor.
+    """(measurements, notes about too few images). space: of the extractor.
 
-    The most reliable one comes first: with few images the kernel distance, which is unbiased. Random features are
-    balanced by the reals, block by block.
+    The most reliable measurement comes first: with few images the kernel distance, which is unbiased. Random features
+    are balanced by the reals, block by block.
     """
+    kernel = kernel_distance
     if space == RANDOM:
-        balanced = balance(reals.features.astype(np.float64))
+        balanced, kernel = balance(reals.features.astype(np.float64)), random_kernel_distance
         reals, fakes = reals.balanced(balanced), fakes.balanced(balanced)
-    both = [_frechet(reals, fakes, space), _kernel(reals, fakes, space)]
-    found = both if min(reals.count, fakes.count) >= MANY else both[::-1]
+    halves = [reals.kept(part) for part in PARTS[1:]]
+    frechet_floor, kernel_floor = {}, {}
+    if min(map(len, halves)) >= LEAST:
+        sums = [reals.moments(part) for part in PARTS[1:]]
+        frechet_floor = {"floor": frechet_distance(*sums), "halves": [half.n for half in sums]}
+        kernel_floor = {"floor": kernel(*halves).value, "halves": [*map(len, halves)]}
+    frechet, kid = frechet_distance(reals.moments(), fakes.moments()), kernel(reals.features, fakes.features)
+    frechet_title, kernel_title, key = names(space)
+    found = [
+        Measurement(frechet_title, key, frechet, **frechet_floor),
+        Measurement(kernel_title, f"kid_{space}", kid.value, (kid.low, kid.high), **kernel_floor),
+    ]
+    notes = []
+    if min(reals.count, fakes.count) < MANY:
+        biased, better = (title.partition(",")[0] for title in (frechet_title, kernel_title))
+        words = f"use the {better}, or compare at equal numbers, beside the floor"
+        notes = [f"{reals.count:,} reals and {fakes.count:,} fakes make the {biased} too high: {words}"]
+        found.reverse()
     if reals.count < MIN_REALS or fakes.count < MIN_FAKES:
         needed = f"{MIN_REALS} reals and {MIN_FAKES} fakes"
-        return found, [f"{', '.join(NEIGHBORS)} need {needed}, not {reals.count} and {fakes.count}: left out"]
+        return found, [f"{', '.join(NEIGHBORS)} need {needed}, not {reals.count} and {fakes.count}: left out", *notes]
     counted = prdc(reals.features, fakes.features, K, K_BALLS)
-    return [*found, *(Measurement(name, f"{name}_{space}", getattr(counted, name)) for name in NEIGHBORS)], []
+    return [*found, *(Measurement(name, f"{name}_{space}", getattr(counted, name)) for name in NEIGHBORS)], notes
 
 
 def sliced(real: ImageSet, fake: ImageSet, count: int, seed: int) -> tuple[list[Measurement], list[str]]:
@@ -121,57 +138,32 @@ def sliced(real: ImageSet, fake: ImageSet, count: int, seed: int) -> tuple[list[
     count = min(len(real), len(fake), count)
     parts = (images.part(count, seed).mapped(lambda image: image, BATCH) for images in (real, fake))
     try:
-        found = sliced_distances(*parts, PATCHES, count, seed=seed)
+        found = sliced_distances(*parts, PATCHES, count, seed)
     except ValueError as error:
         reason = str(error) if real.size else "images of one size are needed, of 16 px at least: say --res"
         return [], [f"SWD is left out: {reason}"]
     words = f"SWD x 1000 of {count:,}"
-    levels = [Measurement(f"{words}, {level} px", f"swd_{level}", value) for level, value in found.levels.items()]
-    return [*levels, Measurement(f"{words}, mean", "swd_mean", found.mean)], []
+    levels = [Measurement(f"{words}, {level} px", f"swd_{level}", value) for level, value in found.items()]
+    return [*levels, Measurement(f"{words}, mean", "swd_mean", sum(found.values()) / len(found))], []
 
 
 def protocol_line(extractor: Extractor, reals: Gathered, fakes: Gathered, described: tuple[str, str], seed: int) -> str:
     """All that the measurements depend on, in one line. described: the two sets, in a few words each."""
     kept = features.KEPT
     some = [f"{kept:,} {name}" for name, side in (("reals", reals), ("fakes", fakes)) if side.count > kept]
-    others = f"all but {titles(extractor.space)[0]} of {' and '.join(some)} chosen at random by seed {seed}"
+    others = f"all but {names(extractor.space)[0]} of {' and '.join(some)} chosen at random by seed {seed}"
     sides = f"reals {reals.count:,} ({described[0]})", f"fakes {fakes.count:,} ({described[1]})"
     return ", ".join([extractor.words, *sides, *([others] if some else []), "float64"])
 
 
-def bias_note(reals: Gathered, fakes: Gathered, space: str) -> list[str]:
-    """A line for sets so small that the Frechet distance is biased."""
-    if min(reals.count, fakes.count) >= MANY:
-        return []
-    frechet, kernel = (title.partition(",")[0] for title in titles(space))
-    counts = f"{reals.count:,} reals and {fakes.count:,} fakes"
-    return [f"{counts} make the {frechet} too high: use the {kernel}, or compare at equal numbers, beside the floor"]
+def names(space: str) -> tuple[str, str, str]:
+    """(title of the Frechet distance, title of the kernel distance, key of the Frechet distance).
 
-
-def titles(space: str) -> tuple[str, str]:
-    """The names of the Frechet distance and of the kernel distance: FID and KID only for Inception's features."""
+    They are called FID and KID only for Inception's features.
+    """
+    if space == RANDOM:
+        return "RFD", "kernel distance", "rfd"
     if not space.startswith((INCEPTION, UNPUBLISHED)):
-        return "RFD" if space == RANDOM else "Frechet distance", "kernel distance"
+        return "Frechet distance", "kernel distance", f"frechet_{space}"
     other = ", other weights" if space.startswith(UNPUBLISHED) else ""
-    return f"FID{other}", f"KID{other}"
-
-
-def _frechet(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
-    value = frechet_distance(reals.moments(), fakes.moments())
-    title = titles(space)[0]
-    key = "rfd" if space == RANDOM else f"{'fid' if title.startswith('FID') else 'frechet'}_{space}"
-    named = title, key, value
-    if reals.count < 2 * LEAST:
-        return Measurement(*named)
-    halves = [reals.moments(part) for part in PARTS[1:]]
-    return Measurement(*named, floor=frechet_distance(*halves), halves=tuple(half.n for half in halves))
-
-
-def _kernel(reals: Gathered, fakes: Gathered, space: str) -> Measurement:
-    distance = random_kernel_distance if space == RANDOM else kernel_distance
-    found = distance(reals.features, fakes.features)
-    named = titles(space)[1], f"kid_{space}", found.value, (found.low, found.high)
-    halves = [reals.kept(part) for part in PARTS[1:]]
-    if min(map(len, halves)) < LEAST:
-        return Measurement(*named)
-    return Measurement(*named, floor=distance(*halves).value, halves=tuple(map(len, halves)))
+    return f"FID{other}", f"KID{other}", f"fid_{space}"

@@ -224,4 +224,4 @@ def labels_of(real: ImageSet, tags: str | None, columns: Sequence[str] = ()) -> 
     """The label sets of all real images: from a table of tags, or else their classes; [] if there are neither."""
     if tags:
         return labels.read_tags(tags, real.names, list(columns))
-    return [] if real.labels is None else [Labels("kind", np.array(real.labels), real.label_names)]
+    return [] if real.labels is None else [Labels("kind", np.array(real.labels), real.source.label_names)]

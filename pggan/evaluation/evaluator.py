@@ -18,7 +18,7 @@ from pggan.errors import out_of_memory
 from pggan.evaluation import figures
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics import spaces
-from pggan.metrics.cache import remembered, statistics_folder
+from pggan.metrics.cache import Arrays, remembered, statistics_folder
 from pggan.metrics.reference import LEAST as MIN_REALS
 from pggan.metrics.reference import VERSION as REFERENCE_VERSION
 from pggan.metrics.reference import Reference
@@ -82,7 +82,7 @@ def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], N
         "libraries": [np.__version__, str(torch.__version__), torch.get_num_threads()],
     }
 
-    def make() -> dict[str, np.ndarray]:
+    def make() -> Arrays:
         images = reals(pack, res, config.network.size(res))
         if len(images) >= MIN_REALS:
             say(f"measuring {len(images):,} pictures at {res} px, once: samples will be compared with them")

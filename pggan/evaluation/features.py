@@ -42,7 +42,10 @@ class Gathered:
 
     def balanced(self, balance: Balance) -> "Gathered":
         """The same with balanced features."""
-        summed = {part: _balanced(moments, balance) for part, moments in self.summed.items()}
+        summed = {}
+        for part, whole in self.summed.items():
+            covariance = whole.full().covariance * np.outer(balance.factors, balance.factors)
+            summed[part] = Moments(whole.n, balance(whole.mean), covariance=covariance)
         return Gathered(self.count, balance(self.features), self.first, summed)
 
 
@@ -54,7 +57,11 @@ def gather(images: ImageSet, extractor: Extractor, batch: int, seed: int, folder
     key = {"what": "features", "weights": extractor.digest, **extractor.protocol}
     key |= {"kept": KEPT, "batch": batch, "seed": seed, "dtype": "float32"}
     arrays = images.remembered(key, lambda: _pass(images, extractor, batch, seed), folder)
-    summed = {part: _part(arrays, part) for part in PARTS if f"{part}/n" in arrays}
+    summed = {}
+    for part in PARTS:
+        some = {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}
+        if some:
+            summed[part] = Moments.from_arrays(some)
     return Gathered(int(arrays["count"]), arrays["features"], arrays["first"], summed)
 
 
@@ -80,14 +87,3 @@ def _pass(images: ImageSet, extractor: Extractor, batch: int, seed: int) -> Arra
         "count": np.array(count),
         **{f"{part}/{name}": array for part, arrays in moments_of.items() for name, array in arrays.items()},
     }
-
-
-def _part(arrays: Arrays, part: str) -> Moments:
-    names = [name for name in arrays if name.startswith(f"{part}/")]
-    return Moments.from_arrays({name.removeprefix(f"{part}/"): arrays[name] for name in names})
-
-
-def _balanced(moments: Moments, balance: Balance) -> Moments:
-    whole = moments.full()
-    covariance = whole.covariance * np.outer(balance.factors, balance.factors)
-    return Moments(whole.n, balance(whole.mean), covariance=covariance)

@@ -31,9 +31,8 @@ class Figure:
     better: Literal["higher", "lower", "none"]
     _: KW_ONLY
     low: float | None = None
-    """The fixed lower end of its axis; None: follows the values."""
     high: float | None = None
-    """The fixed upper end of its axis; None: follows the values."""
+    """The fixed ends of its axis; None: follows the values."""
     log: bool = False
     """Whether its axis is logarithmic."""
     band: bool = False
@@ -75,15 +74,8 @@ FIGURES = (
     share("diversity/copied_share", "copies of training images", of=lambda s: s.copied if s.copies else None),
     Figure("quality/rfd", "RFD (not an FID)", "", "lower", log=True, raw=True, of=lambda s: s.rfd),
     Figure("quality/kid_rand", "kernel distance", "", "lower", band=True, raw=True, of=lambda s: s.kid),
-    Figure(
-        "diversity/verdict",
-        "verdict",
-        "",
-        "none",
-        low=0,
-        high=3,
-        names=VERDICTS,
-        of=lambda s: VERDICTS.index(s.verdict),
+    score(
+        "diversity/verdict", "verdict", better="none", high=3, names=VERDICTS, of=lambda s: VERDICTS.index(s.verdict)
     ),
 )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from pggan.config.schema import Config
 from pggan.data import reading
@@ -23,9 +24,9 @@ from pggan.data.packing import MAX_UNREADABLE
 from pggan.data.reading import plain
 from pggan.data.sources import Builtin, Folder, Source
 from pggan.errors import UserError
-from pggan.evaluation.ahead import ahead, with_bar
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics import cache
+from pggan.metrics.ahead import ahead
 from pggan.metrics.cache import Arrays
 from pggan.models.networks import Generator
 
@@ -98,10 +99,6 @@ class ImageSet(ABC):
     def labels(self) -> list[int] | None:
         """The class number of each of `names`, or None."""
         return None
-
-    @property
-    def label_names(self) -> list[str]:
-        return []
 
     @property
     @abstractmethod
@@ -177,10 +174,6 @@ class SourceSet(ImageSet):
     def labels(self) -> list[int] | None:
         return self.source.labels and [self.source.labels[number] for number in self.readable]
 
-    @property
-    def label_names(self) -> list[str]:
-        return self.source.label_names
-
     def describe(self) -> str:
         if isinstance(self.source, Builtin):
             return f"built-in pictures, seed {self.source.seed}, {self.size[0]}x{self.size[1]}"
@@ -225,20 +218,16 @@ class SourceSet(ImageSet):
                 return error
 
         self.unreadable = {}
-        done = ahead(one, range(len(self.source)))
-        for number, result in enumerate(with_bar(done, len(self.source), "reading")):
+        total = len(self.source)
+        for number, result in enumerate(_with_bar(ahead(one, range(total)), total, "reading")):
             if not isinstance(result, reading.Unreadable):
                 yield result
                 continue
             self.unreadable[number] = str(result)
-            self._refuse_many(number + 1)
-
-    def _refuse_many(self, seen: int) -> None:
-        total = len(self.source)
-        if len(self.unreadable) > MAX_UNREADABLE * total:
-            count = f"{'' if seen == total else 'at least '}{len(self.unreadable):,} of {total:,}"
-            names = self._named_unreadable()
-            raise UserError(f"{count} pictures of {plain(self.spec)} cannot be read: {names}")
+            if len(self.unreadable) > MAX_UNREADABLE * total:
+                count = f"{'' if number + 1 == total else 'at least '}{len(self.unreadable):,} of {total:,}"
+                names = self._named_unreadable()
+                raise UserError(f"{count} pictures of {plain(self.spec)} cannot be read: {names}")
 
 
 @dataclass(frozen=True)
@@ -291,7 +280,12 @@ class SampleSet(ImageSet):
 
         batches = draw_batches(self.trained.G_ema, self.trained.alpha, self.seed, self.num)
         samples = (sample for batch in batches for sample in batch)
-        return with_bar(ahead(one, samples), self.num, "drawing")
+        return _with_bar(ahead(one, samples), self.num, "drawing")
+
+
+def _with_bar(results: Iterator, total: int, what: str) -> Iterator:
+    """The results, with a progress bar on a terminal."""
+    return iter(tqdm(results, what, total, unit=" pictures", disable=None, leave=False))
 
 
 def _short(spec: str) -> str:

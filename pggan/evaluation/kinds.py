@@ -6,7 +6,7 @@ import torch
 
 from pggan.errors import UserError
 from pggan.evaluation.samples import draw_batches
-from pggan.metrics.kinds import SMALLEST, KindCounts, count_kinds
+from pggan.metrics.kinds import SMALLEST, KindCounts, at_reading_size, count_kinds
 from pggan.training import checkpoint
 from pggan.training.state import load_generator
 
@@ -22,8 +22,6 @@ def kinds_of_checkpoint(path: str, num: int, seed: int) -> KindCounts:
     generator, alpha = load_generator(path)
     if generator.res < SMALLEST:
         raise UserError(f"{path} is at {generator.res} px; kinds can be told apart from {SMALLEST} px on")
-    counts = []
-    for samples in draw_batches(generator, alpha, seed, num, batch=64):
-        counts.append(count_kinds(torch.from_numpy(samples).permute(0, 3, 1, 2) / 127.5 - 1))
-    together = {kind: sum(each.counts[kind] for each in counts) for kind in counts[0].counts}
-    return KindCounts(together, sum(each.unread for each in counts))
+    batches = draw_batches(generator, alpha, seed, num, batch=64)
+    images = (torch.from_numpy(samples).permute(0, 3, 1, 2) / 127.5 - 1 for samples in batches)
+    return count_kinds(torch.cat([at_reading_size(some) for some in images]))

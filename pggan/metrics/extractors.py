@@ -9,9 +9,9 @@ import torch
 
 from pggan.metrics import inception
 from pggan.metrics.inception import Network
-from pggan.metrics.random_features import WIDTH, filters_digest, random_features
+from pggan.metrics.random_features import WIDTH, filters_digest
 from pggan.metrics.resizing import to_inception
-from pggan.metrics.spaces import SIDE, SPACES, VERSION, features, read_one
+from pggan.metrics.spaces import SPACES, VERSION, features, read_one
 
 RANDOM, INCEPTION = "rand", "inception"
 UNPUBLISHED = "unpublished"  # Inception with other weights than the published ones
@@ -38,39 +38,26 @@ class Extractor:
 def open_extractor(
     name: str, weights: str | None = None, device: torch.device | str = "cpu", how: str = "tf"
 ) -> Extractor:
-    """The extractor of the feature space `name`. weights, device, how: of Inception; see `open_network` and `resizing`.
+    """The extractor of the feature space `name`.
 
+    For Inception: weights, device: see `open_network`; how: the resizing to 299x299 px, tf or clean, see `resizing`.
     Raises UserError for weights that cannot be used.
     """
     if name == INCEPTION:
-        return inception_features(inception.open_network(weights, device), how)
-    if name == RANDOM:
-        return random_filters()
+        return _of_inception(inception.open_network(weights, device), how)
     space = SPACES[name]
-    function = space.load()
-
-    def prepare(image: np.ndarray) -> np.ndarray:
-        return read_one(image, space.side)
-
-    def extract(batch: np.ndarray) -> np.ndarray:
-        return features(batch, function, space.side)
-
-    words = f"{name} features {space.version}, squashed to {space.side}x{space.side}"
-    return Extractor(name, space.version, {"space": name}, words, prepare, extract)
+    function, side = space.load(), space.side
+    digest, protocol, words = space.version, {"space": name}, f"{name} features {space.version}"
+    if name == RANDOM:
+        digest, protocol = filters_digest(), {"version": VERSION, "features": WIDTH}
+        words = f"RFD {WIDTH}-d random filters (sha256 {digest[:8]}..., balanced by the reals)"
+    words += f", squashed to {side}x{side}"
+    prepare, extract = partial(read_one, side=side), partial(features, space=function, side=side)
+    return Extractor(name, digest, protocol, words, prepare, extract)
 
 
-def random_filters() -> Extractor:
-    """Features of random filters, from images resized to 64x64 px."""
-    digest = filters_digest()
-    words = f"RFD {WIDTH}-d random filters (sha256 {digest[:8]}..., balanced by the reals), squashed to {SIDE}x{SIDE}"
-    return Extractor(RANDOM, digest, {"version": VERSION, "features": WIDTH}, words, read_one, random_features)
-
-
-def inception_features(network: Network, how: str) -> Extractor:
-    """Features of Inception. how: the resizing to 299x299 px, tf or clean; see `resizing`.
-
-    The space's name says how, and whether the weights are the published ones: other FIDs do not compare.
-    """
+def _of_inception(network: Network, how: str) -> Extractor:
+    """The space's name says the resizing, and if the weights are the published ones: other FIDs do not compare."""
     space, published = (INCEPTION, "published") if network.published else (UNPUBLISHED, "not the published ones")
     words = f"FID {inception.WIDTH}-d Inception (weights sha256 {network.digest[:8]}..., {published}), resize {how}"
     protocol = {"resize": how, "device": network.device.type}

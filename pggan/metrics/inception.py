@@ -10,18 +10,13 @@ beside each figure, and call it comparable only if `published` is true.
 Shapes here: N images.
 """
 
-import contextlib
 import hashlib
-import http.client
 import io
 import math
 import os
-import shutil
-import urllib.request
+import sys
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
-from tqdm import tqdm
 
-from pggan import system
 from pggan.data.reading import plain
-from pggan.data.sources import open_source
+from pggan.data.sources import user_cache
 from pggan.errors import UserError
+from pggan.metrics.ahead import ahead
 from pggan.metrics.resizing import SIDE
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -43,7 +37,6 @@ URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WIDTH = 2048  # features of an image
 BATCH = {"cpu": 4, "cuda": 64}  # images at a time; four fit the cache of a CPU core
-TIMEOUT = 30  # seconds without an answer from the server
 
 
 def open_network(weights: str | None = None, device: torch.device | str = "cpu") -> "Network":
@@ -70,8 +63,8 @@ class Network:
     def features(self, images: Tensor | np.ndarray) -> np.ndarray:
         """float32 [N, 2048] of images [N, 3, 299, 299], uint8 or float within 0..255, on any device.
 
-        `resizing` makes such images. The features of an image do not depend on the other images, except for rounding.
-        Raises ValueError for another shape.
+        `resizing` makes such images. Computed in float32, whatever the caller's precision. The features of an image do
+        not depend on the other images, except for rounding. Raises ValueError for another shape.
         """
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(np.require(images, requirements="W"))  # copies an array that is read-only
@@ -80,37 +73,18 @@ class Network:
         if not len(images):
             return np.zeros((0, WIDTH), np.float32)
         cores = torch.get_num_threads() if self.device.type == "cpu" else 1
-        batch = min(BATCH.get(self.device.type, BATCH["cuda"]), math.ceil(len(images) / cores))
-        parts = [part.cpu() for part in _each_on_a_core(self._run, images.split(batch), cores)]
-        return torch.cat(parts).numpy()
+        parts = images.split(min(BATCH.get(self.device.type, BATCH["cuda"]), math.ceil(len(images) / cores)))
+        run = map if cores == 1 or len(parts) == 1 else partial(ahead, threads=cores)
+        # TF32 is what torch uses in convolutions by default.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, fp32_precision="ieee"):
+            return torch.cat([*run(self._run, parts)]).numpy()
 
     @torch.inference_mode()
     def _run(self, images: Tensor) -> Tensor:
-        """Features [N, 2048] on the device, in float32 whatever the caller's precision."""
-        with _exact_float32(self.device):
+        """Features [N, 2048], on the CPU."""
+        with torch.autocast(self.device.type, enabled=False):
             images = images.to(self.device).float().contiguous(memory_format=torch.channels_last)
-            return self.layers((images - 128) / 128)  # TensorFlow's range: -1 to 0.992
-
-
-@contextmanager
-def _exact_float32(device: torch.device):
-    """Turns off autocast and, on a GPU, TF32, which torch uses in convolutions by default."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False, fp32_precision="ieee"))
-        yield
-
-
-def _each_on_a_core(function: Callable[[Tensor], Tensor], parts: tuple[Tensor, ...], cores: int) -> list[Tensor]:
-    """function(part) of each part, in order, on `cores` threads that do not wait for each other."""
-    if cores == 1 or len(parts) == 1:
-        return [function(part) for part in parts]
-    try:
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, parts))
-    finally:
-        torch.set_num_threads(cores)  # threads started later inherit the pool's setting otherwise
+            return self.layers((images - 128) / 128).cpu()  # TensorFlow's range: -1 to 0.992
 
 
 # ---- the weights
@@ -171,15 +145,14 @@ def _difference(state: object, net: nn.Module) -> str | None:
     """How `state` differs from a state dict of `net`, in a few words; None if it does not."""
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         return "it is no dict of tensors"
-    wanted, found = _weights(net.state_dict()), _weights(state)
-    for name in sorted({*wanted, *found}, key=str):
-        if name not in found:
-            return f"{name} is missing"
-        if name not in wanted:
-            return f"{plain(name)} does not belong there"
-        if found[name].shape != wanted[name].shape or not found[name].is_floating_point():
-            return f"{name} is {found[name].dtype} {list(found[name].shape)}, not {list(wanted[name].shape)}"
-    return None
+    both = (_weights(each).items() for each in (net.state_dict(), state))
+    wanted, found = ({name: _kind(value) for name, value in items} for items in both)
+    wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    return f"{plain(wrong[0])}: {found.get(wrong[0])}, not {wanted.get(wrong[0])}" if wrong else None
+
+
+def _kind(value: Tensor) -> str:
+    return f"{'float' if value.is_floating_point() else value.dtype} {list(value.shape)}"
 
 
 def _weights(state: dict) -> dict:
@@ -190,36 +163,20 @@ def _weights(state: dict) -> dict:
 def published_file() -> Path:
     """The published weights in the user's cache folder; downloads them if they are missing or damaged.
 
-    Raises UserError when they cannot be downloaded.
+    A download that fails leaves no file. Raises UserError when they cannot be downloaded.
     """
-    path = open_source("builtin", 0).caches[-1] / URL.rpartition("/")[2]
+    path = user_cache() / URL.rpartition("/")[2]
     if not path.is_file() or file_digest(path) != SHA256:
         try:
-            download(path)
-        except (OSError, http.client.HTTPException, UserError) as error:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(URL, str(path), SHA256, progress=sys.stderr.isatty())
+        except Exception as error:  # a server's answer can raise nearly anything
             there = "no Inception weights here" if not path.exists() else f"the file {plain(path)} is damaged"
             raise UserError(
                 f"{there}, and they cannot be downloaded ({plain(error)}): get {URL} elsewhere and put it at "
                 f"{plain(path)}, or name it with --weights"
             ) from None
     return path
-
-
-def download(path: Path) -> None:
-    """Downloads the published weights to `path`; a download that fails leaves no file.
-
-    Raises OSError or HTTPException, and UserError when the downloaded bytes have another sha256.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with system.replacing(path, unique=True) as temporary:
-        with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer, open(temporary, "xb") as file:
-            total = int(answer.headers.get("Content-Length", 0))
-            # disable=None: a bar on a terminal only
-            with tqdm.wrapattr(file, "write", total, desc="Inception weights", disable=None, leave=False) as out:
-                shutil.copyfileobj(answer, out, 2**18)
-        found = file_digest(temporary)
-        if found != SHA256:
-            raise UserError(f"the sha256 of the downloaded file starts {found[:12]}, not {SHA256[:12]}")
 
 
 def file_digest(path: Path) -> str:

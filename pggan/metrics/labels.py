@@ -65,22 +65,29 @@ def read_tags(path: str, images: list[str], columns: list[str] | None = None) ->
     tags; an empty tag is no tag. Raises UserError for another kind of file, an unknown column, or if the table has none
     of the images.
     """
-    header, rows = _table(path)
-    unknown = next((name for name in columns or [] if name not in header[1:]), None)
-    if unknown is not None:
-        near = difflib.get_close_matches(unknown, header[1:], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(plain, header[1:]))}"
-        raise UserError(f"{plain(path)} has no column {plain(unknown)}; {hint}")
+    header, *rows = _table(path)
+    for name in columns or []:
+        if name not in header[1:]:
+            near = difflib.get_close_matches(name, header[1:], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(plain, header[1:]))}"
+            raise UserError(f"{plain(path)} has no column {plain(name)}; {hint}")
     by_name = {row[0]: row for row in rows}
     known = [by_name.get(name) for name in images]
     if not any(known):
         first = f"its first column says {plain(rows[0][0])}, say, where a picture is {plain(images[0])}"
         raise UserError(f"{plain(path)} names none of the pictures: {first}")
-    return [_column(name, header.index(name), known) for name in columns or header[1:]]
+    found = []
+    for name in columns or header[1:]:
+        place = header.index(name)
+        tags = [row[place].strip() if row else "" for row in known]
+        names = sorted(set(tags) - {""})
+        numbers = {tag: number for number, tag in enumerate(names)}
+        found.append(Labels(name, np.array([numbers.get(tag, -1) for tag in tags], np.int64), names))
+    return found
 
 
-def _table(path: str) -> tuple[list[str], list[list[str]]]:
-    """(the names of the columns, the other lines)."""
+def _table(path: str) -> list[list[str]]:
+    """The lines of a table, the names of the columns first."""
     try:
         with open(os.path.expanduser(path), newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -88,29 +95,20 @@ def _table(path: str) -> tuple[list[str], list[list[str]]]:
         raise UserError(f"{plain(path)} is no table of comma-separated text ({plain(error)})") from None
     if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
         raise UserError(f"{plain(path)} is no table: names of columns first, and as many values in every other line")
-    return rows[0], rows[1:]
-
-
-def _column(name: str, place: int, rows: list[list[str] | None]) -> Labels:
-    tags = [row[place].strip() if row else "" for row in rows]
-    names = sorted(set(tags) - {""})
-    numbers = {tag: number for number, tag in enumerate(names)}
-    return Labels(name, np.array([numbers.get(tag, -1) for tag in tags], np.int64), names)
+    return rows
 
 
 # ---- features
 
 
-@torch.no_grad()
 def features(pixels: np.ndarray, contrast: float | None = None) -> np.ndarray:
     """float32 [N, D] of images uint8 [N, H, W, 3] in all of `spaces.modes`, side by side: [N, 950].
 
     Fine detail, which is a matter of quality, is taken out. contrast: the mean contrast to bring the images to.
     """
-    own = np.concatenate([spaces.contrast(images).numpy() for images in spaces.batches(pixels)]).mean()
-    factor = 1.0 if contrast is None else float(np.clip(contrast / max(own, 1e-6), 0.5, 2))
+    factor = 1.0 if contrast is None else spaces.contrast_factor(pixels, contrast)
     soft = (spaces.softened(spaces.with_contrast(images, factor)) for images in spaces.batches(pixels))
-    return np.concatenate([torch.cat(list(spaces.mode_features(some).values()), dim=1).numpy() for some in soft])
+    return np.concatenate([torch.cat([*spaces.mode_features(some).values()], dim=1).numpy() for some in soft])
 
 
 # ---- the histogram

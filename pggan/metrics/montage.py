@@ -3,6 +3,7 @@
 A sheet has a title and sections. A section has blocks side by side; a block is a row of images under a caption.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ def sheet(title: str, words: str, sections: Sequence[Section]) -> Image.Image:
     return page
 
 
-# ---- what the sections show
+# ---- the sections
 
 
 def repeated(groups: Sequence[np.ndarray], views: np.ndarray) -> Section:
@@ -71,11 +72,9 @@ def repeated(groups: Sequence[np.ndarray], views: np.ndarray) -> Section:
     if not groups:
         return Section(heading, "There are none.", [])
     words = f"Samples of a group look nearly the same; {PER_GROUP} of each are shown at most."
-    blocks = [
-        Block(f"group {number}: {len(group)} of {len(views)} samples", views[group[:PER_GROUP]])
-        for number, group in enumerate(groups[:GROUPS], start=1)
-    ]
-    return Section(heading, f"{len(groups)} in all, the largest first. {words}", blocks)
+    captions = [f"group {number}: {len(group)} of {len(views)} samples" for number, group in enumerate(groups, start=1)]
+    rows = [views[group[:PER_GROUP]] for group in groups[:GROUPS]]
+    return Section(heading, f"{len(groups)} in all, the largest first. {words}", [*map(Block, captions, rows)])
 
 
 def closest(similarity: np.ndarray, original: np.ndarray) -> list[int]:
@@ -95,13 +94,12 @@ def copied(
 
     limit: the similarity from which a sample is a copy. usual: the share of real images with such a similarity.
     """
-    blocks = [
-        Block(f"similarity {value:.2f}{', counts as a copy' if value >= limit else ''}", pair)
-        for value, pair in zip(similarity, pairs, strict=True)
-    ]
+    captions = (f"similarity {value:.2f}{', counts as a copy' if value >= limit else ''}" for value in similarity)
     words = f"From a similarity of {limit:.2f} on it counts as a copy, perhaps flipped, moved or cut a little."
     words += f" {usual:.1%} of the real pictures are as similar to another one."
-    return Section("Samples (left) and the training pictures most similar to them (right)", words, blocks)
+    return Section(
+        "Samples (left) and the training pictures most similar to them (right)", words, [*map(Block, captions, pairs)]
+    )
 
 
 def central(dropped: np.ndarray) -> list[int]:
@@ -123,13 +121,18 @@ def _strip(height: int, width: int = WIDTH) -> Image.Image:
     return Image.new("RGB", (width, height), PAPER)
 
 
-def _text(text: str, size: int, ink: str = INK, width: int = WIDTH) -> Image.Image:
-    """`text` on as many lines as it needs."""
-    font = ImageFont.load_default(size)
-    lines = wrapped(text, font, width)
-    strip = _strip(round(LEADING * size) * len(lines), width)
+def _text(text: str, size: int, ink: str = INK) -> Image.Image:
+    """`text` on as many lines as it needs, broken between words; none for an empty text."""
+    font, leading = ImageFont.load_default(size), round(LEADING * size)
+    lines: list[str] = []
+    for word in text.encode("latin-1", "replace").decode("latin-1").split():  # Pillow's font has no more characters
+        if lines and font.getlength(f"{lines[-1]} {word}") <= WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    strip = _strip(leading * len(lines))
     for number, line in enumerate(lines):
-        ImageDraw.Draw(strip).text((0, number * round(LEADING * size)), line, ink, font)
+        ImageDraw.Draw(strip).text((0, number * leading), line, ink, font)
     return strip
 
 
@@ -150,10 +153,10 @@ def _rows(blocks: Sequence[Block]) -> list[Image.Image]:
 
 
 def _block(block: Block) -> Image.Image:
-    row = _beside([Image.fromarray(image) for image in block.images], GAP)
-    caption = shortened(block.caption, ImageFont.load_default(PLAIN), row.width)
-    caption = _text(caption, PLAIN, width=row.width)
-    whole = _strip(BETWEEN // 2 + caption.height + row.height, row.width)
+    """The images, or the caption where it is wider, decide the width."""
+    row, caption = _beside([Image.fromarray(image) for image in block.images], GAP), _text(block.caption, PLAIN)
+    width = max(row.width, math.ceil(ImageFont.load_default(PLAIN).getlength(block.caption)))
+    whole = _strip(BETWEEN // 2 + caption.height + row.height, width)
     whole.paste(caption, (0, BETWEEN // 2))
     whole.paste(row, (0, whole.height - row.height))
     return whole
@@ -167,29 +170,3 @@ def _beside(images: Sequence[Image.Image], gap: int, width: int | None = None) -
         row.paste(image, (across, 0))
         across += image.width + gap
     return row
-
-
-def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """`text` in lines of at most `width` px, broken between words; [] for an empty text."""
-    lines: list[str] = []
-    for word in _printable(text).split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(shortened(word, font, width))
-    return lines
-
-
-def shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """`text` in one line; its end is replaced by "..." if it is wider than `width` px."""
-    text = " ".join(_printable(text).split())
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."
-
-
-def _printable(text: str) -> str:
-    """`text` with "?" for characters that Pillow's font lacks."""
-    return text.encode("latin-1", errors="replace").decode("latin-1")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import get_args, get_type_hints
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pggan.errors import UserError
 from pggan.metrics import spaces
@@ -125,19 +127,18 @@ def _points(features: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> P
 
 def _features(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
     """Handcrafted features and thumbnails of all reals, and all other features of the `chosen` ones, in one pass."""
-    parts: dict[str, list[np.ndarray]] = {}
-    start = 0
-    for images in spaces.batches(reals):
-        wanted = images[np.isin(np.arange(start, start + len(images)), chosen)]
-        start += len(images)
-        found = {"handcrafted": spaces.handcrafted(images).double().numpy(), "thumbs": thumbnails(images)}
-        if len(wanted):
-            soft = spaces.mode_features(spaces.softened(wanted))
-            found |= {f"soft {name}": features.double().numpy() for name, features in soft.items()}
-            found |= {"random": of_images(wanted).double().numpy(), "contrast": spaces.contrast(wanted).numpy()}
-        for name, value in found.items():
-            parts.setdefault(name, []).append(value)
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    wanted = iter(torch.from_numpy(np.isin(np.arange(len(reals)), chosen)).split(spaces.BATCH))
+
+    def look(images: Tensor) -> dict[str, Tensor | np.ndarray]:
+        found = {"handcrafted": spaces.handcrafted(images).double(), "thumbs": thumbnails(images)}
+        some = images[next(wanted)]
+        if len(some):
+            soft = spaces.mode_features(spaces.softened(some))
+            found |= {f"soft {name}": features.double() for name, features in soft.items()}
+            found |= {"random": of_images(some).double(), "contrast": spaces.contrast(some)}
+        return found
+
+    return spaces.joined(map(look, spaces.batches(reals)))
 
 
 # ---- dataclasses as plain arrays

@@ -8,8 +8,6 @@ the network scales them itself.
   torch-fidelity use it; this is torch-fidelity's function.
 - `clean`: bicubic with a filter as wide as the shrinking needs, in float32 (clean-fid: Parmar et al. 2022, arXiv
   2104.11222).
-
-Shapes here: N images of one size, H and W pixels.
 """
 
 from collections.abc import Callable
@@ -23,22 +21,16 @@ SIDE = 299  # pixels
 
 
 def to_inception(image: np.ndarray, how: str) -> np.ndarray:
-    """One RGB image (uint8 [H, W, 3], or Pillow's) as float32 [3, 299, 299] within 0..255. how: tf or clean."""
-    pixels = torch.tensor(np.asarray(image))  # a copy: Pillow's arrays are read-only
-    return batch_to_inception(pixels.movedim(-1, 0)[None], how)[0].numpy()
+    """One RGB image (uint8 [H, W, 3], or Pillow's) as float32 [3, 299, 299] within 0..255. how: tf or clean.
 
-
-def batch_to_inception(images: Tensor, how: str) -> Tensor:
-    """Images of one size, uint8 [N, 3, H, W], as float32 [N, 3, 299, 299] within 0..255, on their own device.
-
-    The result for an image does not depend on the others. Raises ValueError for another type or shape, and for an
-    unknown `how`.
+    Raises ValueError for another type or shape, and for an unknown `how`.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not all(images.shape[2:]):
-        raise ValueError(f"images are uint8 [N, 3, H, W], not {images.dtype} {list(images.shape)}")
+    pixels = torch.tensor(np.asarray(image))  # a copy: Pillow's arrays are read-only
+    if pixels.dtype != torch.uint8 or pixels.shape[2:] != (3,) or not pixels.numel():
+        raise ValueError(f"images are uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
     if how not in HOW:
         raise ValueError(f"images are resized by one of {', '.join(HOW)}, not {how}")
-    return HOW[how](images.float())
+    return HOW[how](pixels.movedim(-1, 0)[None].float())[0].numpy()
 
 
 def _tf(images: Tensor) -> Tensor:

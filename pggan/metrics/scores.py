@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.cluster.vq import kmeans2
+from torch import Tensor
 
 from pggan.errors import UserError
 from pggan.metrics import spaces
@@ -88,17 +89,16 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         raise UserError(f"diversity needs at least {LEAST} samples, and there are {len(fakes)}")
     fakes = fakes[: reference.count]
     count = len(fakes)
-    looked = _look(fakes, reference.contrast, copies)
-    z, held_out_z = reference.projection(looked["handcrafted"]), reference.held_out_z[:count]
+    found = _look(fakes, reference.contrast, copies)
+    z, held_out_z = reference.projection(found["handcrafted"]), reference.held_out_z[:count]
     held = reference.held_out if count == reference.count else held_out_statistics(held_out_z)
-    found, copied, real_copied = None, 0.0, 0.0
+    copied_from, copied, real_copied = None, 0.0, 0.0
     if copies:
-        found = find_copies(
-            looked["thumbs"], [z, reference.projection(looked["mirrored"])], reference.thumbs, reference.z
-        )
+        both = [z, reference.projection(found["mirrored"])]
+        copied_from = find_copies(found["thumbs"], both, reference.thumbs, reference.z)
         limit = threshold(reference.similarity)
-        copied, real_copied = (float((each >= limit).mean()) for each in (found.similarity, reference.similarity))
-    random = reference.balance(looked["random"])
+        copied, real_copied = (float((each >= limit).mean()) for each in (copied_from.similarity, reference.similarity))
+    random = reference.balance(found["random"])
     return Scores(
         diversity=diversity(z, held),
         count=count,
@@ -106,12 +106,12 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         real_largest=held.largest,
         groups=near_duplicates(z, held.near),
         dropped={
-            name: dropped_shares(points.fitted, points.held_out, points.projection(looked[f"soft {name}"]))
+            name: dropped_shares(points.fitted, points.held_out, points.projection(found[f"soft {name}"]))
             for name, points in reference.modes.items()
         },
         coverage=_coverage(reference.fitted_z[:count], held_out_z, z),
         different_bins=different_bins(reference.fitted_z, held_out_z, z),
-        copies=found,
+        copies=copied_from,
         copied=copied,
         real_copied=real_copied,
         reals_compared=len(reference.similarity),
@@ -161,19 +161,14 @@ def _coverage(reals: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:
 
 def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndarray]:
     """Features of the samples; of softened ones at the reals' mean contrast, as contrast is a matter of quality."""
-    own = np.concatenate([spaces.contrast(images).numpy() for images in spaces.batches(fakes)]).mean()
-    factor = float(np.clip(contrast / max(own, 1e-6), 0.5, 2))
-    parts: dict[str, list[np.ndarray]] = {}
-    for images in spaces.batches(fakes):
-        soft = spaces.softened(spaces.with_contrast(images, factor))
-        found = {f"soft {name}": features.double().numpy() for name, features in spaces.mode_features(soft).items()}
-        found |= {
-            "handcrafted": spaces.handcrafted(images).double().numpy(),
-            "random": of_images(images).double().numpy(),
-        }
+    factor = spaces.contrast_factor(fakes, contrast)
+
+    def look(images: Tensor) -> dict[str, Tensor | np.ndarray]:
+        soft = spaces.mode_features(spaces.softened(spaces.with_contrast(images, factor)))
+        found = {f"soft {name}": features.double() for name, features in soft.items()}
+        found |= {"handcrafted": spaces.handcrafted(images).double(), "random": of_images(images).double()}
         if copies:
-            mirrored = spaces.handcrafted(images.flip(3)).double().numpy()
-            found |= {"thumbs": thumbnails(images), "mirrored": mirrored}
-        for name, value in found.items():
-            parts.setdefault(name, []).append(value)
-    return {name: np.concatenate(values) for name, values in parts.items()}
+            found |= {"thumbs": thumbnails(images), "mirrored": spaces.handcrafted(images.flip(3)).double()}
+        return found
+
+    return spaces.joined(map(look, spaces.batches(fakes)))

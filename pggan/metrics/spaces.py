@@ -10,7 +10,7 @@ matter of quality, change the features little. Shapes here: N images, float32 [N
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,11 +100,9 @@ def read_one(image: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 def softened(images: Tensor) -> Tensor:
     """The same images without detail finer than a sixteenth of the side: sharp and blurred ones then look the same."""
-    small = F.avg_pool2d(images, SIDE // SOFT_SIDE)
-    return F.interpolate(small, (SIDE, SIDE), mode="bilinear")
+    return F.interpolate(F.avg_pool2d(images, SIDE // SOFT_SIDE), (SIDE, SIDE), mode="bilinear")
 
 
-@torch.no_grad()
 def features(pixels: np.ndarray, space: Callable[[Tensor], Tensor], side: int = SIDE) -> np.ndarray:
     """float64 [N, D] of images uint8 [N, H, W, 3], which may be a memory map: they are read batch by batch."""
     return np.concatenate([space(images).double().numpy() for images in batches(pixels, side)])
@@ -125,6 +123,20 @@ def with_contrast(images: Tensor, factor: float) -> Tensor:
     """The same images with their contrast multiplied by `factor`, each around its own mean."""
     mean = images.mean((1, 2, 3), keepdim=True)
     return (mean + factor * (images - mean)).clamp(-1, 1)
+
+
+def contrast_factor(pixels: np.ndarray, wanted: float) -> float:
+    """The factor, from 0.5 to 2, that brings the mean contrast of images uint8 [N, H, W, 3] to `wanted`."""
+    own = np.concatenate([contrast(images).numpy() for images in batches(pixels)]).mean()
+    return float(np.clip(wanted / max(own, 1e-6), 0.5, 2))
+
+
+def joined(parts: Iterable[dict[str, Tensor | np.ndarray]]) -> dict[str, np.ndarray]:
+    """What was measured of each batch, joined to one array for each name. A batch may lack a name."""
+    lists: dict[str, list[np.ndarray]] = {}
+    for name, value in (item for part in parts for item in part.items()):
+        lists.setdefault(name, []).append(np.asarray(value))
+    return {name: np.concatenate(values) for name, values in lists.items()}
 
 
 def batches(pixels: np.ndarray, side: int = SIDE) -> Iterator[Tensor]:

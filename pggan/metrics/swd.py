@@ -8,7 +8,6 @@ their shorter side in pixels. Memory: 75 kB for each image and level of a set.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,26 +27,16 @@ FLAT = 1e-3  # gray levels; a smaller standard deviation is rounding only
 BINOMIAL = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 
 
-@dataclass(frozen=True)
-class SlicedDistances:
-    """One distance for each level, in units of a channel's standard deviation, times 1,000 as published."""
-
-    levels: dict[int, float]
-    """By the level's shorter side in pixels, the finest level first."""
-
-    @property
-    def mean(self) -> float:
-        return sum(self.levels.values()) / len(self.levels)
-
-
 def sliced_distances(
     reals: Iterable[np.ndarray],
     fakes: Iterable[np.ndarray],
     patches: int = PATCHES,
     images: int = IMAGES,
     seed: int = 0,
-) -> SlicedDistances:
-    """The distances between two sets of images, which come in batches uint8 [N, H, W, 3], all of one size.
+) -> dict[int, float]:
+    """{level: distance, in units of a channel's standard deviation, times 1,000 as published}, finest level first.
+
+    The two sets of images come in batches uint8 [N, H, W, 3], all of one size.
 
     The first `images` of each set are used: pass larger sets in random order. Patches of image i come from the same
     places in both sets, whatever the batches, so equal sets in equal order have distance 0. Of the set with more
@@ -64,7 +53,7 @@ def sliced_distances(
         pair = [_standardized(sets.pop(level)).flatten(1) for sets in (real, fake)]
         count = min(map(len, pair))
         found[level] = 1e3 * sliced_wasserstein(*(_part(each, count, stream) for each in pair), directions)
-    return SlicedDistances(found)
+    return found
 
 
 def descriptors(batches: Iterable[np.ndarray], patches: int, count: int, stream: Stream) -> dict[int, Tensor]:

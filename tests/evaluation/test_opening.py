@@ -8,7 +8,7 @@ import pytest
 from sets import make_checkpoint
 
 from pggan.errors import UserError
-from pggan.evaluation.opening import is_checkpoint, open_pair, open_set, samples_for
+from pggan.evaluation.opening import is_checkpoint, open_pair, open_set
 
 
 def pixels(pictures) -> np.ndarray:
@@ -41,9 +41,9 @@ def test_res_keeps_the_checkpoint_s_aspect(folder, tmp_path):
 
 
 def test_as_many_samples_as_reals_within_bounds(folder, trained):
-    assert [samples_for(count) for count in (0, 2, 1000, 1403, 60_000)] == [1000, 1000, 1000, 1403, 50_000]
     assert len(open_pair(str(folder), str(trained))[1]) == 1000
-    assert len(open_pair("builtin", str(trained), builtin_images=1234)[1]) == 1234
+    for count, samples in ((1000, 1000), (1403, 1403), (50_001, 50_000)):
+        assert len(open_pair("builtin", str(trained), builtin_images=count)[1]) == samples
     assert len(open_pair(str(folder), str(trained), num=3)[1]) == 3
 
 

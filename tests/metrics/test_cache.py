@@ -119,20 +119,6 @@ def test_a_damaged_or_truncated_file_is_never_trusted(tmp_path_factory, place, b
     assert_identical(remembered(KEY, Maker(), folder), arrays())
 
 
-def test_arrays_that_were_changed_with_their_own_checks_in_order_are_measured_again(tmp_path):
-    remembered(KEY, Maker(), tmp_path)
-    path = the_file(tmp_path)
-    with np.load(path) as content:
-        values = {name: content[name] for name in content.files}
-    values[cache.PREFIX + "features"] += 1
-    with path.open("wb") as file:
-        np.savez(file, **values)
-    make = Maker()
-    assert_identical(remembered(KEY, make, tmp_path), arrays())
-    assert make.calls == 1
-    assert_identical(remembered(KEY, lambda: pytest.fail("made again"), tmp_path), arrays())
-
-
 @pytest.mark.parametrize("garbage", [b"", b"hello", b"\x80\x04N.", b"PK\x03\x04" + b"x" * 50])
 def test_garbage_in_its_place_is_replaced(tmp_path, garbage):
     remembered(KEY, Maker(), tmp_path)
@@ -211,4 +197,4 @@ def test_it_lies_where_the_user_says_or_else_in_the_user_s_cache_folder(tmp_path
 def test_the_key_is_written_into_the_file_for_people_to_read(tmp_path):
     remembered(KEY, Maker(), tmp_path)
     with np.load(the_file(tmp_path)) as content:
-        assert json.loads(content[cache.KEY].item()) == {"version": cache.VERSION, **KEY}
+        assert json.loads(content[cache.KEY][0]) == {"version": cache.VERSION, **KEY}

@@ -221,10 +221,10 @@ BIAS, KERNEL = "Mixed_6b.branch7x7_2.bn.bias", "Conv2d_1a_3x3.conv.weight"
         (b"no weights at all", "UnpicklingError"),
         (pickle.dumps([1, 2, 3]), "cannot be read"),
         ([torch.zeros(3)], "no dict of tensors"),
-        (thin(**{BIAS: None}), f"{BIAS} is missing"),
-        (thin(**{BIAS: torch.zeros(64)}), rf"{BIAS} is torch.float32 \[64\], not \[128\]"),
-        (thin(**{BIAS: torch.zeros(128, dtype=torch.int64)}), f"{BIAS} is torch.int64"),
-        (thin(**{"AuxLogits.fc.weight": torch.zeros(3)}), "AuxLogits.fc.weight does not belong there"),
+        (thin(**{BIAS: None}), rf"{BIAS}: None, not float \[128\]"),
+        (thin(**{BIAS: torch.zeros(64)}), rf"{BIAS}: float \[64\], not float \[128\]"),
+        (thin(**{BIAS: torch.zeros(128, dtype=torch.int64)}), f"{BIAS}: torch.int64"),
+        (thin(**{"AuxLogits.fc.weight": torch.zeros(3)}), r"AuxLogits.fc.weight: float \[3\], not None"),
         (thin(**{"fc.bias": torch.zeros(1000)}), "fc.bias"),  # of ImageNet, as torchvision has it
         (thin(**{KERNEL: torch.full((32, 3, 3, 3), torch.nan)}), "finite"),
         (thin(**{"Conv2d_2a_3x3.bn.running_var": -torch.ones(32)}), "finite"),
@@ -316,7 +316,7 @@ def test_without_a_network_the_url_and_the_place_are_said_in_one_line(cache, pub
 
 def test_what_comes_with_another_hash_is_thrown_away(cache, published):
     published.write_bytes(published.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"sha256 of the downloaded file starts {digest(published)[:12]}"):
+    with pytest.raises(UserError, match=f"got .{digest(published)}"):
         open_network()
     assert not list(cache.iterdir())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from pggan.metrics.resizing import SIDE, batch_to_inception, to_inception
+from pggan.metrics.resizing import SIDE, to_inception
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -19,10 +19,9 @@ with warnings.catch_warnings():
 SIZES = [(1, 1), (1, 7), (2, 5), (64, 48), (299, 299), (300, 299), (301, 700)]
 
 
-def noise(height: int, width: int, count: int | None = None) -> np.ndarray:
-    """uint8 [height, width, 3], or `count` of them: noise, the hardest input for a filter."""
-    shape = (height, width, 3) if count is None else (count, height, width, 3)
-    return np.random.default_rng(height * width).integers(0, 256, shape, dtype=np.uint8)
+def noise(height: int, width: int) -> np.ndarray:
+    """uint8 [height, width, 3]: noise, the hardest input for a filter."""
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def torch_fidelity(picture: np.ndarray) -> np.ndarray:
@@ -67,16 +66,6 @@ def test_grey_levels_are_neither_rounded_nor_beyond_the_range(how):
 def test_the_two_ways_are_far_from_each_other_on_large_pictures():
     gap = to_inception(noise(600, 640), "tf") - to_inception(noise(600, 640), "clean")
     assert np.abs(gap).mean() > 20  # gray levels: tf skips pixels, clean averages them
-
-
-@pytest.mark.parametrize("how", ["tf", "clean"])
-@pytest.mark.parametrize("size", [(32, 32), (301, 700)])
-def test_pictures_of_a_batch_come_out_as_they_would_alone(how, size):
-    pictures = noise(*size, count=3)
-    together = batch_to_inception(torch.from_numpy(pictures).movedim(-1, 1), how).numpy()
-    assert together.shape == (3, 3, SIDE, SIDE)
-    for picture, resized in zip(pictures, together, strict=True):
-        assert np.array_equal(to_inception(picture, how), resized)
 
 
 @pytest.mark.parametrize("how", ["tf", "clean"])

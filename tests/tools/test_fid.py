@@ -16,7 +16,7 @@ from pggan.evaluation import distances, features, image_sets
 from pggan.evaluation.features import gather
 from pggan.evaluation.opening import open_set
 from pggan.metrics import inception, resizing
-from pggan.metrics.extractors import random_filters
+from pggan.metrics.extractors import open_extractor
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.random_features import balance, random_features
 from pggan.metrics.spaces import read_one
@@ -156,7 +156,7 @@ def test_a_wrong_weights_file_is_refused_by_its_hash(measured, sets, tmp_path):
 
 def test_without_weights_it_says_the_url_and_the_path(measured, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     with pytest.raises(UserError) as caught:
         measured("reals", "fakes", "--features", "inception")
     assert inception.URL in str(caught.value) and str(tmp_path / "home" / "pggan") in str(caught.value)
@@ -180,7 +180,7 @@ def test_reals_are_read_once_and_again_when_one_changes(measured, sets, monkeypa
 
 def test_the_floor_is_half_of_the_reals_against_the_other_half(measured, sets):
     figures, said = measured("reals", "fakes")
-    gathered = gather(open_set(str(sets / "reals")), random_filters(), 32, 0, None)
+    gathered = gather(open_set(str(sets / "reals")), open_extractor("rand"), 32, 0, None)
     balanced = balance(gathered.features)
     halves = [moments(balanced(gathered.kept(part))) for part in ("first", "second")]
     assert figures["rfd_floor"] == pytest.approx(frechet_distance(*halves), rel=1e-6)

@@ -1,4 +1,4 @@
-"""Work done in threads slightly ahead of its use, with a progress bar."""
+"""Work done in threads slightly ahead of its use."""
 
 import os
 import warnings
@@ -7,22 +7,24 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from tqdm import tqdm
 
 THREADS = min(8, os.cpu_count() or 1)
-AHEAD = 4 * THREADS  # results prepared before they are asked for
+AHEAD = 4  # results for each thread that are prepared before they are asked for
 
 
-def ahead(work: Callable, items: Iterable) -> Iterator:
-    """work(item) of each item, in order, by threads that run at most AHEAD items ahead of the consumer."""
+def ahead(work: Callable, items: Iterable, threads: int = THREADS) -> Iterator:
+    """work(item) of each item, in order, by threads that run at most 4 * threads items ahead of the consumer.
+
+    In each of them torch computes on one core.
+    """
     waiting, cores = deque(), torch.get_num_threads()
-    pool = ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     with warnings.catch_warnings(), pool:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # here, as all threads share one list of filters
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) >= AHEAD:
+                if len(waiting) >= AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -30,11 +32,3 @@ def ahead(work: Callable, items: Iterable) -> Iterator:
             for future in waiting:
                 future.cancel()
             torch.set_num_threads(cores)  # new threads start with the number that was set last
-
-
-def with_bar(results: Iterator, total: int, what: str) -> Iterator:
-    """Passes results on, with a progress bar on a terminal."""
-    with tqdm(total=total, desc=what, unit=" pictures", disable=None, leave=False) as bar:
-        for result in results:
-            yield result
-            bar.update()
