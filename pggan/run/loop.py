@@ -27,8 +27,9 @@ from pggan.training.step import step
 def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     """Trains as `config` says, or continues the unfinished run in its folder; returns the folder.
 
-    clock: seconds that this process has spent so far; None: they count from this call. Raises UserError for what the
-    user can mend, Diverged, and Interrupted after a signal, when everything is saved.
+    clock: returns the seconds that this process has spent so far; None: counted from this call. Raises UserError for
+    an error that the user can correct, Diverged when the last rollback failed, and Interrupted after a signal; then
+    everything is saved.
     """
     clock = clock or stopwatch()
     startup = clock()
@@ -74,7 +75,7 @@ def run_all(
     clock: Callable[[], float],
     startup: float = 0.0,
 ) -> None:
-    """Runs all stages that are left; the folder's records are cut to the state. Raises as `train` does.
+    """Runs all stages that are left. Records after the state's checkpoint are removed first. Raises as `train` does.
 
     startup: seconds until train() was called.
     """
@@ -95,7 +96,7 @@ def run_all(
 
 
 def run_stages(events: Events, state: TrainState, images: ImageCache) -> None:
-    """Runs all stages that are left, from wherever `state` is."""
+    """Runs all stages that are left, from the position of `state`."""
     events.save(state)  # something to roll back to; a disk that cannot be written is found out now
     decision = None
     while not (decision and decision.action == "stop"):
@@ -120,7 +121,7 @@ def run_stages(events: Events, state: TrainState, images: ImageCache) -> None:
 
 
 def grow_or_stop(events: Events, state: TrainState, decision: Decision) -> None:
-    """Writes the decision into growth.json, and carries it out."""
+    """Writes the decision into growth.json, and grows the state if it says so."""
     numbers = dict(decision.numbers)
     if decision.action == "stop":
         state.log("stop", state.res, decision.reason, numbers)
@@ -133,7 +134,7 @@ def grow_or_stop(events: Events, state: TrainState, decision: Decision) -> None:
 
 
 def summary(folder: Path) -> str:
-    """What a finished run leaves to look at, and what to type next."""
+    """Text for the user at the end of a run: where its files are, and the next command."""
     checkpoints = folder / "checkpoints"
     ends, best = (", ".join(map(str, sorted(checkpoints.glob(f"{name}-*.pt")))) for name in ("res", "best"))
     latest = shlex.quote(str(checkpoints / "latest.pt"))

@@ -29,7 +29,7 @@ CROP_MARGIN = 1.25  # for random crops, images are packed larger by this factor
 
 
 def complete(config: Config, folder: RunDir) -> Config:
-    """`config` with its first and last resolution filled in; a run that exists keeps its first."""
+    """`config` with its first and last resolution filled in; a run that is continued keeps its first one."""
     known = folder.config()
     if known and config.network.start_res is None:
         config = replace(config, network=replace(config.network, start_res=known.network.start_res))
@@ -38,7 +38,7 @@ def complete(config: Config, folder: RunDir) -> Config:
 
 
 def begin(config: Config, folder: RunDir) -> TrainState:
-    """The state to start from: of the run in the folder, else of --resume, else a new one. Raises UserError."""
+    """The state to start from: that of the run in the folder, else of --resume, else new. Raises UserError."""
     device = pick_device(config.training.device)
     known = folder.config()
     if known and (changed := differences(known, config)):
@@ -95,7 +95,7 @@ def same_file(one: str | None, other: str) -> bool:
 def growth_to_replay(config: Config, state: TrainState, goes_on: bool) -> list[dict]:
     """The growth.json of --plan, [] for none. Raises UserError when it cannot be repeated, or is not this run's.
 
-    goes_on: the state belongs to a run under way, which repeats a plan from its first image or never.
+    goes_on: whether the run is continued; a run repeats a plan from its first image or not at all.
     """
     known, config_path = state.replay, config.schedule.plan
     if known and config.schedule.budget:
@@ -134,7 +134,7 @@ def _check_stages(path: Path, growth: list[dict], state: TrainState) -> None:
 
 
 def what_next(folder: RunDir, state: TrainState) -> str:
-    """What to tell the user of a run that has nothing left to do, and what to type to continue it."""
+    """Text for the user of a run that has nothing left to do: its state, and the commands to continue it."""
     latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
     where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
     if waits(state, scheduler_for(state.config.schedule, state.replay)):
@@ -178,14 +178,14 @@ def load_images(config: Config, state: TrainState, folder: RunDir) -> ImageCache
 
 
 def write_config(config: Config, state: TrainState, packed: ImageCache, folder: RunDir) -> None:
-    """Writes config.json, and notes in the state which images it is trained on."""
+    """Writes config.json, and stores the fingerprint of the images in the state."""
     state.data = packed.fingerprint
     facts = {"fingerprint": packed.fingerprint, "pictures": len(packed), "unreadable": list(packed.unreadable)}
     folder.write_config(config, {"seed": config.training.seed, "threads": state.threads, "data": facts})
 
 
 def batches_at(packed: ImageCache, state: TrainState) -> BatchLoader:
-    """The batches of the stage under way, each found by its position."""
+    """The batches of the present stage; each depends only on its position."""
     settings, res = state.config.data, state.res
     return BatchLoader(
         packed,
