@@ -1,4 +1,4 @@
-"""Progressive growing of GANs on a folder of pictures and one GPU.
+"""Progressive growing of GANs: trains on a folder of pictures, on one GPU or on the CPU.
 
 The public names load on first use, so that `import pggan` and `train.py --help` need no torch.
 """

@@ -116,3 +116,14 @@ def test_its_links_lead_somewhere(page):
             target = (page.parent / place).resolve() if place else page
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+def test_the_design_page_names_every_module():
+    page, root = (ROOT / "pggan" / "DESIGN.md").read_text(), ROOT / "pggan"
+    rows = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", page, re.MULTILINE))
+    packages = {path.parent.name: path.parent for path in root.glob("*/__init__.py")}
+    assert rows.keys() == {"pggan", *packages}
+    for name, folder in {"pggan": root, **packages}.items():
+        modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+        inner = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")} if folder != root else set()
+        assert modules | inner == set(re.findall(r"`(\w+/?)`", rows[name])), name

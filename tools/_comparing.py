@@ -28,11 +28,11 @@ class Sets:
     real: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="REAL")]
     """The real images: a folder, a zip, builtin[:SEED], or a checkpoint to draw samples from."""
     fake: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FAKE")]
-    """The images to measure: the same choices. If one of the two is a checkpoint, both sets get its image size."""
+    """The images to measure: the same choices as for REAL. If one is a checkpoint, both sets get its image size."""
     num: Annotated[int | None, flag("INT", "as many as there are real images, from 1,000 to 50,000")] = None
     """Number of samples to draw from a checkpoint."""
     seed: int = 0
-    """Seed of the samples, and of the choice of images where not all are used."""
+    """Seed of the samples, and of the choice of images if not all are used."""
     fit: FIT = None
     """How images of another shape are fitted to the size."""
     builtin_images: int = 2000

@@ -29,34 +29,35 @@ class Limits:
     measures the steps. Example: bench.py limits --repeat 3 --json limits.json"""
 
     data: str = "builtin"
-    """Images for the packing and the start. The limits are meant for 1,400 of them."""
+    """Images to pack and to start with. The limits are for 1,400 images."""
     builtin_images: int = 1400
-    """How many built-in images, if --data is builtin."""
+    """Number of built-in images, if --data is builtin."""
     repeat: int = 5
-    """Repetitions of each start; the median counts."""
+    """How often each start is measured; the median counts."""
     json: JSON = None
     """Write the figures to this file."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Measure training steps, stable and fading: images/s, memory, the share of the machine's own limit, where the time
-    goes, and the time of a whole run. Takes all settings of train.py that a step depends on.
+    """Measure training steps, after and during a fade: images/s, memory, how close they are to the fastest convolutions
+    and matrix products of this machine, the parts of a step, and the time of a whole run. Takes the settings of
+    train.py that a step depends on.
     Example: bench.py train --res 32,64 --loss wgan-gp --json train.json"""
 
     res: str | None = None
-    """Resolutions to measure: 64, or 32,64. Left out: all that the settings train at."""
+    """Resolutions to measure, such as 64 or 32,64. None: all that the settings train at."""
     seconds: float = 5.0
-    """About how long to measure each speed. At least --repeat steps are measured."""
+    """About how many seconds to measure each speed. At least --repeat steps are taken."""
     repeat: int = 5
-    """Windows in which each speed is measured; the median counts."""
+    """How often each speed is measured; the median counts."""
     breakdown: bool = True
-    """Also measure the parts of a step: data, D, penalty, G, G_ema. Takes some more steps, and compiles D without its
-    penalty if steps are compiled."""
+    """Also measure the parts of a step: data, D, penalty, G, average of G. Takes some more steps. If steps are
+    compiled, it also compiles D without its penalty."""
     json: JSON = None
     """Write the records to this file, as a list."""
     preset: PresetName = "paintings"
-    """Named settings to start from."""
+    """The settings to start from, as in train.py."""
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -29,8 +29,8 @@ class Args(Sets):
     res: Annotated[int | None, flag("INT", "the checkpoint's; without one, images keep their sizes")] = None
     """Measure at this size, in pixels of the shorter side."""
     swd: int = 2048
-    """Number of images per set for the sliced Wasserstein distance, each with 75 kB of memory per level. Papers use
-    16384. 0 leaves it out."""
+    """Number of images per set for the sliced Wasserstein distance (SWD). An image needs 75 kB of memory per level.
+    Papers use 16384. 0: do not measure it."""
 
 
 def main(argv: list[str]) -> None:

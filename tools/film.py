@@ -17,7 +17,7 @@ LIMITS = {"fps": (1, 60), "width": (192, 4096), "frames": (1, 100_000)}
 
 @dataclass(frozen=True)
 class Args:
-    """Make a film of a run's sample grids, the same latents from the first grid to the last.
+    """Make a film of a run's sample grids, which show how the same latents look as training goes on.
 
     Example: python tools/film.py runs/NAME --out film.mp4 --fps 12
     """
@@ -31,7 +31,7 @@ class Args:
     width: int = 768
     """Width in pixels, from 192 to 4096; an odd number is lowered by 1."""
     frames: int = 200
-    """The most grids to show. If there are more, evenly spaced ones are chosen."""
+    """Largest number of grids. If there are more, evenly spaced ones are chosen."""
 
 
 def main(argv: list[str]) -> None:

@@ -21,7 +21,7 @@ class Args:
     """Double the resolution of a checkpoint: add a block to each network, and check that no output changes."""
 
     ckpt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")]
-    """Checkpoint to grow, whose fade is over, such as runs/NAME/checkpoints/res-0064.pt."""
+    """Checkpoint to grow, such as runs/NAME/checkpoints/res-0064.pt. Its fade must be over."""
     out: str | None = None
     """File for the grown checkpoint. None: grown-RES.pt beside it; for latest.pt of a manual run, that file."""
 

@@ -15,7 +15,7 @@ from pggan.errors import refuse_if
 
 @dataclass(frozen=True)
 class Args:
-    """Write report.html into a run's folder: samples over time, curves, growth, settings, and commands to go on.
+    """Write report.html into a run's folder: samples over time, curves, growth, settings, and commands to continue.
 
     Training writes it too. Example: python tools/report.py runs/NAME
     """

@@ -26,9 +26,9 @@ class Args:
     num: int = 64
     """Number of images."""
     seed: int = 0
-    """Number, 0 or more, that selects the images. Image i of a seed is the same for every --num."""
+    """Seed of the images, 0 or more. Image i of a seed is the same for every --num."""
     psi: float = 1.0
-    """From 0 to 10. Below 1, images come closer to the mean: fewer defects, less variety. 0: all show the mean."""
+    """Truncation, 0 to 10. Below 1, images come closer to the mean: fewer defects, less variety. 0: only the mean."""
     out: str = "samples"
     """The folder for grid.png and the images, SEED-00000.png and so on."""
     columns: int = 8

@@ -1,4 +1,4 @@
-"""Every setting of a run, as frozen dataclasses. The docstring of a field is its `--help` text. No torch here.
+"""Every setting of a run, as frozen dataclasses. The docstring of a field is its `--help` text. Needs no torch.
 
 A field made by `may_change` may have another value when a run is continued; all other fields describe the run itself.
 """
@@ -67,7 +67,8 @@ class NetworkConfig(Settings):
     base: str = "4x4"
     """Smallest size, WIDTHxHEIGHT. All others are this one doubled: 3x3 gives 96 and 192, 4x5 gives 256x320."""
     fmap_base: int = 4096
-    """Feature maps after k doublings of --base: fmap_base / 2^(k+1), but at most --fmap-max."""
+    """Size of the networks: after k doublings of --base, a layer has fmap_base / 2^(k+1) feature maps.
+    --fmap-max limits them."""
     fmap_max: int = 512
     """Largest number of feature maps of any layer."""
     latent: int = 256
@@ -139,7 +140,7 @@ class NetworkConfig(Settings):
 
 @dataclass(frozen=True)
 class TrainingConfig(Settings):
-    """Loss, augmentation, optimizer, average of G, and the machine."""
+    """Loss, augmentation, optimizer, moving average of G, and the machine."""
 
     loss: LossName = "logistic"
     """With a gradient penalty: logistic (non-saturating, R1), wgan-gp, relativistic (R3GAN, R1 and R2).
@@ -154,16 +155,18 @@ class TrainingConfig(Settings):
     """Weight of the drift term, which keeps the output of D near 0 (only for --loss wgan-gp: its default is 0.001)."""
     augment: str = "none"
     """Change the images that D sees, real and fake, at random, so that D cannot memorize a small data set.
-    Give NAME:PROBABILITY,..., such as translation:0.8,cutout:0.8,color:0.3; flip, vflip and turns allow up to 0.5."""
+    Give NAME:PROBABILITY,..., such as translation:0.8,cutout:0.8,color:0.3. Others, up to 0.5: flip, vflip,
+    turns (by 90 degrees)."""
     ada: bool = False
     """Adapt --augment while training (ADA): all probabilities are multiplied by p, which rises from 0 as D overfits."""
     ada_target: float | None = None
-    """Target of r_t, the mean sign of D(real) (with relativistic and wgan: of D(real) - D(fake)).
-    p rises while r_t is above it, and falls while r_t is below. None: 0.6 (with relativistic and wgan: 0.77)."""
+    """Target of r_t, which shows how far D overfits: p rises while r_t is above the target, and falls while below.
+    r_t is the mean sign of D(real); with wgan, wgan-gp, lsgan and relativistic, of D(real) - D(fake).
+    None: 0.6; with these four 0.77."""
     ada_kimg: float = 100.0
-    """Time in which p can rise from 0 to 1, in kimg."""
+    """kimg in which p can rise from 0 to 1."""
     ada_max: float = 0.8
-    """Highest p, below 1: an augmentation that is always applied shows up in the samples."""
+    """Highest p. Keep it below 1: an augmentation that is always applied shows up in the samples."""
     batch: PerResolution = PerResolution.parse("32:64,128:32,256:16")
     """Images per step."""
     lr: PerResolution = PerResolution.parse("0.0015")
@@ -173,19 +176,19 @@ class TrainingConfig(Settings):
     beta2: float = 0.99
     """Adam's decay rate for the mean of their squares."""
     adam_at_growth: Literal["carry", "reset"] = "carry"
-    """Adam's moments when the networks grow. carry: keep them. reset: set them to 0 at both ends of each fade."""
+    """Adam's moments (running means) at growth. carry: keep them. reset: clear them at both ends of each fade."""
     warmup_kimg: float = 5.0
-    """Time in which new weights reach the full learning rate, in kimg (only with --adam-at-growth carry)."""
+    """kimg in which new weights reach the full learning rate (only with --adam-at-growth carry)."""
     ema_kimg: PerResolution = PerResolution.parse("10")
     """Half-life of G_ema, the moving average of the weights of G, in kimg. Samples are drawn from it. 0: no average."""
     ema_rampup: float = 0.05
-    """Limit the half-life to this share of the images shown so far, to forget early weights. 0: no limit."""
+    """Limit the half-life to this share of the images shown so far: early weights are forgotten. 0: no limit."""
     seed: int = 0
     """Seed of all random numbers. On the CPU, the same seed and settings give the same run."""
     device: Literal["auto", "cuda", "mps", "cpu"] = may_change("auto")
     """Where to train. auto: cuda if there is one, else mps, else cpu."""
     threads: int = may_change(0)
-    """Number of CPU threads. 0: torch's choice. It is stored with the run, as exact resuming depends on it."""
+    """Number of CPU threads. 0: torch's choice. It is stored with the run, because exact resuming depends on it."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of layers above 16 px. auto: bf16 if the device has it, else fp16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = may_change("auto")
@@ -202,17 +205,17 @@ class ScheduleConfig(Settings):
     """Time for the whole run, all restarts included, such as 25m or 1h30m. None: no limit.
     It replaces --fade-kimg, --stable-kimg and --stage-minutes."""
     budget_share: PerResolution = may_change(PerResolution.parse("32:2,64:3,128:4,256:5"))
-    """Share of --budget that each resolution gets, relative to the others."""
+    """Share of --budget for each resolution, relative to the others: 32:1,64:2 gives 64 px twice the time of 32 px."""
     plan: str | None = may_change(None)
-    """The growth.json of another run, to fade, grow and stop after the same numbers of images."""
+    """The growth.json of another run: fade, grow and stop after the same numbers of images as it did."""
     fade_kimg: PerResolution = may_change(PerResolution.parse("40"))
-    """Time in which a new block fades in, in kimg. The first resolution has no fade."""
+    """kimg in which a new block fades in. The first resolution has no fade."""
     stable_kimg: PerResolution = may_change(PerResolution.parse("32:150,64:160,128:210"))
-    """Time of training after the fade, in kimg."""
+    """kimg of training after the fade."""
     stage_minutes: PerResolution = may_change(PerResolution.parse("0"))
     """Time limit of a resolution, in minutes. 0: no limit."""
     floor_kimg: float = may_change(1.0)
-    """Time after the fade that each resolution gets in any case, in kimg (only with --stage-minutes)."""
+    """kimg after the fade that each resolution gets even if its --stage-minutes are over."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ class RunConfig(Settings):
     """Samples per evaluation, at least 100; capped at 500 and at half of the data set.
     Scores of different sample counts do not compare."""
     wandb: Literal["auto", "off", "offline", "online"] = may_change("auto")
-    """Logging to Weights & Biases. auto: online if you are logged in, else offline, and nothing is sent."""
+    """Logging to Weights & Biases. auto: online if you are logged in, else offline: files only, and nothing is sent."""
     tensorboard: bool = may_change(False)
     """Write TensorBoard events to RUN/tensorboard, too (needs `pip install tensorboard`)."""
     dry_run: bool = may_change(False)

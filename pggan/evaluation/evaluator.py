@@ -1,4 +1,4 @@
-"""Measures a generator during training: its samples against the images of the stage.
+"""Measures a generator during training: compares its samples with the images of the stage.
 
 Measuring does not change training: its random numbers come from a stream of their own, and the networks are left as
 they were. Images are kept at 64x64 pixels at most, which is all the measures look at.
@@ -30,7 +30,7 @@ from pggan.training.state import TrainState
 VERSION = 1  # raise it when other pixels of the real images are measured
 MIN_RES = 16  # pixels; smaller images show too little
 MAX_REALS = 5000
-RAW_SAMPLES = 200  # of G itself; fewer than of its moving average, to save time
+RAW_SAMPLES = 200  # of G itself; fewer than of G_ema, to save time
 QUALITY = "quality/rfd"  # chooses the best checkpoint
 # An estimate of the time, until an evaluation has been timed:
 SECONDS_PER_SAMPLE = 0.004  # to compute features, at most
@@ -39,7 +39,7 @@ SAMPLES_PER_TRAINED_IMAGE = 6  # drawn in the time of training on one image: abo
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A measurement. figures: by key in metrics.jsonl. verdict, reason: of the average; see `judge`."""
+    """A measurement. figures: by key in metrics.jsonl. verdict, reason: of G_ema; see `judge`."""
 
     figures: dict[str, float]
     verdict: str
@@ -51,7 +51,7 @@ class Evaluation:
 
     @property
     def quality(self) -> float:
-        """RFD of the average of G; lower is better, infinite if it was not finite."""
+        """RFD of G_ema; lower is better, infinite if it was not finite."""
         return self.figures.get(QUALITY, math.inf)
 
     def record(self, nimg: int, res: int, alpha: float) -> dict:
@@ -65,7 +65,7 @@ def wanted(config: Config, res: int) -> bool:
 
 
 def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], None]) -> Reference:
-    """What samples at `res` are compared with; cached on disk across runs.
+    """Statistics of the real images, which samples at `res` are compared with. Cached on disk for later runs.
 
     say: prints a line for the user; called the first time, which takes a while. Raises UserError when there are too
     few images.
@@ -108,7 +108,7 @@ def shrunk(image: np.ndarray) -> np.ndarray:
 
 
 def evaluate(state: TrainState, alpha: float, against: Reference) -> Evaluation:
-    """Measures the average of G at the state's resolution, and G itself by fewer samples. Raises UserError."""
+    """Measures G_ema at the state's resolution, and G itself with fewer samples. Raises UserError."""
     seed = Stream(state.config.training.seed).integer("measured samples")
     count = min(state.config.run.eval_samples, against.count)  # `score` uses no more
     scores = score(against, samples(state.G_ema, alpha, seed, count, state.batch()))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Figure:
     """One figure of a set of samples.
 
-    key: its name in metrics.jsonl, `group/name`. label: a few words for people. unit: "" for a plain number, "share"
+    key: its name in metrics.jsonl, `group/name`. label: its title in the report. unit: "" for a plain number, "share"
     (0 to 1, shown in percent) or "samples". better: which values are better.
     """
 
@@ -38,7 +38,7 @@ class Figure:
     band: bool = False
     """Whether it has a 95 % interval, recorded under `key` + "_low" and "_high"."""
     raw: bool = False
-    """Whether it is measured for G itself, too, not just for the moving average of its weights."""
+    """Whether it is measured for G itself, too, not just for G_ema."""
     names: tuple[str, ...] = ()
     """What the values 0, 1, 2 ... stand for, if it has only these; drawn as steps."""
     of: Callable[[Scores], Any]

@@ -1,4 +1,4 @@
-"""Sample grids: images side by side with a gap between them, and the way back from a grid to its images.
+"""Sample grids: many images in one, with gaps between them. Makes them, and splits them into images again.
 
 Importing this loads no torch: `make_grid` does.
 """

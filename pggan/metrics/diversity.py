@@ -31,8 +31,8 @@ NEAR = 0.55  # times the reals' median distance to their nearest: images closer 
 class Projection:
     """Features [n, D] -> points [n, d] along principal components, half whitened.
 
-    The points that it was fitted on have mean 0 and a root mean square length of 1. Half whitened: wide components
-    count for more than narrow ones, but less than their widths say.
+    The points that it was fitted on have mean 0 and a root mean square length of 1. Half whitened: each component is
+    divided by the square root of its width, so that wide components count more than narrow ones, but not in full.
     """
 
     mean: np.ndarray
@@ -66,7 +66,7 @@ def squared_distances(z: np.ndarray) -> np.ndarray:
 def kernel_width(z: np.ndarray) -> float:
     """The width s of the kernel exp(-d^2 / 2 s^2) at which exp(-d^2 / s^2) is 1/50 on average over pairs of z.
 
-    Copies do not count: they say nothing of how small the differences between images are. 1 if all are copies.
+    Pairs of copies do not count: they do not show how small differences between images are. 1 if all are copies.
     """
     squares = squared_distances(z)
     squares = squares[squares > 0]
@@ -88,7 +88,7 @@ def _effective(kernels: np.ndarray) -> np.ndarray:
     """The effective numbers [m] of kernels [m, n, n].
 
     torch keeps to the threads it was given; numpy's threads blocked each other for minutes. torch.tensor copies to
-    memory that is always aligned alike, because the last bits depend on it.
+    memory that is always aligned in the same way, because the last bits depend on the alignment.
     """
     shares = torch.linalg.eigvalsh(torch.tensor(kernels)) / kernels.shape[1]
     return torch.special.entr(shares.clamp(min=0)).sum(dim=1).exp().numpy()
@@ -138,7 +138,7 @@ class HeldOutStatistics:
     counts: np.ndarray
     """[m], ascending: numbers of different reals, from 1 to n."""
     curve: np.ndarray
-    """[m]: the effective number of so many different reals."""
+    """[m]: the effective number of that many different reals."""
     near: float
     """Images closer than this are near-duplicates."""
     duplicates: float
@@ -174,7 +174,7 @@ class Diversity:
     high: float
     """The 95 % interval of the ratio."""
     effective_samples: float
-    """The samples are as varied as so many different reals."""
+    """The samples are as varied as this many different reals."""
     duplicates: float
     """Share of the samples that have a near-duplicate among the samples."""
 
@@ -182,9 +182,9 @@ class Diversity:
 def diversity(z: np.ndarray, reals: HeldOutStatistics, seed: int = 1) -> Diversity:
     """The diversity of samples z [n, d], as many as the held-out reals.
 
-    The interval comes from pairs of halves, one half of the samples and one of the reals. Half-samples without
-    replacement scatter around the whole as the whole does around the truth, on a scale of ratios (Politis and Romano
-    1994).
+    The interval comes from pairs of halves, one half of the samples and one of the reals. On a log scale,
+    half-samples without replacement scatter around the whole sample as the whole sample scatters around the true value
+    (Politis and Romano 1994).
     """
     number = effective_number(z, reals.width)
     ratio = number / reals.number

@@ -39,7 +39,7 @@ class Scores:
     groups: list[np.ndarray]
     """Numbers of the samples in each group of near-duplicates, the largest group first."""
     dropped: dict[str, np.ndarray]
-    """By feature space: see `dropped_modes`, for each fitting real."""
+    """By feature space: `dropped_shares`, a value for each fitted real."""
     coverage: float
     """Share of reals with a sample in the ball around them, divided by the same of held-out reals."""
     different_bins: float
@@ -160,7 +160,8 @@ def _coverage(reals: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:
 
 
 def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndarray]:
-    """Features of the samples; of softened ones at the reals' mean contrast, as contrast is a matter of quality."""
+    """{name: features [n, D]} of the samples. Softened ones get the mean contrast of the reals first, because contrast
+    is a matter of quality, not of diversity."""
     factor = spaces.contrast_factor(fakes, contrast)
 
     def look(images: Tensor) -> dict[str, Tensor | np.ndarray]:

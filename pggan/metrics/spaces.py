@@ -3,7 +3,7 @@
 `handcrafted` describes edge directions, texture, palette and the layout of colors. On images of known classes it told
 most classes apart better than random convolutions, wavelets and k-means filters did, at a tenth of their cost.
 `classifier` is the inner layers of the network that tells the built-in kinds apart. It sees kinds of texture, which
-`handcrafted` misses, and misses plain shapes, which `handcrafted` sees: figures that need both are taken in both.
+`handcrafted` misses, and misses plain shapes, which `handcrafted` sees: figures that need both are measured in both.
 
 Both read images at 64 x 64 pixels and use no detail finer than 2 pixels, so that a blur or a little noise, which are a
 matter of quality, change the features little. Shapes here: N images, float32 [N, 3, 64, 64] in [-1, 1].
@@ -94,7 +94,7 @@ def read(pixels: np.ndarray, side: int = SIDE) -> Tensor:
 
 
 def read_one(image: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [side, side, 3]: `read` for one image, in the form that takes the least memory."""
+    """uint8 [H, W, 3] -> uint8 [side, side, 3]: `read` for one image, as uint8 to save memory."""
     return np.round((read(image[None], side)[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
 
 
@@ -151,7 +151,7 @@ def batches(pixels: np.ndarray, side: int = SIDE) -> Iterator[Tensor]:
 def classifier(images: Tensor) -> Tensor:
     """[N, 464]: mean and spread of each channel after each convolution of the classifier of built-in kinds.
 
-    The means of a layer have length 1 together, and so have its spreads: all layers count the same.
+    The means of a layer are scaled to length 1, and its spreads too, so that all layers count the same.
     """
     h, out = at_reading_size(images), []
     for layer in trained_classifier(images.device):
@@ -175,8 +175,8 @@ def handcrafted(images: Tensor) -> Tensor:
 def edges(light: Tensor) -> Tensor:
     """[N, 408] of brightness [N, 1, H, W]: histograms of oriented gradients (Dalal and Triggs 2005, section 6).
 
-    At three scales, each over a 4 x 4 grid and over the whole image. Each is the square root of shares of its sum, so
-    that Euclidean distances between features are Hellinger distances between histograms.
+    At three scales, each over a 4 x 4 grid and over the whole image. Each histogram is divided by its sum, and its
+    square root is taken, so that Euclidean distances between features are Hellinger distances between histograms.
     """
     across = light.new_tensor([[[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]]]) / 8
     out = []

@@ -32,7 +32,7 @@ class Evidence:
     dropped: float
     """Share of the real images that hardly any sample resembles."""
     copied: float
-    """Share of copies of training images, in excess of the real images; 0 if nobody searched for copies."""
+    """Share of copies of training images, in excess of the real images; 0 if copies were not searched for."""
 
 
 def judge(seen: Evidence) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The growing frame: one generator and one discriminator, made of the parts of an arch (pggan/models/archs).
+"""The generator and the discriminator, which grow block by block. An arch (pggan/models/archs) provides their parts.
 
 After Karras et al. 2018, section 2. Shapes: N images, Z latent size, C channels. An image at resolution RES is
 [N, 3, H, W], nominally in [-1, 1]; only dcgan's tanh keeps every value inside.
@@ -21,12 +21,12 @@ CLAMP = 256.0  # bound of float16 activations; the largest float16 is 65,504 (Ka
 
 
 class Growing(nn.Module):
-    """What both networks share: blocks and RGB layers by resolution, and growth by one block.
+    """Base class of both networks: blocks and RGB layers by resolution, and growth by one block.
 
     config: sizes; rng: source of the initial weights (None: torch's own); new_block, new_rgb: parts of the arch;
     keeps_rgb: whether growth keeps all RGB layers, not just the last two.
     `res` is the current resolution in pixels of the shorter side. `autocast_dtype` is the dtype above 16 px, None for
-    float32 everywhere. `recompute` turns activation checkpointing on, part by part.
+    float32 everywhere. `recompute` turns on activation checkpointing of each part.
     """
 
     def __init__(self, config: NetworkConfig, rng: Rng, new_block: Part, new_rgb: Part, keeps_rgb: bool = False):
@@ -44,9 +44,10 @@ class Growing(nn.Module):
                 self.rgb[str(res)] = new_rgb(config, level, rng)
 
     def grow(self, rng: Rng = None) -> None:
-        """Adds the block of twice the resolution. At alpha 0 the network computes what it did before.
+        """Adds a block of twice the resolution.
 
-        Raises ValueError at the highest resolution.
+        At alpha 0, G then returns its old images upsampled, and D its old logits of the downsampled images. Raises
+        ValueError at the highest resolution.
         """
         resolutions, level = self.config.resolutions(), self.config.level(self.res) + 1
         if level == len(resolutions) or self.config.fmaps(level) < 1:
@@ -61,7 +62,7 @@ class Growing(nn.Module):
 
     @property
     def grown(self) -> bool:
-        """Whether there is a lower resolution to fade from: not at the one that training began with."""
+        """Whether there is a lower resolution to fade from. False at the resolution that training began with."""
         return self.res > self.config.stages()[0]
 
     def newest(self) -> set[str]:
@@ -70,7 +71,7 @@ class Growing(nn.Module):
         return {name for name in self.state_dict() if name.startswith(new)}
 
     def _fading(self, alpha: float | Tensor) -> bool:
-        """A tensor counts as a fade whatever its value: reading it back would wait for the GPU."""
+        """Whether alpha is below 1. A tensor always counts as a fade: reading its value would wait for the GPU."""
         return self.grown and (isinstance(alpha, Tensor) or alpha < 1)
 
     def _run(self, part: nn.Module, res: int, *inputs: Tensor | None) -> Tensor:
@@ -79,7 +80,7 @@ class Growing(nn.Module):
             return self._autocast(part, res, *inputs)
 
         def again(*inputs: Tensor | None) -> Tensor:
-            """On copies of the buffers: batch norm must count a batch only once."""
+            """Runs the part on copies of its buffers, so that batch norm counts a batch only once."""
             return functional_call(part, {name: buffer.clone() for name, buffer in part.named_buffers()}, inputs)
 
         runs = (partial(self._autocast, run, res) for run in (part, again))
@@ -111,7 +112,7 @@ class Generator(Growing):
         return self.synthesize(self.project(z), alpha, noise)
 
     def project(self, z: Tensor) -> Tensor:
-        """[N, Z] -> h [N, K], the input of synthesize(). Truncation interpolates between such h and their mean."""
+        """[N, Z] -> h [N, K], the input of synthesize(). Truncation moves h towards the mean of many h."""
         return self.input.project(z)
 
     def synthesize(self, h: Tensor, alpha: float | Tensor = 1.0, noise: Tensor | None = None) -> Tensor:

@@ -27,8 +27,9 @@ from pggan.training.step import step
 def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     """Trains as `config` says, or continues the unfinished run in its folder; returns the folder.
 
-    clock: seconds that this process has spent so far; None: they count from this call. Raises UserError for what the
-    user can mend, Diverged, and Interrupted after a signal, when everything is saved.
+    clock: returns the seconds that this process has spent so far; None: counted from this call. Raises UserError for
+    an error that the user can correct, Diverged when the last rollback failed, and Interrupted after a signal; then
+    everything is saved.
     """
     called = time.monotonic()
     clock = clock or (lambda: time.monotonic() - called)
@@ -54,7 +55,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
 
 
 def run_all(folder: RunDir, state: TrainState, scheduler: Scheduler, images: ImageCache, timer: Timer) -> None:
-    """Runs all stages that are left; the folder's records are cut to the state. Raises as `train` does."""
+    """Runs all stages that are left. Records after the state's checkpoint are removed first. Raises as `train` does."""
     folder.cut_metrics(state.metrics_bytes)
     folder.write_growth(state.growth)
     apply_plan(state, plan_stage(state, scheduler, stage_start(state, timer.total())))
@@ -95,7 +96,7 @@ def run_stages(events: Events, state: TrainState, images: ImageCache) -> None:
 
 
 def grow_or_stop(events: Events, state: TrainState, decision: Decision) -> None:
-    """Writes the decision into growth.json, and carries it out."""
+    """Writes the decision into growth.json, and grows the state if it says so."""
     numbers = dict(decision.numbers)
     if decision.action == "stop":
         state.log("stop", state.res, decision.reason, numbers)
@@ -108,7 +109,7 @@ def grow_or_stop(events: Events, state: TrainState, decision: Decision) -> None:
 
 
 def summary(folder: Path) -> str:
-    """The files of a finished run to look at, and a command to type next."""
+    """Text for the user at the end of a run: where its files are, and the next command."""
     checkpoints = folder / "checkpoints"
     ends, best = (", ".join(map(str, sorted(checkpoints.glob(f"{name}-*.pt")))) for name in ("res", "best"))
     latest = shlex.quote(str(checkpoints / "latest.pt"))

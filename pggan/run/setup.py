@@ -30,7 +30,7 @@ CROP_MARGIN = 1.25  # for random crops, images are packed larger by this factor
 
 
 def complete(config: Config, folder: RunDir) -> Config:
-    """`config` with its first and last resolution filled in; a run that exists keeps its first."""
+    """`config` with its first and last resolution filled in; a run that is continued keeps its first one."""
     known = folder.config()
     if known and config.network.start_res is None:
         config = with_settings(config, {"start_res": known.network.start_res})
@@ -39,7 +39,7 @@ def complete(config: Config, folder: RunDir) -> Config:
 
 
 def begin(config: Config, folder: RunDir) -> TrainState:
-    """The state to start from: of the run in the folder, else of --resume, else a new one. Raises UserError."""
+    """The state to start from: that of the run in the folder, else of --resume, else new. Raises UserError."""
     device = pick_device(config.training.device)
     known = folder.config()
     if known and (changed := differences(known, config)):
@@ -96,7 +96,7 @@ def same_file(one: str | None, other: str) -> bool:
 def growth_to_replay(state: TrainState, goes_on: bool) -> list[dict]:
     """The growth.json of --plan, [] for none. Raises UserError when it cannot be repeated, or is not this run's.
 
-    goes_on: the state belongs to a run under way, which repeats a plan from its first image or never.
+    goes_on: whether the run is continued; a run repeats a plan from its first image or not at all.
     """
     known, schedule = state.replay, state.config.schedule
     if known and schedule.budget:
@@ -134,7 +134,7 @@ def _check_stages(path: Path, growth: list[dict], state: TrainState) -> None:
 
 
 def what_next(folder: RunDir, state: TrainState) -> str:
-    """The message about a run that has nothing left to do: where it is, and what to type to continue it."""
+    """Text for the user of a run that has nothing left to do: its state, and the commands to continue it."""
     latest = shlex.quote(str(folder.checkpoints / "latest.pt"))
     where = f"{state.res} px at {state.nimg / 1000:.2f} kimg"
     if waits(state, scheduler_for(state.config.schedule, state.replay)):

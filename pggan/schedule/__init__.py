@@ -1,7 +1,7 @@
-"""When to fade, when to grow, when to stop. Pure: no torch, and no clock of its own.
+"""Schedulers decide when to fade, to grow and to stop. They are pure: they need no torch and read no clock.
 
-A scheduler plans each stage as it begins, and is asked before every step whether the stage is over. Adding one is a
-file with these two methods and a row in SCHEDULERS.
+A scheduler plans each stage when it begins, and is asked before every step whether the stage is over. To add one, write
+a file with these two methods, a row in SCHEDULERS and a name in config/tables.py.
 """
 
 from typing import Protocol
@@ -15,16 +15,16 @@ from pggan.schedule.stages import Decision, Progress, Stage, StageStart
 
 
 class Scheduler(Protocol):
-    """What the loop asks. history: every evaluation so far, oldest first (TrainState.history)."""
+    """The interface of a scheduler. history: every evaluation so far, oldest first (TrainState.history)."""
 
     needs_speed: bool
     """Whether `begin` reads `start.speeds`."""
 
     def begin(self, start: StageStart, history: list[dict]) -> Stage:
-        """Returns the plan of a stage: called as it begins, and again whenever the run is continued."""
+        """Returns the plan of a stage. Called when the stage begins, and again when the run is continued."""
 
     def decide(self, progress: Progress, history: list[dict]) -> Decision | None:
-        """Returns how the stage ends, or None while it goes on. Called before every step."""
+        """Returns None while the stage goes on, else how it ends. Called before every step."""
 
 
 SCHEDULERS = {  # by --schedule
@@ -36,7 +36,7 @@ SCHEDULERS = {  # by --schedule
 def scheduler_for(config: ScheduleConfig, replay: list[dict] | None = None) -> Scheduler:
     """Returns the scheduler that the settings ask for.
 
-    replay: the content of a growth.json to repeat, as `replay.check_growth` returns it.
+    replay: the growth.json to repeat, as `replay.check_growth` returns it; None or []: none.
     """
     if replay:
         return ReplayScheduler(replay)

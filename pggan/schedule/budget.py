@@ -1,4 +1,4 @@
-"""Wall-clock time for the whole run, shared among the resolutions.
+"""--budget: the time for the whole run is shared among the resolutions.
 
 Seconds are counted from the start of the run, start-up included, over all restarts.
 """
@@ -13,7 +13,7 @@ SLOWER = 2.5  # images/s at one resolution over images/s at the next: measured o
 
 
 class BudgetScheduler:
-    """Each stage gets its share of the time that is left when it begins: --budget and --budget-share."""
+    """Gives each stage its share (--budget-share) of the time that is left when the stage begins."""
 
     needs_speed = True
 
@@ -21,9 +21,10 @@ class BudgetScheduler:
         self.share, self.budget = config.budget_share, seconds(config.budget)
 
     def begin(self, start: StageStart, history: list[dict]) -> Stage:
-        """Returns the plan that the stage has if it was made for this budget and these resolutions, else a new one.
+        """Returns the old plan if it was made for this budget and these resolutions, otherwise a new one.
 
-        A fade under way keeps its length. Any other fade is as long as `start.speeds` promise for its share of time.
+        A fade that has begun keeps its length. Any other fade gets as many images as fit into its share of the time at
+        the speed expected from `start.speeds`.
         """
         known = start.planned
         if known and (known.budget, known.top) == (self.budget, start.top):
@@ -37,7 +38,10 @@ class BudgetScheduler:
         return Stage(start.res, start.start, fade, until=round(until, 3), budget=self.budget, top=start.top)
 
     def decide(self, progress: Progress, history: list[dict]) -> Decision | None:
-        """Ends the run in time to finish within the budget, and a stage after its share, its fade and one step."""
+        """Ends the run early enough to finish within the budget.
+
+        Ends a stage when its share is spent, its fade is over and it has had a step.
+        """
         stage, numbers = progress.stage, {"seconds": round(progress.seconds, 1), "budget_seconds": self.budget}
         if progress.seconds + progress.seconds_to_finish >= self.budget:
             return Decision("stop", "the budget is spent", numbers)
@@ -47,14 +51,14 @@ class BudgetScheduler:
         return None
 
     def until(self, res: int, later: tuple[int, ...], spent: float) -> float:
-        """When the stage at `res`, begun after `spent` seconds, is to end: seconds since the start of the run."""
+        """When the stage at `res` ends, if it begins after `spent` seconds; seconds since the start of the run."""
         weights = [self.share.at(each) for each in (res, *later)]
         left = max(self.budget - spent, 0.0)
         return spent + left * weights[0] / sum(weights)
 
 
 def expected_speed(speeds: dict[int, float], res: int) -> float:
-    """Returns the images/s to expect at `res`, by the two largest resolutions measured, or by one of them and SLOWER.
+    """Returns the images/s to expect at `res`, from the two largest resolutions measured, or from one and SLOWER.
 
     speeds: {resolution: images/s}, not empty.
     """

@@ -16,8 +16,8 @@ def forecast(
 ) -> list[tuple[Stage, float]]:
     """Returns (stage, seconds still to spend in it) for the stage of `start` and every later one.
 
-    speed: images/s at a resolution. stage_seconds: spent so far in the first stage. A stage that only time ends is
-    given the images that fit into its share of the budget. Raises UserError as the scheduler does.
+    speed: images/s at a resolution. stage_seconds: spent so far in the first stage. With --budget, a stage
+    gets the images that fit into its share of the time. Raises UserError as the scheduler does.
     """
     stages = []
     while True:
@@ -38,6 +38,6 @@ def forecast(
 
 
 def seconds_left(stage: Stage, nimg: int, images_per_s: float, stage_seconds: float = 0.0) -> float:
-    """Returns the seconds to the planned end of a stage or, if sooner, to the end of its own time limit."""
+    """Returns the seconds to the planned end of a stage or to its time limit, whichever comes first."""
     planned, least = (max(end - nimg, 0) / max(images_per_s, 1e-9) for end in (stage.end, stage.fade_end + stage.floor))
     return min(planned, max(stage.seconds - stage_seconds, least)) if stage.seconds else planned

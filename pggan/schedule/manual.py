@@ -1,4 +1,4 @@
-"""Growth by hand: the run stops at the end of each resolution, until tools/grow.py has grown it."""
+"""Growth by hand: the run stops after each resolution; tools/grow.py grows it."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The decisions of another run again: its growth.json says when to fade, to grow and to stop."""
+"""--plan: repeats the schedule of another run, from its growth.json."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from pggan.schedule.stages import Stage, StageStart
 
 
 class ReplayScheduler(FixedScheduler):
-    """Stages that fade and end at the images at which they did in another run: --plan."""
+    """Fades and ends each stage after the same number of images as the other run."""
 
     def __init__(self, growth: list[dict]):
         self.growth = growth

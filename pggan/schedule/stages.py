@@ -1,4 +1,4 @@
-"""The stage, and what passes between the loop and a scheduler.
+"""A stage, and the messages between the loop and a scheduler.
 
 Progress is counted in real images shown since the start of the run, `nimg`. A stage ends at the first nimg at or past
 its planned end, and the next one starts there. Seconds are passed in: nothing here reads a clock.
@@ -15,9 +15,9 @@ class Stage:
     """The plan of one stage: a resolution fades in and is trained until the stage ends.
 
     res: pixels of the shorter side. start: nimg at which the stage begins. fade, stable: images of the two parts.
-    seconds: the stage may end after this time in it, 0 for no limit; floor: but not before so many images after the
-    fade. until: seconds since the start of the run when its share of a budget ends, 0 for no budget; budget, top: the
-    budget in seconds and the last resolution that this share was computed for. final: the run ends with this stage.
+    seconds: time limit of the stage, 0 for none; floor: images after the fade that it gets in spite of the limit.
+    until: the end of its share of a budget, in seconds since the start of the run, 0 without a budget; budget, top: the
+    budget in seconds and the last resolution from which `until` was computed. final: the run ends with this stage.
     """
 
     res: int = 0
@@ -32,7 +32,7 @@ class Stage:
     final: bool = False
 
     def alpha(self, nimg: int) -> float:
-        """The weight of the newest block, 0 (invisible) to 1 (in full), linear in images (section 3, figure 2)."""
+        """The weight of the newest block, from 0 to 1, linear in images (Karras et al. 2018, section 3, figure 2)."""
         return 1.0 if self.fade == 0 else min(max((nimg - self.start) / self.fade, 0.0), 1.0)
 
     @property
@@ -52,11 +52,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageStart:
-    """All that is known when a stage is planned: as it begins, or as its run is continued.
+    """All that is known when a stage is planned: when it begins, or when its run is continued.
 
     res: of the stage. start: nimg at which it begins or began. nimg: images shown so far. later: the resolutions after
     it. fades: whether a new block fades in. seconds: spent since the start of the run. speeds: {resolution: images/s}
-    of the resolutions measured so far. planned: the plan that the stage had, None as it begins.
+    of the resolutions measured so far. planned: the plan that the stage had, None when it begins.
     """
 
     res: int
@@ -85,7 +85,7 @@ class Progress:
 
     nimg: images shown since the start of the run. later: the resolutions still to come. stage_seconds: spent in the
     stage, counted only if it is timed. seconds: spent since the start of the run, over all restarts.
-    seconds_to_finish: one more step and the end of the run would take about so long.
+    seconds_to_finish: estimated time of one more step and the end of the run.
     """
 
     stage: Stage
@@ -103,7 +103,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Decision:
-    """How a stage ends. reason: a sentence; numbers: the figures it rests on. Both go into growth.json."""
+    """How a stage ends. reason: a sentence. numbers: the figures behind it. Both go into growth.json."""
 
     action: Literal["grow", "stop"]
     reason: str

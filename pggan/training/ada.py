@@ -1,7 +1,8 @@
-"""Adaptive discriminator augmentation: controls p, how often images are augmented (Karras et al. 2020b, section 3).
+"""Adaptive discriminator augmentation (ADA): controls p by how far D overfits (Karras et al. 2020b, section 3).
 
-Pure functions of 0-d tensors on the device of the logits; no value is read back, so nothing waits for a GPU. p applies
-to all augmentations. The state is p and the moving average of r_t (losses.r_t); growth keeps both.
+Pure functions of 0-d tensors on the device of the logits; no value is read back, so nothing waits for a GPU. p
+multiplies the probabilities of all augmentations. The state is p and the moving average of r_t (losses.r_t); growth
+keeps both.
 """
 
 import torch
@@ -11,14 +12,12 @@ from pggan.config.schema import TrainingConfig
 from pggan.training.losses import LOSSES
 
 TARGET = 0.6  # of r_t, as published: 80 % of the reals have logits above 0
-TARGET_OF_PAIRS = (
-    0.77  # the same D without a threshold at 0, if logits are normal, equally spread and symmetric about 0
-)
+TARGET_OF_PAIRS = 0.77  # the same D, measured by pairs of logits: if they are normal, equally spread, symmetric about 0
 HALF_LIFE = 500.0  # of the average of r_t, in images; the published code moves p every 4 batches of 64
 
 
 def begin(training: TrainingConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(p, average of r_t) before the first step: (0, target) with --ada; (1, 0) without, where p stays 1."""
+    """(p, average of r_t) before the first step: (0, target) with --ada; (1, 0) without --ada, and p stays 1."""
     start = (0.0, target(training)) if training.ada else (1.0, 0.0)
     return tuple(torch.tensor(value, device=device) for value in start)
 

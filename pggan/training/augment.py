@@ -1,13 +1,14 @@
-"""Augmentation of the images that D sees, reals and fakes alike. Pure functions; random numbers are passed in.
+"""Augmentation of the images that D sees, both real and fake. Pure functions; random numbers are passed in.
 
 Translation, cutout and color are those of DiffAugment (Zhao et al. 2020); flips and quarter turns those of ADA (Karras
-et al. 2020b, section 2.2 and appendix B). An augmentation does not leak into the samples if enough images stay as they
-are. So an image gets each one with probability p * strength only, and flips and turns include the identity. A
-translation or a cutout leaves 0 (mid-gray), which D can see; flips and turns leave no trace and leak first.
+et al. 2020b, section 2.2 and appendix B). If too many images are augmented, G learns to draw augmented
+images: the augmentation leaks. So an image gets each one with probability p * strength only, and a flip or a turn may
+leave the image as it is. D can recognize a translation or a cutout by its zeros (mid-gray). Flips and turns leave no
+trace, so they leak first.
 
-All are twice differentiable in the images, and no value is read back, so nothing waits for a GPU. Not used:
-torchvision.transforms.v2.functional, which takes one number for a batch, not one per image; scaling and rotation by any
-angle, which blur or alias without filters that would cost more than all of these.
+All are twice differentiable in the images. No value is read back, so nothing waits for a GPU. Torchvision's transforms
+are not used: they take one number per batch, not one per image. Scaling and rotation by any angle are left out: they
+would need filters that cost more than all of these.
 
 An augmentation is a function and a row of AUGMENTATIONS here, and a field in config/augmentation.py.
 """
@@ -31,8 +32,10 @@ CUT = 0.5  # cutout: this share of each side
 
 
 def color(images: Tensor, on: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
-    """Brightness -0.5 .. 0.5 is added; then saturation 0 .. 2 about each pixel's gray; then contrast 0.5 .. 1.5 about
-    the image's mean. All three in one elementwise affine map: a matrix product may be rounded to TF32.
+    """Adds a brightness of -0.5 .. 0.5; scales saturation by 0 .. 2, then contrast by 0.5 .. 1.5.
+
+    Saturation is relative to each pixel's gray, contrast to the image's mean. All three are one elementwise affine map,
+    because a matrix product may be rounded to TF32.
     """
     brightness = torch.where(on, brightness - 0.5, 0.0).to(images.dtype)
     saturation = torch.where(on, 2 * saturation, 1.0).to(images.dtype)
@@ -44,12 +47,12 @@ def color(images: Tensor, on: Tensor, brightness: Tensor, saturation: Tensor, co
 
 
 def flip(images: Tensor, on: Tensor, draw: Tensor, axis: int) -> Tensor:
-    """Mirrors half of the images."""
+    """Mirrors half of the images along `axis`."""
     return torch.where(on & (draw >= 0.5), images.flip(axis), images)
 
 
 def turns(images: Tensor, on: Tensor, quarters: Tensor) -> Tensor:
-    """0 to 3 quarter turns. Raises ValueError if the images are not square."""
+    """Rotates by 0 to 3 quarter turns. Raises ValueError if the images are not square."""
     height, width = images.shape[2:]
     if height != width:
         raise ValueError(f"images of {width}x{height} cannot be turned by a quarter")
@@ -72,7 +75,7 @@ def translation(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tens
 
 
 def cutout(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Sets a rectangle of CUT of each side to 0; its center is any pixel, so part of it may lie outside."""
+    """Sets a rectangle with CUT of each side to 0. Its center is any pixel, so part of it may lie outside."""
     for draw, position in zip((down, right), _positions(images), strict=True):
         cut = int(CUT * position.numel() + 0.5)
         first = (draw * (position.numel() + 1 - cut % 2)).long() - cut // 2
@@ -81,7 +84,7 @@ def cutout(images: Tensor, on: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def _positions(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers of the rows [H, 1] and of the columns [W]."""
+    """Row numbers [H, 1] and column numbers [W]."""
     height, width = images.shape[2:]
     return torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
 
@@ -130,7 +133,7 @@ def augment(images: Tensor, draws: Tensor | None, p: float | Tensor, augmentatio
     if not augmentation:
         return images
     strengths = augmentation.strengths()
-    p = p if isinstance(p, Tensor) else draws.new_full((), p)  # so that p * strength is rounded alike
+    p = p if isinstance(p, Tensor) else draws.new_full((), p)  # so that p * strength is rounded the same way
     columns = draws[..., None, None, None].split([1 + AUGMENTATIONS[name].draws for name in strengths], dim=1)
     for (name, strength), own in zip(strengths.items(), columns, strict=True):
         coin, *uniform = own.unbind(1)  # (N, 1, 1, 1) each

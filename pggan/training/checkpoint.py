@@ -1,7 +1,8 @@
 """Checkpoint files: tensors and plain containers, with a checksum.
 
-The checksum covers every tensor and value, so a damaged file is always noticed. `previous.pt` is the `latest.pt` before
-this one.
+A file is written under another name and then renamed, so a killed process leaves no half-written checkpoint. The
+checksum covers every tensor and value, so a damaged file is always noticed. `previous.pt` is the `latest.pt` before
+the present one.
 """
 
 import hashlib

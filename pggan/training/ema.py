@@ -1,4 +1,4 @@
-"""G_ema, the exponential moving average of G. Its half-life is in images, so it smooths alike at every batch size.
+"""G_ema, the exponential moving average of the weights of G. Its half-life is in images, whatever the batch size.
 
 The published decay of 0.999 per step is a half-life of 88.7 kimg at batch 128 but of 2.8 kimg at batch 4.
 """
@@ -11,15 +11,15 @@ from pggan.models.networks import Growing
 
 
 def decay(batch: int, half_life: float) -> float:
-    """The decay per step of `batch` images with which a weight's share halves in `half_life` images; 0: no average."""
+    """The decay per step of `batch` images that equals 1/2 per `half_life` images. half_life 0: 0, no average."""
     return 0.5 ** (batch / half_life) if half_life > 0 else 0.0
 
 
 def half_lives(half_life: float, rampup: float, nimg: int, since_growth: int) -> tuple[float, float]:
-    """(half-life of the older weights, of those that the last growth added), in images.
+    """Half-lives in images: (of the older weights, of the weights that the last growth added).
 
-    rampup: a half-life is at most this times the images that a weight has seen (`nimg`, or `since_growth`); 0: off.
-    Without it, the average of a new block is still mostly its random initial value when the fade is over.
+    rampup: limits a half-life to this share of the images that a weight has seen (`nimg`, or `since_growth`); 0: no
+    limit. Without it, G_ema would still have mostly the random initial weights of a new block at the end of a fade.
     """
     if not rampup:
         return half_life, half_life
@@ -44,7 +44,7 @@ def update(average: nn.Module, model: nn.Module, factor: float, newest_factor: f
 
 @torch.no_grad()
 def grow(average: Growing, model: Growing, rng: torch.Generator | None = None) -> None:
-    """Grows the average after the model has grown: kept weights stay averaged, new ones start as the model's."""
+    """Grows the average after the model has grown: old weights stay averaged, new ones are copied from the model."""
     average.grow(rng)
     average.requires_grad_(False)
     mine, theirs = tensors(average), tensors(model)

@@ -1,7 +1,8 @@
-"""The adversarial losses, as pure functions: a critic and tensors in, (loss, stats) out. Nothing random is drawn here.
+"""The adversarial losses, as pure functions that return (loss, stats). They draw no random numbers.
 
-critic: images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; the fakes carry no graph in D's losses. stats:
-0-d tensors without a graph, by name. A loss is a row of LOSSES; its default settings are a row of config/tables.py.
+critic: D as a function, images [N, 3, H, W] -> logits [N]. reals, fakes: [N, 3, H, W]; in D's losses, the fakes are
+detached. stats: {name: 0-d tensor, detached}. A loss is a row of LOSSES; its default settings are a row of
+config/tables.py.
 """
 
 from collections.abc import Callable
@@ -56,8 +57,9 @@ def r1_and_r2(critic: Critic, reals: Tensor, fakes: Tensor, mix: Tensor, scale: 
 class Loss:
     """A published pair of losses and its gradient penalty.
 
-    discriminator, generator: logits (real, fake), [N] each -> [N], of which the mean is taken. relativistic: G's loss
-    needs real logits; otherwise they are None. zero_threshold: D is trained to put reals above 0 and fakes below.
+    discriminator, generator: (real logits, fake logits), [N] each -> [N]; the loss is their mean. relativistic: whether
+    G's loss needs the real logits; if not, it gets None. zero_threshold: whether D is trained to give reals logits
+    above 0, and fakes below.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]

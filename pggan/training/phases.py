@@ -1,8 +1,8 @@
-"""The phases of a step: which player is optimized, by which loss.
+"""The phases of a step: which network (the player) is optimized, by which loss.
 
-Pure: networks, inputs and scalars go in, (loss, stats) come out. No random number is drawn, nothing is kept, and no
-value is read back. So each phase can be one compiled graph (compile.py), gradients included. The step, the memory
-count and the compiler go by the list of `phases` and by nothing else.
+The loss of a phase is a pure function of networks, inputs and scalars that returns (loss, stats). It draws no random
+numbers, keeps no state and reads no value back from the device. So each phase can be compiled into one graph
+(compile.py), with its gradients. The step, the memory count and the compiler use only the list that `phases` returns.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ Network = Callable[..., Tensor]
 
 @dataclass
 class StepInputs:
-    """The tensors that a step takes, one row for each image.
+    """The tensors that a step is computed from, one row per image. `_d`: for the phases of D. `_g`: for those of G.
 
-    reals: [N, 3, H, W]. mix: [N] in [0, 1). Separately for the phases of D and of G: latents [N, Z]; noise [N, P], None
-    if the networks take none; augment, the random numbers of augmentation, None without it.
+    reals: [N, 3, H, W], after `fade_reals`. latents: [N, Z]. noise: [N, noise_size()], None if G takes no noise. mix:
+    [N] in [0, 1), see `gradient_penalty`. augment: see `augment_draws`, None if nothing is augmented.
     """
 
     reals: Tensor
@@ -40,7 +40,7 @@ class StepInputs:
     def micro_batches(self, count: int, group: int) -> list["StepInputs"]:
         """Splits into equal parts whose mean gradient is the gradient of the whole.
 
-        Each part has whole groups of minibatch stddev, which are strided (image i with i + N/group ...). count must
+        Each part has whole groups of minibatch stddev: images i, i + N/group, i + 2N/group ... are a group. count must
         divide N / group.
         """
         if count == 1:
@@ -58,10 +58,10 @@ def _whole_groups(rows: Tensor, count: int, group: int) -> list[Tensor]:
 
 @dataclass
 class StepScalars:
-    """Numbers that change from step to step. A 0-d tensor is an input of a compiled graph, a plain number a constant.
+    """Numbers that change from step to step. A 0-d tensor is an input of a compiled graph; a float is built into it.
 
-    alpha: 1.0 without a fade. penalty_weight: 0.0 for no penalty. scale: of the losses, for float16. p: how often
-    augmentation is applied.
+    alpha: 1.0 without a fade. penalty_weight: 0.0 for no penalty. scale: the loss scale, against underflow in float16.
+    p: multiplies the probability of each augmentation.
     """
 
     alpha: float | Tensor = 1.0
@@ -86,7 +86,7 @@ class Phase:
 def phases(settings: TrainingConfig, number: int, penalty_weight: float) -> list[Phase]:
     """Returns the phases of a step, in their order.
 
-    number: of the step, counted from the start of its stage. penalty_weight: of the gradient penalty in every step.
+    number: of the step, counted from the start of its stage. penalty_weight: as for a penalty in every step.
     With `--penalty-interval` k, D has a phase for its penalty every k steps, k times as heavy (lazy regularization,
     Karras et al. 2020, section 3.1).
     """
@@ -102,14 +102,14 @@ def phases(settings: TrainingConfig, number: int, penalty_weight: float) -> list
 
 
 def discriminator(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
-    """The loss of D, with its penalty if scalars.penalty_weight is not 0."""
+    """The loss of D, with the gradient penalty if its weight is not 0."""
     critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
     fakes, weight = _fakes(G, inputs, scalars), scalars.penalty_weight
     return discriminator_loss(loss, critic, inputs.reals, fakes, inputs.mix, weight, settings.drift, scalars.scale)
 
 
 def penalty(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
-    """The penalty of D alone."""
+    """The gradient penalty of D alone."""
     critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
     fakes = _fakes(G, inputs, scalars)
     return penalty_loss(loss, critic, inputs.reals, fakes, inputs.mix, scalars.penalty_weight, scalars.scale)
@@ -127,7 +127,10 @@ def _fakes(G: Network, inputs: StepInputs, scalars: StepScalars) -> Tensor:
 
 
 def _critic(settings: TrainingConfig, D: Critic, draws: Tensor | None, scalars: StepScalars) -> Critic:
-    """D as a function of images before augmentation, so that a gradient penalty is on the images themselves."""
+    """D as a function of images before augmentation, with the same draws for reals and fakes.
+
+    The gradient penalty is therefore taken with respect to the images before augmentation.
+    """
     augmented = augmentation(settings.augment)
     if not augmented:
         return lambda images: D(images, scalars.alpha)

@@ -22,11 +22,11 @@ HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class StageState:
-    """The fields that each growth resets.
+    """The state of the present stage; growth replaces it.
 
-    plan: of the scheduler. seconds: spent in the stage, counted only if the plan is timed; timed_from: the nimg from
-    which they count. micro_batches: parts that a batch is split into. recompute: activations are not kept, but computed
-    again for the gradients.
+    plan: made by the scheduler. seconds: spent in the stage, counted only if the plan is timed; timed_from: the nimg
+    from which they count. micro_batches: how many parts a batch is split into. recompute: whether activations are
+    computed again for the gradients instead of being kept.
     """
 
     plan: Stage
@@ -63,9 +63,9 @@ class TrainState:
     data: str = ""
     """Fingerprint of the images trained on."""
     seconds: float = 0.0
-    """Time spent, kept only under a budget."""
+    """Seconds spent on the run, kept only with --budget."""
     speeds: dict[int, float] = field(default_factory=dict)
-    """{resolution: images/s}, kept only under a budget."""
+    """{resolution: images/s}, kept only with --budget."""
     growth: list[dict] = field(default_factory=list)
     """The entries of growth.json."""
     replay: list[dict] = field(default_factory=list)
@@ -77,11 +77,11 @@ class TrainState:
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
     """Sums of the steps' stats since the last record."""
     counts: dict[str, int] = field(default_factory=dict)
-    """How many steps had each of them."""
+    """The number of steps in each of these sums."""
     metrics_bytes: int = 0
-    """Length of metrics.jsonl."""
+    """Length of metrics.jsonl in bytes."""
     augment: dict[str, torch.Tensor] = field(default_factory=dict)
-    """p of the augmentation, and r_t, the average that it is controlled by (ada.py)."""
+    """p, and r_t: the moving average that controls p (ada.py)."""
 
     def __post_init__(self):
         self.graphs = Graphs()  # of compiled phases, which no checkpoint holds
@@ -127,7 +127,7 @@ class TrainState:
         self.growth.append({**entry, "reason": reason, "numbers": numbers})
 
     def grow(self, plan: Stage) -> None:
-        """Adds a block to each network, keeps moments and G_ema, and begins the stage of `plan`."""
+        """Adds a block to each network and begins the stage `plan`. Old weights keep moments and average."""
         self.G.grow(_rng(self.stream, f"init G {2 * self.res}"))
         self.D.grow(_rng(self.stream, f"init D {2 * self.res}"))
         ema.grow(self.G_ema, self.G)
@@ -139,7 +139,7 @@ class TrainState:
         self.graphs.clear()
 
     def end_fade(self) -> None:
-        """Drops Adam's moments at the end of a fade if --adam-at-growth asks for that."""
+        """To be called at the end of a fade: resets Adam with --adam-at-growth reset."""
         if self.config.training.adam_at_growth == "reset":
             self.renew_adam()
 
@@ -187,7 +187,7 @@ def _plain(value: object) -> object:
 
 
 def _restored(now: object, saved: object, device: torch.device) -> object:
-    """`saved`, which `_plain` made, in the form of `now`. Fields that it lacks keep the value in `now`."""
+    """The inverse of `_plain`: `saved` as a value like `now`. Fields that `saved` lacks keep their values in `now`."""
     if is_dataclass(now):
         known = [item.name for item in fields(now) if item.name in saved]
         return replace(now, **{name: _restored(getattr(now, name), saved[name], device) for name in known})
@@ -209,9 +209,9 @@ def new_state(config: Config, device: torch.device, attempt: int = 0, precision:
 
 
 def state_from(values: dict, device: torch.device, config: Config | None = None) -> TrainState:
-    """Restores a state from the values that `TrainState.to_dict` returned, on any device.
+    """Returns the state of `values`, which `TrainState.to_dict` or `checkpoint.load` returned, on any device.
 
-    config: settings to go on with; None: the saved ones. Raises UserError when the tensors do not fit these networks.
+    config: settings to continue with; None: the saved ones. Raises UserError if the tensors do not fit the networks.
     """
     try:
         config = config or from_dict(values["config"])
@@ -239,15 +239,16 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[Generator, float]:
-    """Returns (G_ema, alpha) of a checkpoint, for sampling by `G(z, alpha)`. Raises UserError."""
+    """Returns (G_ema, alpha) of a checkpoint; `G_ema(z, alpha)` draws images. Raises UserError if it cannot be read."""
     state = state_from(checkpoint.load(Path(path)), torch.device(device))
     return state.G_ema.eval(), state.alpha
 
 
 def allow_tf32(precision: str) -> None:
-    """Lets a GPU round the factors of float32 products to 10 bits, unless the precision is fp32; for the whole process.
+    """Turns on TF32 for the whole process, unless the precision is fp32.
 
-    This is precise enough for the layers that half precision leaves in float32, but not for the float32 reference.
+    With TF32, a GPU rounds the factors of float32 products to 10 bits. The float32 layers of a run in half precision
+    tolerate this; a run in fp32 is the reference and stays exact.
     """
     torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     torch.backends.cudnn.allow_tf32 = precision != "fp32"

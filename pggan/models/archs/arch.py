@@ -1,7 +1,7 @@
-"""What a kind of network (an arch) consists of. pggan/models/networks.py grows it; it never names one kind.
+"""An arch: the parts that one kind of network consists of. pggan/models/networks.py builds the networks from them.
 
-Each part is a class made by `part(config, level, rng)`, or `part(config, rng)` for the two at the base grid. `level`
-counts doublings from the base grid; C and C' are `config.fmaps` on the part's two sides.
+Each part is a module made by `part(config, level, rng)`; input and output by `part(config, rng)`. `level` counts
+doublings from the base grid, which is H0 x W0. C and C' are the feature maps (`config.fmaps`) before and after a part.
 
     input       project(z): latents [N, Z] -> h [N, K], which truncation interpolates
                 (h, noise): [N, K] -> [N, C, H0, W0]
@@ -30,8 +30,9 @@ BasePart = Callable[[NetworkConfig, Rng], nn.Module]
 class Arch:
     """The parts, the filters that fades use, and how toRGB layers are combined.
 
-    skip: the image is the sum of all toRGB layers (Karras et al. 2020, section 4.1), and alpha weighs the newest one;
-    otherwise it is the newest one, blended in a fade with the one before it.
+    skip: whether the image is the sum of all toRGB layers (Karras et al. 2020, section 4.1), the newest one times
+    alpha. Otherwise it is the output of the newest layer, blended during a fade with that of the layer before it.
+    noise_maps: noise maps per block, 0 for none.
     """
 
     input: BasePart
