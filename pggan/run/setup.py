@@ -99,10 +99,9 @@ def growth_to_replay(state: TrainState, goes_on: bool) -> list[dict]:
     goes_on: the state belongs to a run under way, which repeats a plan from its first image or never.
     """
     known, schedule = state.replay, state.config.schedule
-    if known and schedule.budget:
-        raise UserError("this run repeats a plan, which leaves nothing for --budget to decide: name another --out")
     if known and not schedule.plan:
-        raise UserError("this run repeats a plan: give --plan again, or name another --out")
+        other = ", which leaves nothing for --budget to decide" if schedule.budget else ": give --plan again"
+        raise UserError(f"this run repeats a plan{other}, or name another --out")
     if not schedule.plan:
         return []
     path = Path(schedule.plan).expanduser()

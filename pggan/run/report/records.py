@@ -55,7 +55,7 @@ def thinned(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     count = len(table["kimg"])
     if count <= MAX_POINTS:
         return table
-    starts = stretches(count)
+    starts = places(count)[:-1:2]
     out = {
         key: np.append(np.stack([np.fmin.reduceat(v, starts), np.fmax.reduceat(v, starts)], 1), v[-1])
         for key, v in table.items()
@@ -63,17 +63,13 @@ def thinned(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**out, "kimg": table["kimg"][places(count)]}
 
 
-def stretches(count: int) -> np.ndarray:
-    """The first record of each stretch that `thinned` makes of `count` records."""
-    return np.arange(0, count, -(-count // (MAX_POINTS // 2)))
-
-
 def places(count: int) -> np.ndarray:
-    """The records whose kimg the rows of `thinned` get."""
+    """The records whose kimg the rows of `thinned` get: first and last of each stretch, and the last of all."""
     if count <= MAX_POINTS:
         return np.arange(count)
-    ends = np.append(stretches(count)[1:], count) - 1
-    return np.append(np.stack([stretches(count), ends], 1), count - 1)
+    starts = np.arange(0, count, -(-count // (MAX_POINTS // 2)))
+    ends = np.append(starts[1:], count) - 1
+    return np.append(np.stack([starts, ends], 1), count - 1)
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
