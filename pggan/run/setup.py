@@ -45,7 +45,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
     if known and (changed := differences(known, config)):
         raise UserError(f"{folder.path} holds another run ({'; '.join(changed)}): take its settings, or another --out")
     if known and config.run.resume and not same_file(known.run.resume, config.run.resume):
-        raise UserError(f"{folder.path} holds another run: name another --out for what --resume begins")
+        raise UserError(f"{folder.path} holds another run: name another --out for the run that --resume begins")
     values = checkpoint.load_latest(folder.checkpoints)
     if values is None and folder.last_record():
         raise UserError(f"the checkpoints of {folder.path} are gone: restore latest.pt there, or name another --out")

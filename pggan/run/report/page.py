@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from pggan import system
+from pggan.errors import first_line
 from pggan.run.report import facts as run_facts
 from pggan.run.report.charts import alpha_of, curves
 from pggan.run.report.commands import commands
@@ -33,7 +34,7 @@ class Report:
         self.failed = False
 
     def write(self, max_new: float = math.inf) -> Path:
-        """Writes report.html, completely or not at all; returns its path. Raises OSError.
+        """Replaces report.html; returns its path. Raises OSError.
 
         max_new: encode at most so many new grids, about 0.2 s each; the others come with the next call.
         """
@@ -52,7 +53,7 @@ class Report:
             self.failed = False
         except Exception as error:  # training is worth more than its report
             if not self.failed:
-                print_line(f"{self.path} could not be written: {' '.join(str(error).split()) or type(error).__name__}")
+                print_line(f"{self.path} could not be written: {first_line(error)}")
             self.failed = True
 
     def page(self, max_new: float = math.inf) -> str:
@@ -100,7 +101,7 @@ def read(name: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """JSON that cannot end the script element around it."""
+    """JSON, changed so that it cannot end the script element around it."""
     return text.replace("<", "\\u003c")
 
 
