@@ -1,4 +1,4 @@
-"""What happens beside the steps, once in a while: records, evaluations, samples, saves, the report."""
+"""The work beside the steps, once in a while: records, evaluations, samples, saves, the report."""
 
 import math
 from contextlib import suppress
@@ -56,7 +56,7 @@ class Events:
         return self.scheduler.decide(Progress(state.stage.plan, state.nimg, state.later, *times), state.history)
 
     def after_step(self, state: TrainState, before: int) -> None:
-        """All that is due between the images `before` and state.nimg. Raises NonFiniteError, Interrupted."""
+        """Does all work that is due between the images `before` and state.nimg. Raises NonFiniteError, Interrupted."""
         settings, plan, seconds = state.config.run, state.stage.plan, self.timer.restart("step")
         if plan.timed:
             state.stage.seconds += seconds
@@ -68,14 +68,14 @@ class Events:
             self.sample(state)
         if self.timer.since("bar") >= SECONDS_BETWEEN_BAR_UPDATES:
             self.update_bar(state)
-        compiling = state.graphs.compiler and before < plan.fade_end <= state.nimg  # for minutes that heed no signal
+        compiling = state.graphs.compiler and before < plan.fade_end <= state.nimg  # compiling delays Ctrl-C
         if self.timer.since("save") >= 60 * settings.save_minutes or self.signals.caught or compiling:
             self.save(state)
         if self.signals.caught:
             raise Interrupted(self.signals.caught, state.nimg)
 
     def end_stage(self, state: TrainState, decision: Decision) -> None:
-        """The evaluation, checkpoint and samples that every resolution leaves behind."""
+        """Makes the evaluation, checkpoint and samples at the end of each resolution."""
         self.evaluate(state)
         self.save(state, "res")
         self.sample(state)
@@ -94,7 +94,7 @@ class Events:
     # ---- once in a while
 
     def record(self, state: TrainState) -> None:
-        """A line of metrics.jsonl: means since the last one. Raises NonFiniteError when one is not finite."""
+        """Writes a line of metrics.jsonl: means since the last one. Raises NonFiniteError when one is not finite."""
         losses = {f"loss/{name}": float(value) / state.counts[name] for name, value in state.sums.items()}
         if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
             raise NonFiniteError(f"{', '.join(bad)} not finite")
@@ -142,7 +142,7 @@ class Events:
             self.save(state, "best")
 
     def sample(self, state: TrainState) -> None:
-        """A grid of samples; the report now and then."""
+        """Draws a grid of samples, and writes the report if the last one is long ago."""
         with self.timer.measure("sample"):
             grid = self.folder.draw(state, state.alpha)
         for logger in self.loggers:
@@ -151,13 +151,13 @@ class Events:
             self.write_report()
 
     def write_report(self, new_grids: float = 4) -> None:
-        """report.html, of all that is in the folder; of grids that it has not read yet, at most `new_grids`."""
+        """Writes report.html. It encodes at most `new_grids` grids that it has not shown yet."""
         with self.timer.measure("report"):
             self.report.update(self.say, new_grids)
         self.timer.restart("report")
 
     def save(self, state: TrainState, name: str = "latest") -> None:
-        """A checkpoint of a state that is good to return to (see RunDir.save). Raises NonFiniteError if it is not."""
+        """Saves a checkpoint (see RunDir.save). Raises NonFiniteError if the state is not finite."""
         check_finite(state)
         if self.budget:
             state.seconds = self.timer.total()
@@ -177,7 +177,7 @@ class Events:
         total = self.timer.total()
         if self.budget and self.timer.since("note") >= SECONDS_BETWEEN_NOTES:
             self.timer.restart("note")
-            with suppress(OSError):  # a drive that is away for a moment is no reason to stop
+            with suppress(OSError):  # the drive may be away for a moment
                 self.folder.note_seconds(total)
         done = total if self.budget else state.nimg
         self.bar.show(state.res, state.nimg, state.alpha, speed, peak_memory(state.device), left, done)
@@ -190,9 +190,9 @@ class Events:
         return forecast(self.scheduler, start, history, lambda res: expected_speed(speeds, res), seconds)
 
     def seconds_to_finish(self) -> float:
-        """What one more step and the end of the run take: an evaluation, checkpoints, samples, the report, the exit.
+        """Seconds for one more step and the end of the run: evaluation, checkpoints, samples, report, exit.
 
-        The exit is estimated by the start-up time.
+        The time to exit is estimated from the start-up time.
         """
         if not self.budget:
             return 0.0

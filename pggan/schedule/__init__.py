@@ -1,6 +1,6 @@
 """When to fade, when to grow, when to stop. Pure: no torch, and no clock of its own.
 
-A scheduler plans each stage as it begins, and is asked before every step whether the stage is over. Adding one is a
+A scheduler plans each stage when it begins, and decides before every step whether the stage ends. To add one, write a
 file with these two methods and a row in SCHEDULERS.
 """
 
@@ -15,7 +15,7 @@ from pggan.schedule.stages import Decision, Progress, Stage, StageStart
 
 
 class Scheduler(Protocol):
-    """What the loop asks. history: every evaluation so far, oldest first (TrainState.history)."""
+    """Plans and ends stages. history: every evaluation so far, oldest first (TrainState.history)."""
 
     needs_speed: bool
     """Whether `begin` reads `start.speeds`."""

@@ -1,4 +1,4 @@
-"""Wall-clock time for the whole run, shared among the resolutions.
+"""A limit on the time of the whole run, shared among the resolutions.
 
 Seconds are counted from the start of the run, start-up included, over all restarts.
 """
@@ -21,9 +21,10 @@ class BudgetScheduler:
         self.share, self.budget = config.budget_share, seconds(config.budget)
 
     def begin(self, start: StageStart, history: list[dict]) -> Stage:
-        """Returns the plan that the stage has if it was made for this budget and these resolutions, else a new one.
+        """Returns a new plan, or the present one if it was made for this budget and these resolutions.
 
-        A fade under way keeps its length. Any other fade is as long as `start.speeds` promise for its share of time.
+        A fade under way keeps its length. Another fade gets the images that its share of the time allows, by
+        `start.speeds`.
         """
         known = start.planned
         if known and (known.budget, known.top) == (self.budget, start.top):

@@ -1,11 +1,11 @@
-"""The schedule of the paper: every stage shows a number of images that is known beforehand."""
+"""The schedule of the paper: the number of images of each stage is fixed beforehand."""
 
 from pggan.config.schema import ScheduleConfig
 from pggan.schedule.stages import Decision, Progress, Stage, StageStart
 
 
 class FixedScheduler:
-    """Stages of --fade-kimg and --stable-kimg, ended sooner by --stage-minutes."""
+    """Stages last for --fade-kimg and --stable-kimg, or for --stage-minutes if these are over sooner."""
 
     needs_speed = False
 
@@ -13,7 +13,7 @@ class FixedScheduler:
         self.config = config
 
     def begin(self, start: StageStart, history: list[dict]) -> Stage:
-        """Returns the stage as the settings have it now, so that a continued run may change them."""
+        """Returns the stage by the present settings: a continued run may have changed them."""
         config, res = self.config, start.res
         return Stage(
             res=res,
@@ -25,7 +25,7 @@ class FixedScheduler:
         )
 
     def decide(self, progress: Progress, history: list[dict]) -> Decision | None:
-        """Ends the stage at its planned image, or when its time is over, the fade and the floor are past."""
+        """Ends the stage at its planned image, or when its time is over and the fade and the floor are past."""
         stage, numbers = progress.stage, {"planned_nimg": progress.stage.end}
         if progress.nimg >= stage.end:
             return Decision(progress.next_action, "planned kimg reached", numbers)

@@ -15,9 +15,9 @@ class Stage:
     """The plan of one stage: a resolution fades in and is trained until the stage ends.
 
     res: pixels of the shorter side. start: nimg at which the stage begins. fade, stable: images of the two parts.
-    seconds: the stage may end after this time in it, 0 for no limit; floor: but not before so many images after the
-    fade. until: seconds since the start of the run when its share of a budget ends, 0 for no budget; budget, top: the
-    budget in seconds and the last resolution that this share was computed for. final: the run ends with this stage.
+    seconds: time limit of the stage, 0 for none. floor: images after the fade that it gets in spite of the limit.
+    until: when its share of a budget ends, in seconds since the start of the run; 0 for no budget. budget, top: the
+    budget in seconds and the last resolution, from which `until` was computed. final: the run ends with this stage.
     """
 
     res: int = 0
@@ -52,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageStart:
-    """All that is known when a stage is planned: as it begins, or as its run is continued.
+    """The facts for planning a stage, when it begins or when its run is continued.
 
     res: of the stage. start: nimg at which it begins or began. nimg: images shown so far. later: the resolutions after
     it. fades: whether a new block fades in. seconds: spent since the start of the run. speeds: {resolution: images/s}
@@ -85,7 +85,7 @@ class Progress:
 
     nimg: images shown since the start of the run. later: the resolutions still to come. stage_seconds: spent in the
     stage, counted only if it is timed. seconds: spent since the start of the run, over all restarts.
-    seconds_to_finish: one more step and the end of the run would take about so long.
+    seconds_to_finish: estimate for one more step and the end of the run.
     """
 
     stage: Stage

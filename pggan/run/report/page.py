@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from pggan.errors import first_line
 from pggan.run.report import facts as run_facts
 from pggan.run.report.charts import alpha_of, curves
 from pggan.run.report.commands import commands
-from pggan.run.report.grids import Grid, Grids
+from pggan.run.report.grids import Grids
 from pggan.run.report.parts import command_blocks, config_tables, escaped, growth_table
 from pggan.run.report.records import last, read_records
 
@@ -61,7 +60,7 @@ class Report:
         table, facts = read_records(self.folder / "metrics.jsonl"), run_facts.read(self.folder)
         end = facts.end(last(table, "nimg") or 0)
         name, now = self.folder.resolve().name, datetime.now().astimezone()
-        grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read(max_new)]
+        grids = [{**grid, "caption": caption(grid, table, facts.growth)} for grid in self.grids.read(max_new)]
         parts = {
             "title": escaped(name),
             "state": escaped(run_facts.state(table, facts)),
@@ -76,10 +75,11 @@ class Report:
         }
         return filled({**parts, **fixed()})
 
-    def grid(self, grid: Grid, table: dict, growth: list[dict]) -> dict:
-        """A grid as page.js takes it."""
-        alpha = alpha_of(grid.res, grid.nimg, table, growth)
-        return {**asdict(grid), "caption": f"{grid.res} px, {grid.nimg / 1000:,.1f} kimg, alpha {alpha:.2f}"}
+
+def caption(grid: dict, table: dict, growth: list[dict]) -> str:
+    """`64 px, 250.0 kimg, alpha 0.50`"""
+    alpha = alpha_of(grid["res"], grid["nimg"], table, growth)
+    return f"{grid['res']} px, {grid['nimg'] / 1000:,.1f} kimg, alpha {alpha:.2f}"
 
 
 @cache

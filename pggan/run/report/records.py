@@ -12,7 +12,7 @@ MAX_POINTS = 1500  # of a curve on the page
 def read_records(path: Path) -> dict[str, np.ndarray]:
     """The columns of metrics.jsonl: {key: float64 [records]} in the order of nimg, kimg included.
 
-    NaN where a record has no such key. Skips lines that are no record, and a last line that is not complete.
+    NaN where a record lacks the key. Skips lines that are no record, and a last line that is not complete.
     """
     records, reached = [], -math.inf
     for record in map(_parsed, path.read_bytes().split(b"\n")[:-1] if path.is_file() else []):
@@ -50,7 +50,7 @@ def last(table: dict[str, np.ndarray], key: str) -> float | None:
 def thinned(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The table with about MAX_POINTS rows at most: minimum and maximum of each stretch of records, and the last row.
 
-    The kimg of the two is that of the first and the last record of the stretch.
+    Their kimg are those of the first and the last record of the stretch.
     """
     count = len(table["kimg"])
     if count <= MAX_POINTS:
