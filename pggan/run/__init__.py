@@ -1,1 +1,1 @@
-"""A whole run: the loop, its folder, and what is saved, drawn and reported once in a while."""
+"""A whole run: the loop, its folder, its records, samples, checkpoints and report."""

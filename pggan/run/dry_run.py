@@ -19,7 +19,6 @@ from pggan.schedule import scheduler_for
 from pggan.schedule.budget import expected_speed
 from pggan.schedule.forecast import forecast
 from pggan.schedule.stages import Stage
-from pggan.training.state import TrainState
 
 MOST_SECONDS = 60.0  # for all trials; larger resolutions are then estimated from smaller ones
 SECONDS_TO_START = 5.0  # of a budget, before the first step
@@ -37,7 +36,9 @@ def dry_run(config: Config) -> None:
         print(what_next(folder, state))
         return
     source = open_images(state, folder)
-    print(f"{len(source):,} pictures in {config.data.data}; {_device(state)}; {_networks(config)}")
+    kind = state.device.type
+    machine = torch.cuda.get_device_name(state.device) if kind == "cuda" else f"{kind}, {state.threads} threads"
+    print(f"{len(source):,} pictures in {config.data.data}; {machine}, {state.precision}; {_networks(config)}")
     costs = step_costs(config, state.device, (state.res, *state.later))
     start = stage_start(state, state.seconds + SECONDS_TO_START)
     stages = forecast(scheduler, start, state.history, lambda res: costs[res].images_per_s, state.stage.seconds)
@@ -49,7 +50,7 @@ def dry_run(config: Config) -> None:
 
 
 def step_costs(config: Config, device: torch.device, resolutions: tuple[int, ...]) -> dict[int, StepCost]:
-    """{resolution: what a step costs}; those that are too slow to try are estimated. Raises UserError."""
+    """{resolution: the cost of a step}. Slow resolutions are estimated. Raises UserError if memory is too small."""
     costs, started = {}, time.monotonic()
     for res in resolutions:
         if costs and time.monotonic() - started > MOST_SECONDS:
@@ -95,12 +96,6 @@ def _remarks(cost: StepCost) -> list[str]:
     memory = [f"in {cost.micro_batches} micro-batches"] if cost.micro_batches > 1 else []
     memory += ["recomputed"] if cost.recompute else []
     return [", ".join(memory)] * bool(memory) + ["estimated"] * cost.estimated
-
-
-def _device(state: TrainState) -> str:
-    device = state.device
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {state.threads} threads"
-    return f"{where}, {state.precision}"
 
 
 def _networks(config: Config) -> str:

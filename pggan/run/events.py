@@ -177,7 +177,7 @@ class Events:
         total = self.timer.total()
         if self.budget and self.timer.since("note") >= SECONDS_BETWEEN_NOTES:
             self.timer.restart("note")
-            with suppress(OSError):  # a drive that is away for a moment is no reason to stop
+            with suppress(OSError):  # the drive may be away for a moment
                 self.folder.note_seconds(total)
         done = total if self.budget else state.nimg
         self.bar.show(state.res, state.nimg, state.alpha, speed, peak_memory(state.device), left, done)
@@ -192,7 +192,7 @@ class Events:
     def seconds_to_finish(self) -> float:
         """Estimated seconds for a step and the end of the run: evaluation, checkpoints, samples, report, exit.
 
-        The exit is estimated by the start-up time.
+        The time to exit is estimated from the start-up time.
         """
         if not self.budget:
             return 0.0

@@ -1,4 +1,4 @@
-"""The places, beside metrics.jsonl, that a run's records and sample grids go to. To add one, add a class here."""
+"""Where records and sample grids go, besides metrics.jsonl. To add a place, write a class and open it here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from pggan.run.wandb import WandbLogger
 
 
 class Logger(Protocol):
-    """One such place. seconds_to_close: about how long `close` takes, for runs with a time budget."""
+    """Takes records and grids. seconds_to_close: about how long `close` takes, for runs with a time budget."""
 
     seconds_to_close: float
 
@@ -21,7 +21,7 @@ class Logger(Protocol):
         """Takes a sample grid, a PNG file."""
 
     def close(self) -> None:
-        """Writes or sends what is still waiting."""
+        """Writes or sends all that is still waiting."""
 
 
 def open_loggers(config: Config, folder: Path, nimg: int, print_line: Callable[[str], None]) -> list[Logger]:

@@ -97,12 +97,11 @@ def run_stages(events: Events, state: TrainState, images: ImageCache) -> None:
 
 def grow_or_stop(events: Events, state: TrainState, decision: Decision) -> None:
     """Writes the decision into growth.json, and grows the state if it says so."""
-    numbers = dict(decision.numbers)
     if decision.action == "stop":
-        state.log("stop", state.res, decision.reason, numbers)
+        state.log("stop", state.res, decision.reason, decision.numbers)
     else:
         plan = plan_stage(state, events.scheduler, next_start(state, events.timer.total()))
-        state.log("grow", plan.res, decision.reason, {**numbers, "fade_nimg": plan.fade})
+        state.log("grow", plan.res, decision.reason, {**decision.numbers, "fade_nimg": plan.fade})
         state.grow(plan)
     events.folder.write_growth(state.growth)
     events.save(state)

@@ -1,4 +1,4 @@
-"""Tells the user how far a run is."""
+"""The progress bar of a run."""
 
 import os
 import sys
@@ -49,7 +49,7 @@ class Progress:
 
 
 def print_safely(text: str) -> None:
-    """Prints a line. If nobody reads stdout any more (`| head`, a closed terminal), training goes on silently."""
+    """Prints a line. If stdout is closed (`| head`, a closed terminal), training goes on silently."""
     try:
         print(text, flush=True)
     except OSError:

@@ -1,4 +1,6 @@
-"""Back to the last good checkpoint after a loss or a weight that is not finite."""
+"""Returns to the last good checkpoint after a loss or a weight that is not finite."""
+
+from dataclasses import replace
 
 from pggan.errors import Diverged, NonFiniteError
 from pggan.run.events import Events
@@ -22,10 +24,8 @@ def roll_back(events: Events, failed: TrainState, error: NonFiniteError) -> Trai
     state = state_from(checkpoint.load_latest(folder.checkpoints), failed.device, failed.config)
     state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
     state.graphs = failed.graphs
-    if state.res == failed.res:  # the time of the failed try counts, and what memory allows is known
-        plan, timed_from = state.stage.plan, state.stage.timed_from
-        state.stage = failed.stage
-        state.stage.plan, state.stage.timed_from = plan, timed_from
+    if state.res == failed.res:  # keeps the time of the failed try, and the number of micro-batches that fits
+        state.stage = replace(failed.stage, plan=state.stage.plan, timed_from=state.stage.timed_from)
     else:
         state.graphs.clear()
     state.best = failed.best  # best-RES.pt is still there

@@ -45,7 +45,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
     if known and (changed := differences(known, config)):
         raise UserError(f"{folder.path} holds another run ({'; '.join(changed)}): take its settings, or another --out")
     if known and config.run.resume and not same_file(known.run.resume, config.run.resume):
-        raise UserError(f"{folder.path} holds another run: name another --out for what --resume begins")
+        raise UserError(f"{folder.path} holds another run: name another --out for the run that --resume begins")
     values = checkpoint.load_latest(folder.checkpoints)
     if values is None and folder.last_record():
         raise UserError(f"the checkpoints of {folder.path} are gone: restore latest.pt there, or name another --out")
@@ -99,10 +99,9 @@ def growth_to_replay(state: TrainState, goes_on: bool) -> list[dict]:
     goes_on: whether the run is continued; a run repeats a plan from its first image or not at all.
     """
     known, schedule = state.replay, state.config.schedule
-    if known and schedule.budget:
-        raise UserError("this run repeats a plan, which leaves nothing for --budget to decide: name another --out")
     if known and not schedule.plan:
-        raise UserError("this run repeats a plan: give --plan again, or name another --out")
+        other = ", which leaves nothing for --budget to decide" if schedule.budget else ": give --plan again"
+        raise UserError(f"this run repeats a plan{other}, or name another --out")
     if not schedule.plan:
         return []
     path = Path(schedule.plan).expanduser()

@@ -61,7 +61,7 @@ class TensorBoardLogger:
         self.writer.close()
 
     def _go_back_to(self, nimg: int) -> None:
-        """Hides what was written from `nimg` on, as a new writer with purge_step would."""
+        """Hides everything written from `nimg` on, as a new writer with purge_step would."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         self.writer.file_writer.add_event(Event(step=nimg, session_log=SessionLog(status=SessionLog.START)))

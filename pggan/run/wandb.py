@@ -14,14 +14,14 @@ SECONDS_TO_START = 20
 SECONDS_TO_FINISH = 60
 SECONDS_UNTIL_TOLD = 2  # `close` waits so long before it tells the user why
 GRID = "samples/grid"
-BEST = {"higher": "max,last", "lower": "min,last"}  # Figure.better: what wandb's summary keeps
+BEST = {"higher": "max,last", "lower": "min,last"}  # Figure.better: the values in wandb's summary
 
 
 class WandbLogger:
     """Records and grids on their way to wandb.
 
     mode: off, offline, online, or auto (online when logged in). folder: of the run; its name is the run's name.
-    settings: shown as the run's configuration. print_line: tells the user what goes wrong; nothing is raised.
+    settings: shown as the run's configuration. print_line: tells the user about failures; nothing is raised.
     """
 
     def __init__(self, mode: str, folder: Path, settings: dict, print_line: Callable[[str], None]):
@@ -42,7 +42,7 @@ class WandbLogger:
         self._put(nimg, {}, path)
 
     def close(self) -> None:
-        """Sends what is waiting; gives up after SECONDS_TO_FINISH."""
+        """Sends all that is waiting; gives up after SECONDS_TO_FINISH."""
         if self.thread is None:
             return
         self.waiting.put(None)
@@ -108,7 +108,7 @@ class WandbLogger:
 
 
 def auto_mode() -> str:
-    """`off`, `offline` or `online`: what WANDB_MODE says, else online when logged in, else offline."""
+    """`off`, `offline` or `online`: from WANDB_MODE, else online when logged in, else offline."""
     mode = os.environ.get("WANDB_MODE", "")
     if mode in ("offline", "online", "disabled"):
         return mode.replace("disabled", "off")

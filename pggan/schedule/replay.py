@@ -17,27 +17,27 @@ class ReplayScheduler(FixedScheduler):
         """Returns the stage of this resolution. Raises UserError when growth.json does not have it."""
         end, begun = self._last("from_res", start.res, "grow", "stop"), self._last("to_res", start.res, "grow")
         if end is None:
-            raise UserError(f"--plan says nothing of {start.res} px: lower --max-res, or take another plan")
+            raise UserError(f"--plan has no stage at {start.res} px: lower --max-res, or take another plan")
         fade = begun["numbers"].get("fade_nimg") if begun else 0
         if fade is None:
-            raise UserError(f"--plan does not say how long the fade at {start.res} px is: it is of an older version")
+            raise UserError(f"--plan has no length of the fade at {start.res} px: an older version wrote it")
         stable = end["nimg"] - start.start - fade
         return Stage(start.res, start.start, fade, stable, final=end["action"] == "stop")
 
     def _last(self, key: str, res: int, *actions: str) -> dict | None:
-        """The last entry on a resolution: a run that was continued has several."""
+        """The last such entry of a resolution. A run that was continued may have several."""
         return next((e for e in reversed(self.growth) if e["action"] in actions and e[key] == res), None)
 
 
 def check_growth(growth: object) -> list[dict]:
     """Returns `growth` if it is the content of a growth.json. Raises UserError otherwise."""
     if not isinstance(growth, list) or not all(map(_is_entry, growth)):
-        raise UserError("--plan is no growth.json: name that of a run")
+        raise UserError("--plan is no growth.json: name the growth.json of a run")
     ends = [entry for entry in growth if entry["action"] in ("grow", "stop")]
     for begin, end in pairwise(ends):
         fade = begin["numbers"].get("fade_nimg", 0) if end["action"] == begin["action"] == "grow" else 0
         if end["nimg"] < begin["nimg"] + fade:
-            raise UserError(f"--plan ends {end['from_res']} px before it has begun or faded in: it is no run's")
+            raise UserError(f"--plan ends {end['from_res']} px before its start or its fade: no run wrote this")
     return growth
 
 

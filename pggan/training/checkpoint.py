@@ -16,7 +16,7 @@ from pggan import system
 from pggan.errors import UserError, disk_full, first_line
 
 FORMAT = 3
-NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt: the process was killed between two renames
+NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left by a kill between two renames
 
 
 def save(values: dict, path: Path) -> None:

@@ -20,6 +20,7 @@ from pggan.training import ema
 from pggan.training.phases import Phase, StepInputs, StepScalars
 
 Found = tuple[list[Tensor | None], dict[str, Tensor]]
+Tree = tuple[list, TreeSpec]  # as torch flattens nested containers
 Compiler = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., tuple[Tensor, ...]]]
 
 
@@ -73,7 +74,7 @@ class Graphs:
         key = (phase.name, *(_kind(leaf) for leaf in leaves))
         if key not in self.known:
             try:
-                self.known[key] = Graph(phase, settings, G, D, leaves, build, self.compiler)
+                self.known[key] = Graph(self.compiler, phase, settings, G, D, (leaves, build))
             except Exception as error:  # a compiler raises anything
                 if out_of_memory(error):
                     raise
@@ -92,19 +93,11 @@ def _kind(leaf: object) -> object:
 
 
 class Graph:
-    """One phase, traced and compiled for `leaves`, the flat form of its networks, inputs and scalars."""
+    """One phase, traced and compiled for `tree`, the flat form of its networks, inputs and scalars."""
 
-    def __init__(
-        self,
-        phase: Phase,
-        settings: TrainingConfig,
-        G: Growing,
-        D: Growing,
-        leaves: list,
-        build: TreeSpec,
-        compiler: Compiler,
-    ):
+    def __init__(self, compiler: Compiler, phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, tree: Tree):
         self.used, self.names = [], []
+        leaves, build = tree
 
         def flat(*values: Tensor) -> tuple[Tensor, ...]:
             following = iter(values)

@@ -1,7 +1,5 @@
 """Growing a saved state outside the loop, and a check that growth alone changes no output."""
 
-from contextlib import contextmanager
-
 import torch
 
 from pggan.config.presets import with_settings
@@ -28,32 +26,24 @@ class Probe:
         self.latents = torch.from_numpy(state.stream.normal("probe latents", 0, PROBES, latent)).to(state.device)
         noise = state.stream.normal("probe pictures", 0, PROBES, 3 * 4 * height * width)
         self.inputs = torch.from_numpy(noise).reshape(PROBES, 3, 2 * height, 2 * width).to(state.device)
-        with _evaluating(state):
-            self.images = state.G.arch.upsample(state.G(self.latents))
-            self.averages = state.G.arch.upsample(state.G_ema(self.latents))
-            self.logits = state.D(state.D.arch.downsample(self.inputs))
+        state.G.eval(), state.D.eval()  # so that the probes do not change the statistics of batch norm
+        self.images = state.G.arch.upsample(state.G(self.latents))
+        self.averages = state.G.arch.upsample(state.G_ema(self.latents))
+        self.logits = state.D(state.D.arch.downsample(self.inputs))
+        state.G.train(), state.D.train()
 
     @torch.no_grad()
     def check(self, grown: TrainState) -> None:
         """Raises RuntimeError if the outputs differ, which would be a defect."""
-        with _evaluating(grown):
-            same = {
-                "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
-                "average": torch.equal(grown.G_ema(self.latents, 0.0), self.averages),
-                "discriminator": torch.equal(grown.D(self.inputs, 0.0), self.logits),
-            }
+        grown.G.eval(), grown.D.eval()
+        same = {
+            "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
+            "average": torch.equal(grown.G_ema(self.latents, 0.0), self.averages),
+            "discriminator": torch.equal(grown.D(self.inputs, 0.0), self.logits),
+        }
+        grown.G.train(), grown.D.train()
         if changed := [name for name, equal in same.items() if not equal]:
             raise RuntimeError(f"growth from {self.res} to {grown.res} px changed the {' and the '.join(changed)}")
-
-
-@contextmanager
-def _evaluating(state: TrainState):
-    """Evaluation mode, so that the probes do not change the statistics of batch norm."""
-    state.G.eval(), state.D.eval()
-    try:
-        yield
-    finally:
-        state.G.train(), state.D.train()
 
 
 def grow_state(state: TrainState, reason: str) -> None:

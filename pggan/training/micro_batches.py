@@ -51,16 +51,11 @@ def _backward(
     for parameter, gradient in zip(network.parameters(), found, strict=True):
         if gradient is None:  # of a layer that is not used now
             continue
-        share = _like_parameter(gradient / parts if parts > 1 else gradient, parameter)
+        share = gradient / parts if parts > 1 else gradient
+        if share.stride() != parameter.stride():  # fused Adam reads both in the order of their memory
+            share = torch.empty_like(parameter, requires_grad=False).copy_(share)
         parameter.grad = share if parameter.grad is None else parameter.grad + share
     return stats
-
-
-def _like_parameter(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient in the parameter's memory format: fused Adam reads both in the order of their memory."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 def next_fallback(state: TrainState) -> tuple[int, bool] | None:

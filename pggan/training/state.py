@@ -1,4 +1,4 @@
-"""The state of a run at one moment: what a checkpoint holds, and what the loop changes."""
+"""The state of a run: everything that the loop changes and a checkpoint holds."""
 
 import copy
 from dataclasses import dataclass, field, fields, is_dataclass, replace

@@ -316,7 +316,7 @@ def test_a_grid_that_cannot_be_read_is_left_out(run):
 def test_grids_are_scaled_for_the_page(tmp_path, res, width):
     save_grid(np.zeros((12, res, res, 3), np.uint8), 6, tmp_path / "grid.png")
     found = grids.encoded(GridFile(tmp_path / "grid.png", res, 0))
-    assert width - 6 <= found.width <= width and found.height < found.width / 2
+    assert width - 6 <= found["width"] <= width and found["height"] < found["width"] / 2
 
 
 # ---- the file

@@ -34,7 +34,7 @@ def test_a_stage_ends_where_it_ended_and_the_run_where_it_stopped():
 
 @pytest.mark.parametrize(
     ("growth", "res", "says"),
-    [([], 4, "says nothing of 4 px"), ([ENTRY], 8, "nothing of 8 px"), ([{**ENTRY, "numbers": {}}, STOP], 8, "older")],
+    [([], 4, "no stage at 4 px"), ([ENTRY], 8, "no stage at 8 px"), ([{**ENTRY, "numbers": {}}, STOP], 8, "older")],
 )
 def test_a_resolution_that_growth_does_not_have_is_refused(growth, res, says):
     with pytest.raises(UserError, match=says):

@@ -1,4 +1,4 @@
-"""The report page of a run: report.html, one file that needs no network."""
+"""The report page of a run: report.html, a single file that needs no network."""
 
 from pggan.run.report.page import Report
 

@@ -1,4 +1,4 @@
-"""The charts of the page: one table of what is drawn together, and what surrounds the curves (growth, fades).
+"""The charts of the page, and the marks of growth and fades in them.
 
 To add a chart, add an entry to CHARTS. Figures of an evaluation come from `pggan.evaluation.figures`.
 """
@@ -104,15 +104,12 @@ def _name(key: str) -> str:
 
 def marks(growth: list[dict]) -> list[dict]:
     """The vertical lines in the charts: the start of each stage, and each rollback."""
-    return [
-        {
-            "kimg": entry["nimg"] / 1000,
-            "action": action,
-            "label": action if action == "rollback" else f"{entry.get('to_res')} px",
-        }
-        for entry in growth
-        if (action := entry["action"]) in ("grow", "rollback")
-    ]
+    found = []
+    for entry in growth:
+        labels = {"grow": f"{entry.get('to_res')} px", "rollback": "rollback"}
+        if label := labels.get(entry["action"]):
+            found.append({"kimg": entry["nimg"] / 1000, "action": entry["action"], "label": label})
+    return found
 
 
 def fades(table: dict[str, np.ndarray]) -> list[list[float]]:
@@ -136,7 +133,7 @@ def alpha_of(res: int, nimg: int, table: dict[str, np.ndarray], growth: list[dic
 
 
 def curves(table: dict[str, np.ndarray], growth: list[dict]) -> str:
-    """What the page draws, as JSON: {charts, marks, fades, data: {key: [numbers or null]}}."""
+    """The content of all charts as JSON: {charts, marks, fades, data: {key: [numbers or null]}}."""
     count = len(table["kimg"])
     smoothed = [key for key in table if key.startswith(SMOOTHED)] if count >= MIN_SMOOTHED else []
     points = thinned(table) | {key + MEAN: running_mean(table[key], count // 40) for key in smoothed}

@@ -11,7 +11,7 @@ from pggan.run.report.facts import Facts, changed, gave_up
 
 
 class Command(NamedTuple):
-    """name: what it does. text: lines for a shell in the project's folder."""
+    """A command on the page. name: its purpose. text: lines for a shell in the project's folder."""
 
     name: str
     text: str

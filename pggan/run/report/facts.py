@@ -1,4 +1,4 @@
-"""What a run's files say beside its records: the settings, the growth log, and the state in a sentence."""
+"""The settings, the growth log and the checkpoints of a run, and its state in a sentence."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

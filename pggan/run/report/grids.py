@@ -3,26 +3,14 @@
 import base64
 import io
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from pggan.errors import UserError
 from pggan.evaluation.grids import GridFile, fit_grid, grid_files, split_grid
 
-MAX_GRIDS = 60  # on the page, spread over the run; the newest and the last of each resolution come on top
+MAX_GRIDS = 60  # on the page, spread over the run, plus the newest and the last of each resolution
 MIN_WIDTH, MAX_WIDTH = 512, 1024  # pixels; in between, a grid is enlarged 4 times, which keeps its pixels sharp
 QUALITY = 80  # of WebP
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A grid on the page. src: a data URI; width, height: of the image in it."""
-
-    res: int
-    nimg: int
-    width: int
-    height: int
-    src: str
 
 
 class Grids:
@@ -30,10 +18,10 @@ class Grids:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.known: dict[tuple, Grid | None] = {}
+        self.known: dict[tuple, dict | None] = {}
 
-    def read(self, max_new: float = math.inf) -> list[Grid]:
-        """The grids to show, oldest first, without unreadable ones.
+    def read(self, max_new: float = math.inf) -> list[dict]:
+        """The grids to show as `encoded` returns them, oldest first, without unreadable ones.
 
         max_new: encode at most so many now, the newest first; the others wait for the next call.
         """
@@ -70,8 +58,8 @@ def spread(grids: list[GridFile], most: int = MAX_GRIDS) -> list[GridFile]:
     return [grid for number, grid in enumerate(grids) if number % stride == 0 or grid.res != next_res[number]]
 
 
-def encoded(grid: GridFile) -> Grid | None:
-    """The grid as WebP; None if it cannot be read."""
+def encoded(grid: GridFile) -> dict | None:
+    """{res, nimg, width, height, src: a data URI of the grid as WebP}; None if it cannot be read."""
     try:
         images, columns = split_grid(grid.path)
         width = min(max(4 * columns * images.shape[2], MIN_WIDTH), MAX_WIDTH)
@@ -81,4 +69,4 @@ def encoded(grid: GridFile) -> Grid | None:
     out = io.BytesIO()
     image.save(out, format="WEBP", quality=QUALITY, method=2)
     src = "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
-    return Grid(grid.res, grid.nimg, *image.size, src)
+    return {"res": grid.res, "nimg": grid.nimg, "width": image.width, "height": image.height, "src": src}

@@ -6,16 +6,16 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 from pggan import system
+from pggan.errors import first_line
 from pggan.run.report import facts as run_facts
 from pggan.run.report.charts import alpha_of, curves
 from pggan.run.report.commands import commands
-from pggan.run.report.grids import Grid, Grids
+from pggan.run.report.grids import Grids
 from pggan.run.report.parts import command_blocks, config_tables, escaped, growth_table
 from pggan.run.report.records import last, read_records
 
@@ -33,7 +33,7 @@ class Report:
         self.failed = False
 
     def write(self, max_new: float = math.inf) -> Path:
-        """Writes report.html, completely or not at all; returns its path. Raises OSError.
+        """Replaces report.html; returns its path. Raises OSError.
 
         max_new: encode at most so many new grids, about 0.2 s each; the others come with the next call.
         """
@@ -52,7 +52,7 @@ class Report:
             self.failed = False
         except Exception as error:  # training is worth more than its report
             if not self.failed:
-                print_line(f"{self.path} could not be written: {' '.join(str(error).split()) or type(error).__name__}")
+                print_line(f"{self.path} could not be written: {first_line(error)}")
             self.failed = True
 
     def page(self, max_new: float = math.inf) -> str:
@@ -60,7 +60,7 @@ class Report:
         table, facts = read_records(self.folder / "metrics.jsonl"), run_facts.read(self.folder)
         end = facts.end(last(table, "nimg") or 0)
         name, now = self.folder.resolve().name, datetime.now().astimezone()
-        grids = [self.grid(grid, table, facts.growth) for grid in self.grids.read(max_new)]
+        grids = [{**grid, "caption": caption(grid, table, facts.growth)} for grid in self.grids.read(max_new)]
         parts = {
             "title": escaped(name),
             "state": escaped(run_facts.state(table, facts)),
@@ -75,10 +75,11 @@ class Report:
         }
         return filled({**parts, **fixed()})
 
-    def grid(self, grid: Grid, table: dict, growth: list[dict]) -> dict:
-        """A grid as page.js takes it."""
-        alpha = alpha_of(grid.res, grid.nimg, table, growth)
-        return {**asdict(grid), "caption": f"{grid.res} px, {grid.nimg / 1000:,.1f} kimg, alpha {alpha:.2f}"}
+
+def caption(grid: dict, table: dict, growth: list[dict]) -> str:
+    """`64 px, 250.0 kimg, alpha 0.50`"""
+    alpha = alpha_of(grid["res"], grid["nimg"], table, growth)
+    return f"{grid['res']} px, {grid['nimg'] / 1000:,.1f} kimg, alpha {alpha:.2f}"
 
 
 @cache
@@ -100,7 +101,7 @@ def read(name: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """JSON that cannot end the script element around it."""
+    """JSON, changed so that it cannot end the script element around it."""
     return text.replace("<", "\\u003c")
 
 

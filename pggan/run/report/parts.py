@@ -16,7 +16,7 @@ def escaped(text: object) -> str:
 
 
 def growth_table(growth: list[dict]) -> str:
-    """The growth log: when, what and why, with the numbers behind each decision."""
+    """The growth log as a table: kimg, action and reason, with the numbers behind each decision."""
     if not growth:
         return '<p class="none">None yet: the first resolution is being trained.</p>'
     rows = "".join(_growth_row(entry) for entry in growth)

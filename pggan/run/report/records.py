@@ -12,7 +12,7 @@ MAX_POINTS = 1500  # of a curve on the page
 def read_records(path: Path) -> dict[str, np.ndarray]:
     """The columns of metrics.jsonl: {key: float64 [records]} in the order of nimg, kimg included.
 
-    NaN where a record has no such key. Skips lines that are no record, and a last line that is not complete.
+    NaN where a record lacks the key. Skips lines that are no record, and a last line that is not complete.
     """
     records, reached = [], -math.inf
     for record in map(_parsed, path.read_bytes().split(b"\n")[:-1] if path.is_file() else []):
@@ -50,12 +50,12 @@ def last(table: dict[str, np.ndarray], key: str) -> float | None:
 def thinned(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The table with about MAX_POINTS rows at most: minimum and maximum of each stretch of records, and the last row.
 
-    The kimg of the two is that of the first and the last record of the stretch.
+    Their kimg are those of the first and the last record of the stretch.
     """
     count = len(table["kimg"])
     if count <= MAX_POINTS:
         return table
-    starts = stretches(count)
+    starts = places(count)[:-1:2]
     out = {
         key: np.append(np.stack([np.fmin.reduceat(v, starts), np.fmax.reduceat(v, starts)], 1), v[-1])
         for key, v in table.items()
@@ -63,17 +63,13 @@ def thinned(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**out, "kimg": table["kimg"][places(count)]}
 
 
-def stretches(count: int) -> np.ndarray:
-    """The first record of each stretch that `thinned` makes of `count` records."""
-    return np.arange(0, count, -(-count // (MAX_POINTS // 2)))
-
-
 def places(count: int) -> np.ndarray:
-    """The records whose kimg the rows of `thinned` get."""
+    """The records whose kimg the rows of `thinned` get: first and last of each stretch, and the last of all."""
     if count <= MAX_POINTS:
         return np.arange(count)
-    ends = np.append(stretches(count)[1:], count) - 1
-    return np.append(np.stack([stretches(count), ends], 1), count - 1)
+    starts = np.arange(0, count, -(-count // (MAX_POINTS // 2)))
+    ends = np.append(starts[1:], count) - 1
+    return np.append(np.stack([starts, ends], 1), count - 1)
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
