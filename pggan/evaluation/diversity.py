@@ -110,8 +110,7 @@ class Comparison:
     held_out: ImageSet | None
     reference: Reference
     scores: Scores
-    kinds: dict[str, list[Kind]]
-    """The kinds found among the samples, by label set."""
+    kinds: dict[str, list[Kind]]  # the kinds found among the samples, by label set
     views: np.ndarray
 
     @property
@@ -144,7 +143,7 @@ class Comparison:
             "score_unclipped": self.scores.diversity.ratio,
             "fakes": self.scores.count,
             "reals": len(self.reference.order),
-            "duplicate_share_of_reals": self.scores.real_duplicates,
+            "duplicate_share_of_reals": self.scores.held_out.duplicates,
             "duplicate_groups": [len(group) for group in self.scores.groups],
             "ndb": self.scores.different_bins,
         }

@@ -129,22 +129,14 @@ def largest_share(groups: list[np.ndarray], count: int) -> float:
 class HeldOutStatistics:
     """Statistics of n held-out reals, which samples are compared with."""
 
-    width: float
-    """Of the kernel."""
-    number: float
-    """Effective number of the n reals."""
-    halves: np.ndarray
-    """[60]: effective numbers of random halves of them."""
-    counts: np.ndarray
-    """[m], ascending: numbers of different reals, from 1 to n."""
-    curve: np.ndarray
-    """[m]: the effective number of so many different reals."""
-    near: float
-    """Images closer than this are near-duplicates."""
-    duplicates: float
-    """Share of the reals that have a near-duplicate among them."""
-    largest: float
-    """Share of the reals that are in their largest group of near-duplicates; 0 without groups."""
+    width: float  # of the kernel
+    number: float  # effective number of the n reals
+    halves: np.ndarray  # [60]: effective numbers of random halves of them
+    counts: np.ndarray  # [m], ascending: numbers of different reals, from 1 to n
+    curve: np.ndarray  # [m]: the effective number of so many different reals
+    near: float  # images closer than this are near-duplicates
+    duplicates: float  # share of the reals that have a near-duplicate among them
+    largest: float  # share of the reals that are in their largest group of near-duplicates; 0 without groups
 
 
 def held_out_statistics(z: np.ndarray, seed: int = 0) -> HeldOutStatistics:
@@ -166,17 +158,12 @@ def held_out_statistics(z: np.ndarray, seed: int = 0) -> HeldOutStatistics:
 class Diversity:
     """The diversity of n samples."""
 
-    value: float
-    """The diversity score: `ratio`, at most 1."""
-    ratio: float
-    """Effective number of the samples divided by that of the held-out reals."""
-    low: float
+    value: float  # the diversity score: `ratio`, at most 1
+    ratio: float  # effective number of the samples divided by that of the held-out reals
+    low: float  # the 95 % interval of the ratio
     high: float
-    """The 95 % interval of the ratio."""
-    effective_samples: float
-    """The samples are as varied as so many different reals."""
-    duplicates: float
-    """Share of the samples that have a near-duplicate among the samples."""
+    effective_samples: float  # the samples are as varied as so many different reals
+    duplicates: float  # share of the samples that have a near-duplicate among the samples
 
 
 def diversity(z: np.ndarray, reals: HeldOutStatistics, seed: int = 1) -> Diversity:

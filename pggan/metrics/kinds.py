@@ -36,10 +36,8 @@ BATCH = 256
 class KindCounts:
     """The number of samples of each kind."""
 
-    counts: dict[str, int]
-    """Samples read as each kind with enough confidence, in the order of KINDS."""
-    unread: int
-    """Samples read as "none", or without enough confidence."""
+    counts: dict[str, int]  # samples read as each kind with enough confidence, in the order of KINDS
+    unread: int  # samples read as "none", or without enough confidence
 
     @property
     def total(self) -> int:

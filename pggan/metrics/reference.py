@@ -41,24 +41,16 @@ class Points:
 class Reference:
     """The statistics of N reals; `of` makes them."""
 
-    order: np.ndarray
-    """int64 [N]: the reals' numbers in random order, the held-out reals first, then the fitting ones."""
-    projection: Projection
-    """Of handcrafted features."""
-    z: np.ndarray
-    """[N, d]: the handcrafted features of all reals, projected."""
+    order: np.ndarray  # int64 [N]: the reals' numbers in random order, the held-out reals first, then the fitting ones
+    projection: Projection  # of handcrafted features
+    z: np.ndarray  # [N, d]: the handcrafted features of all reals, projected
     held_out: HeldOutStatistics
-    modes: dict[str, Points]
-    """By feature space: softened images, in which dropped modes are looked for."""
-    contrast: float
-    """Mean contrast of the reals."""
-    thumbs: np.ndarray
-    """[N, 32, 32, 3]"""
-    similarity: np.ndarray
-    """Of up to 250 held-out reals: the similarity to the most similar other real."""
+    modes: dict[str, Points]  # by feature space: softened images, in which dropped modes are looked for
+    contrast: float  # mean contrast of the reals
+    thumbs: np.ndarray  # [N, 32, 32, 3]
+    similarity: np.ndarray  # of up to 250 held-out reals: the similarity to the most similar other real
     balance: Balance
-    random: np.ndarray
-    """float32 [N'', 512]: balanced random features."""
+    random: np.ndarray  # float32 [N'', 512]: balanced random features
 
     @classmethod
     def of(cls, reals: np.ndarray, seed: int = 0) -> "Reference":
