@@ -144,7 +144,7 @@ class Comparison:
             "fakes": self.scores.count,
             "reals": len(self.reference.order),
             "duplicate_share_of_reals": self.scores.held_out.duplicates,
-            "duplicate_groups": [len(group) for group in self.scores.groups],
+            "duplicate_groups": [len(group) for group in self.scores.diversity.groups],
             "ndb": self.scores.different_bins,
         }
         if self.scores.copies:

@@ -52,7 +52,7 @@ def draw_montage(result: dict, found: Comparison) -> Image.Image:
     def reals(numbers: np.ndarray) -> list[np.ndarray]:
         return [montage.shown(image, views.shape[2:0:-1]) for image in found.real.at(numbers.tolist())]
 
-    sections = [montage.repeated(scores.groups, views)]
+    sections = [montage.repeated(scores.diversity.groups, views)]
     if scores.copies:
         places = montage.closest(scores.copies.similarity, scores.copies.original)
         pairs = list(zip(views[places], reals(scores.copies.original[places]), strict=True))

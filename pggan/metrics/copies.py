@@ -50,19 +50,15 @@ def thumbnails(images: Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def find_copies(
-    samples: np.ndarray,
-    z: list[np.ndarray],
-    training: np.ndarray,
-    z_training: np.ndarray,
-    same: np.ndarray | None = None,
+    samples: np.ndarray, z: list[np.ndarray], training: np.ndarray, z_real: np.ndarray, same: np.ndarray | None = None
 ) -> Copies:
     """The most similar of the thumbnails `training` [N, 32, 32, 3] for each of `samples` [n, 32, 32, 3].
 
     z: the points of the samples and of their mirror images. same [n]: where the samples are themselves training images,
     their numbers among these; an image is not compared with itself.
     """
-    count = min(CANDIDATES + (same is not None), len(z_training))
-    candidates = np.stack([nearest(points, z_training, count)[1] for points in z], axis=1)  # [n, 2, c]
+    count = min(CANDIDATES + (same is not None), len(z_real))
+    candidates = np.stack([nearest(points, z_real, count)[1] for points in z], axis=1)  # [n, 2, c]
     views = np.stack([samples, samples[:, :, ::-1]], axis=1)  # [n, 2, 32, 32, 3]
     used, places = np.unique(candidates, return_inverse=True)
     index, places = NccIndex.of(training[used]), places.reshape(candidates.shape)

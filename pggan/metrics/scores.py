@@ -11,14 +11,7 @@ from torch import Tensor
 from pggan.errors import UserError
 from pggan.metrics import spaces
 from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
-from pggan.metrics.diversity import (
-    Diversity,
-    HeldOutStatistics,
-    diversity,
-    held_out_statistics,
-    largest_share,
-    near_duplicates,
-)
+from pggan.metrics.diversity import Diversity, HeldOutStatistics, diversity, held_out_statistics
 from pggan.metrics.dropped_modes import dropped_shares
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.kernel_distance import Estimate
@@ -40,7 +33,6 @@ class Scores:
     diversity: Diversity
     count: int
     held_out: HeldOutStatistics  # of as many reals
-    groups: list[np.ndarray]  # numbers of the samples in each group of near-duplicates, the largest group first
     dropped: dict[str, np.ndarray]  # by feature space: see `dropped_modes`, for each fitting real
     coverage: float  # share of reals with a sample in the ball around them, divided by the same of held-out reals
     different_bins: float  # NDB / K: see `different_bins`
@@ -58,7 +50,7 @@ class Scores:
             high=self.diversity.high,
             effective_samples=self.diversity.effective_samples,
             count=self.count,
-            largest=max(0.0, largest_share(self.groups, self.count) - self.held_out.largest),
+            largest=max(0.0, self.diversity.largest - self.held_out.largest),
             duplicates=sure_excess(self.diversity.duplicates, self.held_out.duplicates, self.count, self.count),
             dropped=max(float(shares.sum()) for shares in self.dropped.values()),
             copied=sure_excess(self.copied, self.real_copied, self.count, self.reals_compared),
@@ -98,7 +90,6 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         diversity=diversity(z, held),
         count=count,
         held_out=held,
-        groups=near_duplicates(z, held.near),
         dropped={
             name: dropped_shares(points.fitted, points.held_out, points.projection(found[f"soft {name}"]))
             for name, points in reference.modes.items()
