@@ -19,7 +19,6 @@ def flag(metavar: str, default: str = "none") -> Any:
 
 FIT = Annotated[Literal["crop", "pad", "stretch"] | None, flag("{crop,pad,stretch}", "the checkpoint's, or crop")]
 JSON = Annotated[str | None, flag("FILE")]
-CACHE = Annotated[str | None, flag("FOLDER", "your cache folder")]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Sets:
     """Number of images in builtin[:SEED]."""
     json: JSON = None
     """Write the figures to this file."""
-    cache: CACHE = None
+    cache: Annotated[str | None, flag("FOLDER", "your cache folder")] = None
     """Where to keep the measurements of the real images for the next time."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Where networks run."""

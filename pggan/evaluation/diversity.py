@@ -13,7 +13,7 @@ from pggan.evaluation.figures import records
 from pggan.evaluation.image_sets import ImageSet, Size
 from pggan.evaluation.opening import MAX_RES, is_checkpoint, open_pair, open_set
 from pggan.metrics import labels, montage, reference, scores, spaces
-from pggan.metrics.cache import statistics_folder
+from pggan.metrics.cache import from_arrays, statistics_folder, to_arrays
 from pggan.metrics.copies import find_copies, threshold, thumbnails
 from pggan.metrics.labels import Kind, Labels
 from pggan.metrics.reference import MOST_HELD_OUT, Reference
@@ -78,8 +78,8 @@ class RealImages:
     @cached_property
     def reference(self) -> Reference:
         key = {"what": f"reference {reference.VERSION}"}
-        arrays = self.images.remembered(key, lambda: Reference.of(self.pixels).arrays(), self.folder)
-        return Reference.from_arrays(arrays)
+        arrays = self.images.remembered(key, lambda: to_arrays(Reference.of(self.pixels)), self.folder)
+        return from_arrays(Reference, arrays)
 
     def kinds(self, known: Sequence[Labels], fakes: np.ndarray) -> dict[str, list[Kind]]:
         """The kinds among fakes uint8 [n, 64, 64, 3], for each of the label sets known of all real images."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pggan.metrics.neighbors import nearest
+from pggan.metrics.spaces import to_uint8
 
 SIDE = 32
 WINDOW = 24  # pixels of the sample's middle that are searched for: shifts of up to 4 of 32 pixels are found
@@ -44,8 +45,7 @@ class Copies:
 
 def thumbnails(images: Tensor) -> np.ndarray:
     """uint8 [N, 32, 32, 3] of images [N, 3, 64, 64] in [-1, 1]."""
-    small = F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
-    return ((small + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return to_uint8(F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)).numpy()
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ that sum is used, depending on the shapes. No form takes a matrix root, so nothi
 Shapes here: N images, D features each. All sums are in float64: float32 was wrong by percents.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,16 +35,6 @@ class Moments:
     def full(self) -> "Moments":
         """The same moments, with the covariance as a [D, D] matrix."""
         return self if self.root is None else Moments(self.n, self.mean, covariance=_gram(self.root))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All fields as plain arrays, for `numpy.savez`."""
-        form = {"root": self.root} if self.covariance is None else {"covariance": self.covariance}
-        return {"n": np.asarray(self.n), "mean": self.mean, **form}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Moments":
-        """The Moments that `arrays` came from, bit for bit."""
-        return cls(int(arrays["n"]), arrays["mean"], arrays.get("root"), arrays.get("covariance"))
 
 
 class RunningMoments:

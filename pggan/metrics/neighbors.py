@@ -43,12 +43,8 @@ def nearest(
     exclude_self: query i and key i are the same image, which is not its own neighbor; another copy of it is. Raises
     ValueError when there are fewer than k keys.
     """
-    if k < 1:
-        raise ValueError(f"neighbors are counted from 1, not {k}")
     queries, keys = check_features(queries), check_features(keys, least=k + exclude_self)
     check_same_width(queries, keys)
-    if exclude_self and len(queries) != len(keys):
-        raise ValueError(f"{len(queries)} queries cannot be the same images as {len(keys)} keys")
     distances, places = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
     for start, block in _distances(queries, keys):
         rows = torch.arange(len(block))
@@ -74,8 +70,6 @@ def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> 
     equations 1 and 2; density and coverage, to neighbor `k_balls`: Naeem et al. 2020, section 3. All four depend on N
     and M: compare only figures at the same numbers. Raises ValueError when a set has too few images.
     """
-    if min(k, k_balls) < 1:
-        raise ValueError(f"neighbors are counted from 1, not {min(k, k_balls)}")
     fakes, reals = check_features(fakes, least=k + 1), check_features(reals, least=max(k, k_balls) + 1)
     check_same_width(fakes, reals)
     real_radii = SLACK * torch.from_numpy(nearest(reals, reals, max(k, k_balls), exclude_self=True)[0])

@@ -115,8 +115,6 @@ def _pieces(batches: Batches, count: int) -> Iterator[np.ndarray]:
     """The first `count` images in pieces small enough for a pyramid."""
     left = count
     for batch in batches:
-        if batch.ndim != 4 or batch.shape[3] != 3 or batch.dtype != np.uint8:
-            raise ValueError(f"images are uint8 [N, H, W, 3], not {batch.dtype} {list(batch.shape)}")
         size = max(1, PIXELS // (batch.shape[1] * batch.shape[2]))
         taken = batch[:left]
         yield from (taken[start : start + size] for start in range(0, len(taken), size))
