@@ -48,7 +48,6 @@ def main(argv: list[str]) -> None:
     refuse_if(args.tag and not args.tags, "--tag names columns of --tags: add --tags FILE")
     refuse_if(args.held_out and not args.copies, "--held-out is used to judge copies: leave out --no-copies")
     from pggan.evaluation import diversity
-    from pggan.evaluation.diversity_report import draw_montage, table
 
     how = {"num": args.num, "seed": args.seed, "fit": args.fit, **args.opening()}
     real, fake, held_out = diversity.open_sets(args.real, args.fake, args.held_out, **how)
@@ -58,10 +57,10 @@ def main(argv: list[str]) -> None:
     if args.num and args.num > found.scores.count:
         most = "at most 500, and at most half as many as there are real images"
         result["notes"].append(f"of {args.num:,} samples {found.scores.count} were used: {most}")
-    print("\n".join(table(result)))
+    print("\n".join(diversity.table(result)))
     write_json(args.json, result)
     if args.montage:
-        draw_montage(result, found).save(os.path.expanduser(args.montage))
+        diversity.draw_montage(result, found).save(os.path.expanduser(args.montage))
 
 
 if __name__ == "__main__":

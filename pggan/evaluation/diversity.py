@@ -1,4 +1,4 @@
-"""Measures the diversity of a set of samples against real images: scores, kinds, copies, and the verdict."""
+"""Measures the diversity of a set of samples against real images: scores, kinds, copies, the verdict, and a report."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pggan.data.reading import plain
 from pggan.errors import UserError
@@ -13,17 +14,40 @@ from pggan.evaluation.figures import records
 from pggan.evaluation.image_sets import ImageSet, Size
 from pggan.evaluation.opening import MAX_RES, is_checkpoint, open_pair, open_set
 from pggan.metrics import labels, montage, reference, scores, spaces
-from pggan.metrics.cache import statistics_folder
+from pggan.metrics.cache import from_arrays, statistics_folder, to_arrays
 from pggan.metrics.copies import find_copies, threshold, thumbnails
 from pggan.metrics.labels import Kind, Labels
 from pggan.metrics.reference import MOST_HELD_OUT, Reference
 from pggan.metrics.scores import Scores
+from pggan.metrics.verdict import DROPPED
 
 MAX_REALS = 50_000  # 12 kB of memory each
 READ_AT = 64  # px of the shorter side, where samples are of many sizes
 ONE_ASPECT = 1.02  # samples whose aspects differ by no more than this factor have one aspect
 TINY = 16  # px; the content of smaller images is hard to tell apart
 MAX_NAMES = 3  # of missing kinds in a sentence
+FIGURES = (  # title, value, explanation; filled in from the result
+    (
+        "diversity score",
+        "{score:.2f}",
+        "{score_low:.2f} to {score_high:.2f}, unclipped {score_unclipped:.2f}; 1: as varied as the real images",
+    ),
+    ("effective samples", "{effective_samples:.0f}", "of {fakes}: as varied as so many different images"),
+    ("near-duplicates", "{duplicate_share:.1%}", "of the samples; {duplicate_share_of_reals:.1%} of real images"),
+    ("dropped", "{dropped_share:.1%}", "of the real images: hardly any sample resembles them"),
+    ("coverage", "{coverage:.2f}", "1: as good as held-out real images; falls with quality, too"),
+    ("NDB / K", "{ndb:.2f}", "of the bins are filled differently than by held-out real images; 0.05 by chance"),
+)
+COPIES = (
+    ("training copies", "{copied_share:.1%}", "of the samples; {copied_share_of_yardstick:.1%} of {yardstick}"),
+    (
+        "similarity",
+        "{similarity_median:.2f}",
+        "to the nearest training image, median; {similarity_median_of_yardstick:.2f} of {yardstick}; "
+        "from {copied_from_similarity:.2f} on it is a copy",
+    ),
+)
+STATUS = {"missing": "missing", "present": "", "rare": "too few real images", "unclear": "too similar to other kinds"}
 
 
 def open_sets(
@@ -78,8 +102,8 @@ class RealImages:
     @cached_property
     def reference(self) -> Reference:
         key = {"what": f"reference {reference.VERSION}"}
-        arrays = self.images.remembered(key, lambda: Reference.of(self.pixels).arrays(), self.folder)
-        return Reference.from_arrays(arrays)
+        arrays = self.images.remembered(key, lambda: to_arrays(Reference.of(self.pixels)), self.folder)
+        return from_arrays(Reference, arrays)
 
     def kinds(self, known: Sequence[Labels], fakes: np.ndarray) -> dict[str, list[Kind]]:
         """The kinds among fakes uint8 [n, 64, 64, 3], for each of the label sets known of all real images."""
@@ -110,8 +134,7 @@ class Comparison:
     held_out: ImageSet | None
     reference: Reference
     scores: Scores
-    kinds: dict[str, list[Kind]]
-    """The kinds found among the samples, by label set."""
+    kinds: dict[str, list[Kind]]  # the kinds found among the samples, by label set
     views: np.ndarray
 
     @property
@@ -144,8 +167,8 @@ class Comparison:
             "score_unclipped": self.scores.diversity.ratio,
             "fakes": self.scores.count,
             "reals": len(self.reference.order),
-            "duplicate_share_of_reals": self.scores.real_duplicates,
-            "duplicate_groups": [len(group) for group in self.scores.groups],
+            "duplicate_share_of_reals": self.scores.held_out.duplicates,
+            "duplicate_groups": [len(group) for group in self.scores.diversity.groups],
             "ndb": self.scores.different_bins,
         }
         if self.scores.copies:
@@ -225,3 +248,41 @@ def labels_of(real: ImageSet, tags: str | None, columns: Sequence[str] = ()) -> 
     if tags:
         return labels.read_tags(tags, real.names, list(columns))
     return [] if real.labels is None else [Labels("kind", np.array(real.labels), real.source.label_names)]
+
+
+# ---- what users see
+
+
+def table(result: dict) -> list[str]:
+    """The lines that a user reads. result: of `Comparison.result`."""
+    rows = FIGURES + (COPIES if "copied_share" in result else ())
+    lines = [f"{name:<20}{value.format(**result):>8}  {words.format(**result)}" for name, value, words in rows]
+    for of, kinds in result.get("kinds", {}).items():
+        lines.append(f"{plain(of):<32}{'of the samples (95 %)':<28}of the real images")
+        for name, kind in kinds.items():
+            share = "" if kind["share"] is None else "{share:.1%} ({low:.1%} to {high:.1%})".format(**kind)
+            lines.append(f"  {name[:28]:<30}{share:<28}{kind['real_share']:<8.1%}{STATUS[kind['status']]}")
+    last = f"protocol: {result['protocol']}", f"verdict: {result['verdict']}", f"reason: {result['reason']}"
+    return [line.rstrip() for line in (*lines, *result["notes"], *last)]
+
+
+def draw_montage(result: dict, found: Comparison) -> Image.Image:
+    """A sheet with near-duplicates, samples beside their nearest training images, and dropped real images."""
+    scores, views = found.scores, found.views
+
+    def reals(numbers: np.ndarray) -> list[np.ndarray]:
+        return [montage.shown(image, views.shape[2:0:-1]) for image in found.real.at(numbers.tolist())]
+
+    sections = [montage.repeated(scores.diversity.groups, views)]
+    if scores.copies:
+        places = montage.closest(scores.copies.similarity, scores.copies.original)
+        pairs = list(zip(views[places], reals(scores.copies.original[places]), strict=True))
+        limit, usual = result["copied_from_similarity"], result["copied_share_of_yardstick"]
+        sections.append(montage.copied(scores.copies.similarity[places], limit, usual, pairs))
+    dropped = max(scores.dropped.values(), key=lambda shares: shares.sum())
+    if dropped.sum() > DROPPED:
+        fitted = found.reference.order[found.reference.count :]
+        sections.append(montage.dropped(float(dropped.sum()), reals(fitted[montage.central(dropped)])))
+    reason = result["reason"][0].upper() + result["reason"][1:]
+    words = f"{reason}. {result['fakes']} samples, {result['reals']:,} real images."
+    return montage.sheet(f"{result['verdict'].capitalize()}: diversity score {result['score']:.2f}", words, sections)

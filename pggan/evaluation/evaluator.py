@@ -18,7 +18,7 @@ from pggan.errors import out_of_memory
 from pggan.evaluation import figures
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics import spaces
-from pggan.metrics.cache import Arrays, remembered, statistics_folder
+from pggan.metrics.cache import Arrays, from_arrays, remembered, statistics_folder, to_arrays
 from pggan.metrics.reference import LEAST as MIN_REALS
 from pggan.metrics.reference import VERSION as REFERENCE_VERSION
 from pggan.metrics.reference import Reference
@@ -86,9 +86,9 @@ def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], N
         images = reals(pack, res, config.network.size(res))
         if len(images) >= MIN_REALS:
             say(f"measuring {len(images):,} pictures at {res} px, once: samples will be compared with them")
-        return Reference.of(images).arrays()
+        return to_arrays(Reference.of(images))
 
-    return Reference.from_arrays(remembered(key, make, statistics_folder(config.data.cache)))
+    return from_arrays(Reference, remembered(key, make, statistics_folder(config.data.cache)))
 
 
 def reals(pack: ImageCache, res: int, size: tuple[int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pggan.evaluation.image_sets import ImageSet
-from pggan.metrics.cache import Arrays
+from pggan.metrics.cache import from_arrays, to_arrays
 from pggan.metrics.extractors import Extractor
 from pggan.metrics.frechet import Moments, RunningMoments, moments
 from pggan.metrics.random_features import Balance
@@ -56,17 +56,11 @@ def gather(images: ImageSet, extractor: Extractor, batch: int, seed: int, folder
     """
     key = {"what": "features", "weights": extractor.digest, **extractor.protocol}
     key |= {"kept": KEPT, "batch": batch, "seed": seed, "dtype": "float32"}
-    arrays = images.remembered(key, lambda: _pass(images, extractor, batch, seed), folder)
-    summed = {}
-    for part in PARTS:
-        some = {name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")}
-        if some:
-            summed[part] = Moments.from_arrays(some)
-    return Gathered(int(arrays["count"]), arrays["features"], arrays["first"], summed)
+    arrays = images.remembered(key, lambda: to_arrays(_pass(images, extractor, batch, seed)), folder)
+    return from_arrays(Gathered, arrays)
 
 
-def _pass(images: ImageSet, extractor: Extractor, batch: int, seed: int) -> Arrays:
-    """The arrays to cache: the kept features, and moments if these are not all."""
+def _pass(images: ImageSet, extractor: Extractor, batch: int, seed: int) -> Gathered:
     order = np.random.default_rng(seed).permutation(len(images.all_names))  # unreadable images leave gaps at its end
     first, chosen = order % 2 == 0, order < KEPT
     sums = {part: RunningMoments() for part in PARTS} if len(order) > KEPT else {}
@@ -80,10 +74,5 @@ def _pass(images: ImageSet, extractor: Extractor, batch: int, seed: int) -> Arra
                 running.add(parts[part])
         kept.append(features[chosen[rows]])
         count += len(features)
-    moments_of = {part: running.moments().arrays() for part, running in sums.items()}
-    return {
-        "features": np.concatenate(kept),
-        "first": first[:count][chosen[:count]],
-        "count": np.array(count),
-        **{f"{part}/{name}": array for part, arrays in moments_of.items() for name, array in arrays.items()},
-    }
+    summed = {part: running.moments() for part, running in sums.items()}
+    return Gathered(count, np.concatenate(kept), first[:count][chosen[:count]], summed)

@@ -71,14 +71,8 @@ class ImageSet(ABC):
             yield np.stack(rows)
 
     def read(self, prepare: Prepare, batch: int = 32) -> np.ndarray:
-        """uint8 [N, ...]: like `mapped`, all in one array, which is allocated once."""
-        out, count = np.empty((len(self.all_names), 0), np.uint8), 0
-        for rows in self.mapped(prepare, batch):
-            if count == 0:
-                out = np.empty((len(out), *rows.shape[1:]), np.uint8)
-            out[count : count + len(rows)] = rows
-            count += len(rows)
-        return out[:count]
+        """uint8 [N, ...]: like `mapped`, all in one array."""
+        return np.concatenate([*self.mapped(prepare, batch)])
 
     def at(self, numbers: list[int]) -> list[np.ndarray]:
         """uint8 [H, W, 3] each: the images with these numbers, counted among the readable ones."""

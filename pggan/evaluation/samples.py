@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pggan.errors import UserError
 from pggan.evaluation.grids import save_grid
+from pggan.metrics.spaces import to_uint8
 from pggan.models.networks import Generator
 from pggan.models.noise import latents, noise_maps
 from pggan.randomness import Stream
@@ -44,11 +45,6 @@ def draw_batches(
         noise = noise_maps(stream, "sample noise", start, batch, maps, torch.device("cpu"))  # the same on all devices
         images = generator.synthesize(h, alpha, None if noise is None else noise.to(device))
         yield to_uint8(images).numpy()[: count - start]
-
-
-def to_uint8(images: torch.Tensor) -> torch.Tensor:
-    """[N, 3, H, W] in [-1, 1] -> uint8 [N, H, W, 3] on the CPU; values outside are clamped."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 def save_samples(

@@ -8,7 +8,9 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -68,3 +70,24 @@ def _recall(path: Path, text: str) -> Arrays | None:
             return {name: content[PREFIX + name] for name in names} if known == text and not damaged else None
     except Exception:  # damaged bytes raise nearly anything
         return None
+
+
+def to_arrays(value: object, name: str = "value") -> Arrays:
+    """The arrays and numbers in `value` by their paths. It consists of dataclasses, dicts, arrays, numbers and None."""
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, dict):
+        return {path: part for key, item in value.items() for path, part in to_arrays(item, f"{name}/{key}").items()}
+    return {} if value is None else {name: np.asarray(value)}
+
+
+def from_arrays(kind: type, arrays: Arrays, name: str = "value") -> Any:
+    """The value of type `kind` that `to_arrays` took apart, bit for bit. Other arrays may be among `arrays`."""
+    if is_dataclass(kind):
+        types = get_type_hints(kind)
+        paths = {field.name: f"{name}/{field.name}" for field in fields(kind)}
+        return kind(**{field: from_arrays(types[field], arrays, path) for field, path in paths.items()})
+    if get_origin(kind) is dict:
+        keys = {path.removeprefix(f"{name}/").partition("/")[0]: None for path in arrays if path.startswith(f"{name}/")}
+        return {key: from_arrays(get_args(kind)[1], arrays, f"{name}/{key}") for key in keys}
+    return kind(arrays[name]) if kind in (int, float) else arrays.get(name)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pggan.metrics.neighbors import nearest
+from pggan.metrics.spaces import to_uint8
 
 SIDE = 32
 WINDOW = 24  # pixels of the sample's middle that are searched for: shifts of up to 4 of 32 pixels are found
@@ -44,25 +45,20 @@ class Copies:
 
 def thumbnails(images: Tensor) -> np.ndarray:
     """uint8 [N, 32, 32, 3] of images [N, 3, 64, 64] in [-1, 1]."""
-    small = F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
-    return ((small + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return to_uint8(F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)).numpy()
 
 
 @torch.no_grad()
 def find_copies(
-    samples: np.ndarray,
-    z: list[np.ndarray],
-    training: np.ndarray,
-    z_training: np.ndarray,
-    same: np.ndarray | None = None,
+    samples: np.ndarray, z: list[np.ndarray], training: np.ndarray, z_real: np.ndarray, same: np.ndarray | None = None
 ) -> Copies:
     """The most similar of the thumbnails `training` [N, 32, 32, 3] for each of `samples` [n, 32, 32, 3].
 
     z: the points of the samples and of their mirror images. same [n]: where the samples are themselves training images,
     their numbers among these; an image is not compared with itself.
     """
-    count = min(CANDIDATES + (same is not None), len(z_training))
-    candidates = np.stack([nearest(points, z_training, count)[1] for points in z], axis=1)  # [n, 2, c]
+    count = min(CANDIDATES + (same is not None), len(z_real))
+    candidates = np.stack([nearest(points, z_real, count)[1] for points in z], axis=1)  # [n, 2, c]
     views = np.stack([samples, samples[:, :, ::-1]], axis=1)  # [n, 2, 32, 32, 3]
     used, places = np.unique(candidates, return_inverse=True)
     index, places = NccIndex.of(training[used]), places.reshape(candidates.shape)
@@ -80,17 +76,15 @@ def find_copies(
 class NccIndex:
     """Images prepared for normalized cross-correlation at all shifts at once. Shapes: k zooms, u images."""
 
-    spectra: Tensor
-    """complex64 [k, u, 32, 17]: Fourier transforms of the sharpened images."""
-    spreads: Tensor
-    """float32 [k, u, 9, 9]: the norm of each 24 x 24 window after its mean is subtracted."""
+    spectra: Tensor  # complex64 [k, u, 32, 17]: Fourier transforms of the sharpened images
+    spreads: Tensor  # float32 [k, u, 9, 9]: the norm of each 24 x 24 window after its mean is subtracted
 
     @classmethod
     def of(cls, thumbs: np.ndarray) -> "NccIndex":
         """The index of thumbnails uint8 [u, 32, 32, 3]."""
         brightness = _brightness(thumbs)
         images = torch.stack([sharpened(_zoomed(brightness, zoom)) for zoom in ZOOMS])
-        mean, square = _window_means(images), _window_means(images.square())
+        mean, square = (F.avg_pool2d(each, WINDOW, stride=1) for each in (images, images.square()))
         return cls(torch.fft.rfft2(images), (square - mean.square()).clamp(min=0).sqrt() * WINDOW)
 
     def similarity(self, views: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -99,8 +93,7 @@ class NccIndex:
         The highest correlation of the view's middle with any window of the image, at any zoom.
         """
         chosen, edge = torch.from_numpy(places), (SIDE - WINDOW) // 2
-        brightness = sharpened(_brightness(views.reshape(-1, SIDE, SIDE, 3)))
-        windows = brightness[:, edge : edge + WINDOW, edge : edge + WINDOW].unflatten(0, views.shape[:2])
+        windows = sharpened(_brightness(views))[..., edge : edge + WINDOW, edge : edge + WINDOW]
         windows = windows - windows.mean((2, 3), keepdim=True)
         norms = windows.square().sum((2, 3)).sqrt()[:, :, None, None, None]
         wanted = torch.fft.rfft2(windows, s=(SIDE, SIDE)).conj()[:, :, None]  # (n, 2, 1, 32, 17)
@@ -115,7 +108,7 @@ class NccIndex:
 
 
 def sharpened(brightness: Tensor) -> Tensor:
-    """[N, 32, 32] minus its gaussian blur, with mirrored edges: only quick changes remain."""
+    """[..., 32, 32] minus its gaussian blur, with mirrored edges: only quick changes remain."""
     blur = _blur()
     return brightness - blur @ brightness @ blur.T
 
@@ -137,14 +130,9 @@ def _zoomed(brightness: Tensor, zoom: float) -> Tensor:
     return brightness if zoom == 1 else F.interpolate(part, (SIDE, SIDE), mode="bilinear")[:, 0]
 
 
-def _window_means(images: Tensor) -> Tensor:
-    """[k, N, 9, 9]: the mean of each 24 x 24 window of [k, N, 32, 32]."""
-    return F.avg_pool2d(images, WINDOW, stride=1)
-
-
 def _brightness(thumbs: np.ndarray) -> Tensor:
-    """[N, 32, 32] in [-1, 1], of thumbnails."""
-    return torch.from_numpy(thumbs.astype(np.float32)).mean(dim=3) / 127.5 - 1
+    """[..., 32, 32] in [-1, 1], of thumbnails [..., 32, 32, 3]."""
+    return torch.from_numpy(thumbs.astype(np.float32)).mean(dim=-1) / 127.5 - 1
 
 
 def threshold(real_similarity: np.ndarray) -> float:

@@ -8,7 +8,7 @@ as varied as the reals, and about 1 / n means that all samples are one image.
 Shapes here: z are points, float64 [n, d], made by a `Projection` of features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -120,31 +120,23 @@ def _linked(z: np.ndarray, near: float) -> np.ndarray:
     return connected_components(links, directed=False)[1]
 
 
-def largest_share(groups: list[np.ndarray], count: int) -> float:
-    """The share of `count` images that are in the first of `groups`; 0 without groups."""
-    return len(groups[0]) / count if groups else 0.0
+def group_shares(groups: list[np.ndarray], count: int) -> tuple[float, float]:
+    """The shares of `count` images that are in any of `groups`, and in the first, the largest."""
+    return sum(map(len, groups)) / count, len(groups[0]) / count if groups else 0.0
 
 
 @dataclass(frozen=True)
 class HeldOutStatistics:
     """Statistics of n held-out reals, which samples are compared with."""
 
-    width: float
-    """Of the kernel."""
-    number: float
-    """Effective number of the n reals."""
-    halves: np.ndarray
-    """[60]: effective numbers of random halves of them."""
-    counts: np.ndarray
-    """[m], ascending: numbers of different reals, from 1 to n."""
-    curve: np.ndarray
-    """[m]: the effective number of that many different reals."""
-    near: float
-    """Images closer than this are near-duplicates."""
-    duplicates: float
-    """Share of the reals that have a near-duplicate among them."""
-    largest: float
-    """Share of the reals that are in their largest group of near-duplicates; 0 without groups."""
+    width: float  # of the kernel
+    number: float  # effective number of the n reals
+    halves: np.ndarray  # [60]: effective numbers of random halves of them
+    counts: np.ndarray  # [m], ascending: numbers of different reals, from 1 to n
+    curve: np.ndarray  # [m]: the effective number of so many different reals
+    near: float  # images closer than this are near-duplicates
+    duplicates: float  # share of the reals that have a near-duplicate among them
+    largest: float  # share of the reals that are in their largest group of near-duplicates; 0 without groups
 
 
 def held_out_statistics(z: np.ndarray, seed: int = 0) -> HeldOutStatistics:
@@ -157,26 +149,22 @@ def held_out_statistics(z: np.ndarray, seed: int = 0) -> HeldOutStatistics:
     apart = nearest(different, different, exclude_self=True)[0] if len(different) > 1 else np.zeros(1)
     near = NEAR * float(np.median(apart))
     number, halves = effective_number(z, width), half_numbers(z, width, seed=seed)
-    groups = near_duplicates(z, near)
-    duplicates, largest = sum(map(len, groups)) / n, largest_share(groups, n)
-    return HeldOutStatistics(width, number, halves, counts, curve, near, duplicates, largest)
+    shares = group_shares(near_duplicates(z, near), n)
+    return HeldOutStatistics(width, number, halves, counts, curve, near, *shares)
 
 
 @dataclass(frozen=True)
 class Diversity:
     """The diversity of n samples."""
 
-    value: float
-    """The diversity score: `ratio`, at most 1."""
-    ratio: float
-    """Effective number of the samples divided by that of the held-out reals."""
-    low: float
+    value: float  # the diversity score: `ratio`, at most 1
+    ratio: float  # effective number of the samples divided by that of the held-out reals
+    low: float  # the 95 % interval of the ratio
     high: float
-    """The 95 % interval of the ratio."""
-    effective_samples: float
-    """The samples are as varied as this many different reals."""
-    duplicates: float
-    """Share of the samples that have a near-duplicate among the samples."""
+    effective_samples: float  # the samples are as varied as so many different reals
+    groups: list[np.ndarray] = field(compare=False)  # the numbers of near-duplicate samples, the largest group first
+    duplicates: float  # share of the samples that are in a group
+    largest: float  # share of the samples that are in the largest group
 
 
 def diversity(z: np.ndarray, reals: HeldOutStatistics, seed: int = 1) -> Diversity:
@@ -191,5 +179,6 @@ def diversity(z: np.ndarray, reals: HeldOutStatistics, seed: int = 1) -> Diversi
     logs = np.log(half_numbers(z, reals.width, len(reals.halves), seed) / reals.halves)
     low, high = np.exp(np.log(ratio) + WIDER * np.percentile(logs - np.median(logs), INTERVAL))
     effective_samples = float(np.interp(number, reals.curve, reals.counts))
-    duplicates = sum(map(len, near_duplicates(z, reals.near))) / len(z)
-    return Diversity(min(1.0, ratio), ratio, float(low), float(high), effective_samples, duplicates)
+    groups = near_duplicates(z, reals.near)
+    shares = group_shares(groups, len(z))
+    return Diversity(min(1.0, ratio), ratio, float(low), float(high), effective_samples, groups, *shares)

@@ -29,10 +29,8 @@ class Extractor:
     digest: str
     protocol: dict[str, str | int]
     words: str
-    prepare: Callable[[np.ndarray], np.ndarray]
-    """uint8 [H, W, 3] -> an array to be stacked; called in threads."""
-    features: Callable[[np.ndarray], np.ndarray]
-    """Stacked results of `prepare`, [N, ...] -> float32 [N, D]."""
+    prepare: Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> an array to be stacked; called in threads
+    features: Callable[[np.ndarray], np.ndarray]  # stacked results of `prepare`, [N, ...] -> float32 [N, D]
 
 
 def open_extractor(

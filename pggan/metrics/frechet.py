@@ -7,8 +7,7 @@ that sum is used, depending on the shapes. No form takes a matrix root, so nothi
 Shapes here: N images, D features each. All sums are in float64: float32 was wrong by percents.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,16 +20,12 @@ BLOCK = 1024  # rows summed at once, or D if D is larger
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """The mean and the covariance of N rows of D features; the covariance in one of two forms."""
+    """The mean and the covariance of N rows of D features. The covariance is `covariance`, or else root^T root."""
 
-    n: int
-    """Number of rows."""
-    mean: np.ndarray
-    """float64 [D]"""
-    root: np.ndarray | None = None
-    """float64 [N, D] if N < D: (features - mean) / sqrt(N - 1), so that root^T root is the covariance."""
-    covariance: np.ndarray | None = None
-    """float64 [D, D] if N >= D: divided by N - 1; zero for a single row."""
+    n: int  # number of rows
+    mean: np.ndarray  # float64 [D]
+    root: np.ndarray | None = None  # float64 [N, D] if N < D: (features - mean) / sqrt(N - 1)
+    covariance: np.ndarray | None = None  # float64 [D, D] if N >= D: divided by N - 1; zero for a single row
 
     @cached_property
     def trace(self) -> float:
@@ -39,22 +34,9 @@ class Moments:
 
     def full(self) -> "Moments":
         """The same moments, with the covariance as a [D, D] matrix."""
-        if self.root is None:
-            return self
-        return Moments(self.n, self.mean, covariance=_gram(self.root))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All fields as plain arrays, for `numpy.savez`."""
-        form = {"root": self.root} if self.covariance is None else {"covariance": self.covariance}
-        return {"n": np.asarray(self.n), "mean": self.mean, **form}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Moments":
-        """The Moments that `arrays` came from, bit for bit."""
-        return cls(int(arrays["n"]), arrays["mean"], arrays.get("root"), arrays.get("covariance"))
+        return self if self.root is None else Moments(self.n, self.mean, covariance=_gram(self.root))
 
 
-@dataclass
 class RunningMoments:
     """Moments of rows that come in batches, in the memory of a few [D, D] matrices.
 
@@ -63,10 +45,11 @@ class RunningMoments:
     result is the same, bit for bit, however the rows were split into batches.
     """
 
-    _first: np.ndarray | None = field(default=None, init=False)  # [D]: the first row
-    _waiting: np.ndarray | None = field(default=None, init=False)  # [max(D, BLOCK), D]: the block that is being filled
-    _filled: int = field(default=0, init=False)  # rows in it
-    _summed: tuple[int, np.ndarray, np.ndarray] | None = field(default=None, init=False)  # n, mean, scatter
+    def __init__(self) -> None:
+        self._first: np.ndarray | None = None  # [D]: the first row
+        self._waiting: np.ndarray | None = None  # [max(D, BLOCK), D]: the block that is being filled
+        self._filled = 0  # rows in it
+        self._summed: tuple[int, np.ndarray, np.ndarray] | None = None  # n, mean, scatter
 
     def add(self, features: np.ndarray) -> None:
         """Adds features [N, D]. Raises ValueError for another shape or D, or features that are not finite."""

@@ -1,13 +1,8 @@
 """The Inception network of the Frechet Inception Distance (FID): images to 2048 features each.
 
-The network is torch-fidelity's (Apache-2.0): TensorFlow's Inception v3 of 2015 (Heusel et al. 2017, arXiv 1706.08500).
-Batch norm is folded into the convolutions, and each CPU core works on images of its own; the features stay the same
-but for float32 rounding.
-
-Figures made with other weights than the published ones cannot be compared with published figures. Print `digest`
-beside each figure, and call it comparable only if `published` is true.
-
-Shapes here: N images.
+The network is torch-fidelity's (Apache-2.0): TensorFlow's Inception v3 of 2015 (Heusel et al. 2017, arXiv 1706.08500),
+with batch norm folded into the convolutions; the features stay the same but for float32 rounding. Figures made with
+other weights than the published ones cannot be compared with published figures: print `digest` beside each figure.
 """
 
 import hashlib
@@ -116,10 +111,7 @@ class Inception(FeatureExtractorInceptionV3):
 
 
 def load(path: Path, digest: str) -> nn.Sequential:
-    """The network on the CPU with the weights in `path`, whose sha256 is `digest`.
-
-    Draws no random numbers. Raises UserError for a file of anything else.
-    """
+    """The network on the CPU with the weights in `path`, whose sha256 is `digest`. Raises UserError for other files."""
     with torch.device("meta"):  # draws no random numbers
         net = Inception()
     try:

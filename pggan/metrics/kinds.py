@@ -36,10 +36,8 @@ BATCH = 256
 class KindCounts:
     """The number of samples of each kind."""
 
-    counts: dict[str, int]
-    """Samples read as each kind with enough confidence, in the order of KINDS."""
-    unread: int
-    """Samples read as "none", or without enough confidence."""
+    counts: dict[str, int]  # samples read as each kind with enough confidence, in the order of KINDS
+    unread: int  # samples read as "none", or without enough confidence
 
     @property
     def total(self) -> int:
@@ -64,21 +62,18 @@ class KindNet(nn.Sequential):
     """Four convolutions and an average over the image: [N, 3, H, W] in [-1, 1] -> logits [N, K + 1]."""
 
     def __init__(self) -> None:
-        super().__init__(
-            *_block(3, 24, stride=1),  # (N, 24, 32, 32)
-            *_block(24, 48, stride=2),  # (N, 48, 16, 16)
-            *_block(48, 64, stride=2),  # (N, 64, 8, 8)
-            *_block(64, 96, stride=1),  # (N, 96, 8, 8)
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),  # (N, 96)
-            nn.Linear(96, len(KINDS) + 1),
-        )
+        layers, inputs = [], 3
+        for outputs, stride in ((24, 1), (48, 2), (64, 2), (96, 1)):  # (N, 24, 32, 32) ... (N, 96, 8, 8)
+            layers.append(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+            inputs = outputs
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, len(KINDS) + 1))
 
 
-def count_kinds(images: Tensor, confidence: float = CONFIDENCE) -> KindCounts:
+def count_kinds(images: Tensor) -> KindCounts:
     """The number of images [N, 3, H, W] of each kind, of 16 pixels or more; computed on the images' own device."""
     kinds, probabilities = read_kinds(images)
-    kinds = torch.where(probabilities >= confidence, kinds, NONE)
+    kinds = torch.where(probabilities >= CONFIDENCE, kinds, NONE)
     *counts, unread = torch.bincount(kinds, minlength=len(KINDS) + 1).tolist()
     return KindCounts(dict(zip(KINDS, counts, strict=True)), unread)
 
@@ -125,8 +120,3 @@ def load_classifier(path: Path) -> KindNet:
         net = KindNet()
     net.load_state_dict(load(content), assign=True)
     return net.eval().requires_grad_(False)
-
-
-def _block(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()

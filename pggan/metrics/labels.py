@@ -11,7 +11,7 @@ Shapes here: N reals, n samples, D features, K kinds that are frequent enough am
 import csv
 import difflib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -119,25 +119,19 @@ def histogram(reals: np.ndarray, kinds: Labels, fakes: np.ndarray) -> list[Kind]
     labels, names = kinds.numbers, kinds.names
     sizes = np.bincount(labels[labels >= 0], minlength=len(names))
     total = max(1, sizes.sum())
+    found = [Kind(name, float(size / total), None, None, None, "rare") for name, size in zip(names, sizes, strict=True)]
     kept = np.flatnonzero((sizes >= LEAST) & (sizes >= LEAST_SHARE * total))
-    measured = {}
-    if len(kept) > 1:
-        place = np.full(len(names) + 1, -1)  # the last one for labels of -1
-        place[kept] = np.arange(len(kept))
-        some = place[labels] >= 0
-        found = shares(reals[some], place[labels[some]], fakes)
-        measured = dict(zip(kept.tolist(), zip(*found, strict=True), strict=True))
-    return [_kind(name, sizes[number] / total, measured.get(number)) for number, name in enumerate(names)]
-
-
-def _kind(name: str, real_share: float, found: tuple[float, float, float, bool] | None) -> Kind:
-    if found is None:
-        return Kind(name, float(real_share), None, None, None, "rare")
-    share, low, high, clear = found
-    if not clear:
-        return Kind(name, float(real_share), None, None, None, "unclear")
-    status = "missing" if share < MISSING * real_share and high < SURELY * real_share else "present"
-    return Kind(name, float(real_share), float(share), float(low), float(high), status)
+    if len(kept) < 2:
+        return found
+    place = np.full(len(names) + 1, -1)  # the last one for labels of -1
+    place[kept] = np.arange(len(kept))
+    some = place[labels] >= 0
+    for number, share, low, high, clear in zip(kept, *shares(reals[some], place[labels[some]], fakes), strict=True):
+        real = found[number].real_share
+        values = {"share": float(share), "low": float(low), "high": float(high)} if clear else {}
+        status = "missing" if share < MISSING * real and high < SURELY * real else "present"
+        found[number] = replace(found[number], **values, status=status if clear else "unclear")
+    return found
 
 
 def shares(
@@ -197,14 +191,13 @@ def separated(reals: np.ndarray, own: np.ndarray, fakes: np.ndarray) -> tuple[np
     u, s, v = torch.linalg.svd((x - center) / scale, full_matrices=False)
     if not s.any():  # all reals are the same
         return np.zeros_like(own), np.zeros((len(fakes), own.shape[1]))
-    wanted = u.T @ (y - middle)  # (r, K)
-    best = None
+    wanted, best = u.T @ (y - middle), (torch.inf,)  # wanted: (r, K)
     for penalty in PENALTIES * max(1e-30, float(s.square().mean())):
         shrunk = s.square() / (s.square() + penalty)  # (r,)
         fitted, self_share = u @ (shrunk[:, None] * wanted), u.square() @ shrunk + 1 / len(x)
         left_out = y - (y - middle - fitted) / (1 - self_share).clamp(min=1e-6)[:, None]
         error = float((y - left_out).square().mean())
-        if best is None or error < best[0]:
+        if error < best[0]:
             best = error, penalty, left_out
     _, penalty, real = best
     weights = v.T @ ((s / (s.square() + penalty))[:, None] * wanted)  # (D, K)

@@ -1,14 +1,14 @@
 """The montage: one image with the evidence for the figures, near-duplicates, copies and dropped modes.
 
-A sheet has a title and sections. A section has blocks side by side; a block is a row of images under a caption.
+A sheet has a title and sections. A section has blocks side by side; a block is a row of images under a caption. Each
+section is made as strips: images as wide as the sheet, from top to bottom.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 CELL = 128  # px, the longer side of each image
 MARGIN, GAP, BETWEEN = 32, 4, 24  # px: around the sheet, between images, between blocks
@@ -18,22 +18,7 @@ LEADING = 1.4  # line height over font size
 GROUPS, PER_GROUP, COPIED, DROPPED = 6, 8, 8, 8  # images or groups shown
 PAPER, INK, SOFT_INK, RULE = "white", "#1c1c1e", "#6b6b70", "#dcdce0"
 
-
-@dataclass(frozen=True)
-class Block:
-    """Images uint8 [H, W, 3] in a row, with a caption above them."""
-
-    caption: str
-    images: Sequence[np.ndarray]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, a note below it, and blocks, of which there may be none."""
-
-    heading: str
-    note: str
-    blocks: Sequence[Block]
+Section = list[Image.Image]  # strips
 
 
 def cell(size: tuple[int, int]) -> tuple[int, int]:
@@ -51,16 +36,8 @@ def shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def sheet(title: str, words: str, sections: Sequence[Section]) -> Image.Image:
     """The whole montage. words: a paragraph below the title."""
-    strips = [_text(title, TITLE), _text(words, PLAIN)]
-    for section in sections:
-        strips += [_rule(), _text(section.heading, HEADING), _text(section.note, PLAIN, SOFT_INK)]
-        strips += _rows(section.blocks)
-    page = Image.new("RGB", (WIDTH + 2 * MARGIN, sum(strip.height for strip in strips) + 2 * MARGIN), PAPER)
-    down = MARGIN
-    for strip in strips:
-        page.paste(strip, (MARGIN, down))
-        down += strip.height
-    return page
+    strips = [_text(title, TITLE), _text(words, PLAIN), *(strip for section in sections for strip in section)]
+    return ImageOps.expand(_stacked(strips, WIDTH), MARGIN, PAPER)
 
 
 # ---- the sections
@@ -70,11 +47,13 @@ def repeated(groups: Sequence[np.ndarray], views: np.ndarray) -> Section:
     """The largest groups of near-duplicates. groups: numbers of samples; views: the samples as shown, [n, h, w, 3]."""
     heading = "Near-duplicates among the samples"
     if not groups:
-        return Section(heading, "There are none.", [])
+        return _section(heading, "There are none.", [])
     words = f"Samples of a group look nearly the same; {PER_GROUP} of each are shown at most."
-    captions = [f"group {number}: {len(group)} of {len(views)} samples" for number, group in enumerate(groups, start=1)]
-    rows = [views[group[:PER_GROUP]] for group in groups[:GROUPS]]
-    return Section(heading, f"{len(groups)} in all, the largest first. {words}", [*map(Block, captions, rows)])
+    blocks = [
+        _block(f"group {number}: {len(group)} of {len(views)} samples", views[group[:PER_GROUP]])
+        for number, group in enumerate(groups[:GROUPS], start=1)
+    ]
+    return _section(heading, f"{len(groups)} in all, the largest first. {words}", blocks)
 
 
 def closest(similarity: np.ndarray, original: np.ndarray) -> list[int]:
@@ -95,11 +74,10 @@ def copied(
     limit: the similarity from which a sample is a copy. usual: the share of real images with such a similarity.
     """
     captions = (f"similarity {value:.2f}{', counts as a copy' if value >= limit else ''}" for value in similarity)
+    heading = "Samples (left) and the training pictures most similar to them (right)"
     words = f"From a similarity of {limit:.2f} on it counts as a copy, perhaps flipped, moved or cut a little."
     words += f" {usual:.1%} of the real pictures are as similar to another one."
-    return Section(
-        "Samples (left) and the training pictures most similar to them (right)", words, [*map(Block, captions, pairs)]
-    )
+    return _section(heading, words, list(map(_block, captions, pairs)))
 
 
 def central(dropped: np.ndarray) -> list[int]:
@@ -111,13 +89,25 @@ def central(dropped: np.ndarray) -> list[int]:
 def dropped(share: float, images: Sequence[np.ndarray]) -> Section:
     """Some of the reals that hardly any sample resembles. share: of all reals."""
     words = f"Hardly any sample resembles {share:.0%} of the real pictures. Some of them:"
-    return Section("Dropped modes", words, [Block("", images)])
+    return _section("Dropped modes", words, [_block("", images)])
 
 
-# ---- strips of the sheet, each WIDTH px wide
+def _section(heading: str, note: str, blocks: Sequence[Image.Image]) -> Section:
+    """Blocks from left to right; a new strip starts where the next block does not fit."""
+    rule = _empty(BETWEEN, WIDTH)
+    ImageDraw.Draw(rule).line((0, BETWEEN // 2, WIDTH, BETWEEN // 2), RULE)
+    rows: list[list[Image.Image]] = []
+    for block in blocks:
+        if not rows or sum(each.width + BETWEEN for each in rows[-1]) + block.width > WIDTH:
+            rows.append([])
+        rows[-1].append(block)
+    return [rule, _text(heading, HEADING), _text(note, PLAIN, SOFT_INK), *(_beside(row, BETWEEN) for row in rows)]
 
 
-def _strip(height: int, width: int = WIDTH) -> Image.Image:
+# ---- parts of a section
+
+
+def _empty(height: int, width: int) -> Image.Image:
     return Image.new("RGB", (width, height), PAPER)
 
 
@@ -130,41 +120,31 @@ def _text(text: str, size: int, ink: str = INK) -> Image.Image:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    strip = _strip(leading * len(lines))
+    strip = _empty(leading * len(lines), WIDTH)
     for number, line in enumerate(lines):
         ImageDraw.Draw(strip).text((0, number * leading), line, ink, font)
     return strip
 
 
-def _rule() -> Image.Image:
-    strip = _strip(BETWEEN)
-    ImageDraw.Draw(strip).line((0, BETWEEN // 2, WIDTH, BETWEEN // 2), RULE)
-    return strip
+def _block(caption: str, images: Sequence[np.ndarray]) -> Image.Image:
+    """Images uint8 [H, W, 3] in a row, with a caption above them. The wider of the two decides the width."""
+    row = _beside([Image.fromarray(image) for image in images], GAP)
+    width = max(row.width, math.ceil(ImageFont.load_default(PLAIN).getlength(caption)))
+    return _stacked([_empty(BETWEEN // 2, width), _text(caption, PLAIN), row], width)
 
 
-def _rows(blocks: Sequence[Block]) -> list[Image.Image]:
-    """Blocks from left to right; a new strip starts where the next block does not fit."""
-    rows: list[list[Image.Image]] = [[]]
-    for block in map(_block, blocks):
-        if rows[-1] and sum(each.width + BETWEEN for each in rows[-1]) + block.width > WIDTH:
-            rows.append([])
-        rows[-1].append(block)
-    return [_beside(row, BETWEEN, WIDTH) for row in rows if row]
-
-
-def _block(block: Block) -> Image.Image:
-    """The images, or the caption where it is wider, decide the width."""
-    row, caption = _beside([Image.fromarray(image) for image in block.images], GAP), _text(block.caption, PLAIN)
-    width = max(row.width, math.ceil(ImageFont.load_default(PLAIN).getlength(block.caption)))
-    whole = _strip(BETWEEN // 2 + caption.height + row.height, width)
-    whole.paste(caption, (0, BETWEEN // 2))
-    whole.paste(row, (0, whole.height - row.height))
+def _stacked(images: Sequence[Image.Image], width: int) -> Image.Image:
+    """Images from top to bottom, cut to `width` px."""
+    whole, down = _empty(sum(image.height for image in images), width), 0
+    for image in images:
+        whole.paste(image, (0, down))
+        down += image.height
     return whole
 
 
-def _beside(images: Sequence[Image.Image], gap: int, width: int | None = None) -> Image.Image:
-    """Images in a row, `gap` px apart. width: of the result, or as wide as the row."""
-    row = _strip(max(image.height for image in images), width or sum(image.width + gap for image in images) - gap)
+def _beside(images: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Images in a row, `gap` px apart."""
+    row = _empty(max(image.height for image in images), sum(image.width + gap for image in images) - gap)
     across = 0
     for image in images:
         row.paste(image, (across, 0))

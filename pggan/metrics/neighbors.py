@@ -28,14 +28,10 @@ NEAR = 1e-6  # |x - y|^2 below this share of |x|^2 + |y|^2 is computed again: th
 class Prdc:
     """How well two sets of images cover each other. All but density are shares, in [0, 1]."""
 
-    precision: float
-    """Share of the fakes within the manifold of the reals: quality."""
-    recall: float
-    """Share of the reals within the manifold of the fakes: diversity."""
-    density: float
-    """Mean number of balls around reals that contain a fake, divided by k: >= 0, about 1 for equal distributions."""
-    coverage: float
-    """Share of the reals with a fake in their ball: diversity and quality."""
+    precision: float  # share of the fakes within the manifold of the reals: quality
+    recall: float  # share of the reals within the manifold of the fakes: diversity
+    density: float  # mean number of balls around reals that contain a fake, divided by k; about 1 for equal sets
+    coverage: float  # share of the reals with a fake in their ball: diversity and quality
 
 
 def nearest(
@@ -47,11 +43,8 @@ def nearest(
     exclude_self: query i and key i are the same image, which is not its own neighbor; another copy of it is. Raises
     ValueError when there are fewer than k keys.
     """
-    if k < 1:
-        raise ValueError(f"neighbors are counted from 1, not {k}")
-    queries, keys = _check(queries, keys, least=k + exclude_self)
-    if exclude_self and len(queries) != len(keys):
-        raise ValueError(f"{len(queries)} queries cannot be the same images as {len(keys)} keys")
+    queries, keys = check_features(queries), check_features(keys, least=k + exclude_self)
+    check_same_width(queries, keys)
     distances, places = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
     for start, block in _distances(queries, keys):
         rows = torch.arange(len(block))
@@ -77,10 +70,8 @@ def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> 
     equations 1 and 2; density and coverage, to neighbor `k_balls`: Naeem et al. 2020, section 3. All four depend on N
     and M: compare only figures at the same numbers. Raises ValueError when a set has too few images.
     """
-    if min(k, k_balls) < 1:
-        raise ValueError(f"neighbors are counted from 1, not {min(k, k_balls)}")
-    check_features(fakes, least=k + 1)
-    fakes, reals = _check(fakes, reals, least=max(k, k_balls) + 1)
+    fakes, reals = check_features(fakes, least=k + 1), check_features(reals, least=max(k, k_balls) + 1)
+    check_same_width(fakes, reals)
     real_radii = SLACK * torch.from_numpy(nearest(reals, reals, max(k, k_balls), exclude_self=True)[0])
     fake_radii = SLACK * torch.from_numpy(nearest(fakes, fakes, k, exclude_self=True)[0])[:, k - 1]
     precise, balls = 0, 0
@@ -97,12 +88,6 @@ def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> 
         density=balls / (k_balls * len(fakes)),
         coverage=covered.double().mean().item(),
     )
-
-
-def _check(queries: np.ndarray, keys: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
-    queries, keys = check_features(queries), check_features(keys, least=least)
-    check_same_width(queries, keys)
-    return queries, keys
 
 
 def _distances(queries: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, Tensor]]:

@@ -7,8 +7,7 @@ training images.
 Shapes here: N real images, n of them held out; see spaces.py for features and diversity.py for points z.
 """
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import get_args, get_type_hints
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,24 +40,16 @@ class Points:
 class Reference:
     """The statistics of N reals; `of` makes them."""
 
-    order: np.ndarray
-    """int64 [N]: the reals' numbers in random order, the held-out reals first, then the fitting ones."""
-    projection: Projection
-    """Of handcrafted features."""
-    z: np.ndarray
-    """[N, d]: the handcrafted features of all reals, projected."""
+    order: np.ndarray  # int64 [N]: the reals' numbers in random order, the held-out reals first, then the fitting ones
+    projection: Projection  # of handcrafted features
+    z: np.ndarray  # [N, d]: the handcrafted features of all reals, projected
     held_out: HeldOutStatistics
-    modes: dict[str, Points]
-    """By feature space: softened images, in which dropped modes are looked for."""
-    contrast: float
-    """Mean contrast of the reals."""
-    thumbs: np.ndarray
-    """[N, 32, 32, 3]"""
-    similarity: np.ndarray
-    """Of up to 250 held-out reals: the similarity to the most similar other real."""
+    modes: dict[str, Points]  # by feature space: softened images, in which dropped modes are looked for
+    contrast: float  # mean contrast of the reals
+    thumbs: np.ndarray  # [N, 32, 32, 3]
+    similarity: np.ndarray  # of up to 250 held-out reals: the similarity to the most similar other real
     balance: Balance
-    random: np.ndarray
-    """float32 [N'', 512]: balanced random features."""
+    random: np.ndarray  # float32 [N'', 512]: balanced random features
 
     @classmethod
     def of(cls, reals: np.ndarray, seed: int = 0) -> "Reference":
@@ -110,15 +101,6 @@ class Reference:
     def fitted_z(self) -> np.ndarray:
         return self.z[self.order[self.count : self.count + MOST_FITTED]]
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All fields as plain arrays; `from_arrays` is the inverse, bit for bit."""
-        return _flat(self, "reference")
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Reference":
-        """The Reference that `arrays` came from."""
-        return _restored(cls, arrays, "reference")
-
 
 def _points(features: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> Points:
     projection = fit_projection(features[fitted])
@@ -139,27 +121,3 @@ def _features(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
         return found
 
     return spaces.joined(map(look, spaces.batches(reals)))
-
-
-# ---- dataclasses as plain arrays
-
-
-def _flat(value: object, name: str) -> dict[str, np.ndarray]:
-    """The arrays and numbers in `value`, by their paths: dataclasses, dicts, arrays and floats in each other."""
-    if is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
-    if not isinstance(value, dict):
-        return {name: np.asarray(value)}
-    return {path: part for key, item in value.items() for path, part in _flat(item, f"{name} {key}").items()}
-
-
-def _restored(kind: type, arrays: dict[str, np.ndarray], name: str) -> object:
-    """The value of type `kind` that `_flat` took apart under `name`. The keys of a dict are names of feature spaces."""
-    if is_dataclass(kind):
-        types = get_type_hints(kind)
-        return kind(
-            **{field.name: _restored(types[field.name], arrays, f"{name} {field.name}") for field in fields(kind)}
-        )
-    if get_args(kind):
-        return {key: _restored(get_args(kind)[1], arrays, f"{name} {key}") for key in spaces.modes()}
-    return kind(arrays[name]) if kind is float else arrays[name]

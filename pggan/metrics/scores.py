@@ -11,7 +11,7 @@ from torch import Tensor
 from pggan.errors import UserError
 from pggan.metrics import spaces
 from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
-from pggan.metrics.diversity import Diversity, diversity, held_out_statistics, largest_share, near_duplicates
+from pggan.metrics.diversity import Diversity, HeldOutStatistics, diversity, held_out_statistics
 from pggan.metrics.dropped_modes import dropped_shares
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.kernel_distance import Estimate
@@ -32,29 +32,16 @@ class Scores:
 
     diversity: Diversity
     count: int
-    real_duplicates: float
-    """Share of near-duplicates among the held-out reals."""
-    real_largest: float
-    """Share of the held-out reals in their largest group of near-duplicates."""
-    groups: list[np.ndarray]
-    """Numbers of the samples in each group of near-duplicates, the largest group first."""
-    dropped: dict[str, np.ndarray]
-    """By feature space: `dropped_shares`, a value for each fitted real."""
-    coverage: float
-    """Share of reals with a sample in the ball around them, divided by the same of held-out reals."""
-    different_bins: float
-    """NDB / K: see `different_bins`."""
+    held_out: HeldOutStatistics  # of as many reals
+    dropped: dict[str, np.ndarray]  # by feature space: see `dropped_modes`, for each fitting real
+    coverage: float  # share of reals with a sample in the ball around them, divided by the same of held-out reals
+    different_bins: float  # NDB / K: see `different_bins`
     copies: Copies | None
-    copied: float
-    """Share of the samples that are copies of training images."""
-    real_copied: float
-    """Share of the reals that are just as similar to another real."""
-    reals_compared: int
-    """Number of reals in that share."""
-    rfd: float
-    """Frechet distance of random features."""
-    kid: Estimate
-    """Kernel distance of random features."""
+    copied: float  # share of the samples that are copies of training images
+    real_copied: float  # share of the reals that are just as similar to another real
+    reals_compared: int  # number of reals in that share
+    rfd: float  # Frechet distance of random features
+    kid: Estimate  # kernel distance of random features
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -63,8 +50,8 @@ class Scores:
             high=self.diversity.high,
             effective_samples=self.diversity.effective_samples,
             count=self.count,
-            largest=max(0.0, largest_share(self.groups, self.count) - self.real_largest),
-            duplicates=sure_excess(self.diversity.duplicates, self.real_duplicates, self.count, self.count),
+            largest=max(0.0, self.diversity.largest - self.held_out.largest),
+            duplicates=sure_excess(self.diversity.duplicates, self.held_out.duplicates, self.count, self.count),
             dropped=max(float(shares.sum()) for shares in self.dropped.values()),
             copied=sure_excess(self.copied, self.real_copied, self.count, self.reals_compared),
         )
@@ -102,9 +89,7 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
     return Scores(
         diversity=diversity(z, held),
         count=count,
-        real_duplicates=held.duplicates,
-        real_largest=held.largest,
-        groups=near_duplicates(z, held.near),
+        held_out=held,
         dropped={
             name: dropped_shares(points.fitted, points.held_out, points.projection(found[f"soft {name}"]))
             for name, points in reference.modes.items()

@@ -95,7 +95,12 @@ def read(pixels: np.ndarray, side: int = SIDE) -> Tensor:
 
 def read_one(image: np.ndarray, side: int = SIDE) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [side, side, 3]: `read` for one image, as uint8 to save memory."""
-    return np.round((read(image[None], side)[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
+    return to_uint8(read(image[None], side))[0].numpy()
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[N, 3, H, W] in [-1, 1] -> uint8 [N, H, W, 3] on the CPU; values outside are clamped."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 def softened(images: Tensor) -> Tensor:

@@ -26,13 +26,11 @@ PIXELS = 2**20  # of the images whose pyramids are built at once
 FLAT = 1e-3  # gray levels; a smaller standard deviation is rounding only
 BINOMIAL = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 
+Batches = Iterable[np.ndarray]
+
 
 def sliced_distances(
-    reals: Iterable[np.ndarray],
-    fakes: Iterable[np.ndarray],
-    patches: int = PATCHES,
-    images: int = IMAGES,
-    seed: int = 0,
+    reals: Batches, fakes: Batches, patches: int = PATCHES, images: int = IMAGES, seed: int = 0
 ) -> dict[int, float]:
     """{level: distance, in units of a channel's standard deviation, times 1,000 as published}, finest level first.
 
@@ -56,7 +54,7 @@ def sliced_distances(
     return found
 
 
-def descriptors(batches: Iterable[np.ndarray], patches: int, count: int, stream: Stream) -> dict[int, Tensor]:
+def descriptors(batches: Batches, patches: int, count: int, stream: Stream) -> dict[int, Tensor]:
     """{level: patches float32 [N * patches, 3, 49], in gray levels} of the first `count` images, finest level first."""
     found: dict[int, list[Tensor]] = {}
     taken, shape = 0, None
@@ -113,12 +111,10 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> float:
     return total / (len(a) * len(directions))
 
 
-def _pieces(batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+def _pieces(batches: Batches, count: int) -> Iterator[np.ndarray]:
     """The first `count` images in pieces small enough for a pyramid."""
     left = count
     for batch in batches:
-        if batch.ndim != 4 or batch.shape[3] != 3 or batch.dtype != np.uint8:
-            raise ValueError(f"images are uint8 [N, H, W, 3], not {batch.dtype} {list(batch.shape)}")
         size = max(1, PIXELS // (batch.shape[1] * batch.shape[2]))
         taken = batch[:left]
         yield from (taken[start : start + size] for start in range(0, len(taken), size))

@@ -18,21 +18,14 @@ COPIED = 0.05  # share of copies in excess of the real images
 class Evidence:
     """The numbers that decide the verdict. Shares are from 0 to 1; an excess is 0 where it may be chance."""
 
-    ratio: float
-    """The diversity score, not clipped to 1."""
-    high: float
-    """The upper end of its interval."""
+    ratio: float  # the diversity score, not clipped to 1
+    high: float  # the upper end of its interval
     effective_samples: float
-    count: int
-    """Number of samples."""
-    largest: float
-    """Share of the samples in the largest group of near-duplicates, in excess of as many real images."""
-    duplicates: float
-    """Share of near-duplicates among the samples, in excess of as many real images."""
-    dropped: float
-    """Share of the real images that hardly any sample resembles."""
-    copied: float
-    """Share of copies of training images, in excess of the real images; 0 if copies were not searched for."""
+    count: int  # number of samples
+    largest: float  # share of the samples in the largest group of near-duplicates, in excess of as many real images
+    duplicates: float  # share of near-duplicates among the samples, in excess of as many real images
+    dropped: float  # share of the real images that hardly any sample resembles
+    copied: float  # share of copies of training images, in excess of the real images; 0 if copies were not searched for
 
 
 def judge(seen: Evidence) -> tuple[str, str]:

@@ -10,10 +10,10 @@ from pggan.metrics.diversity import (
     diversity,
     effective_number,
     fit_projection,
+    group_shares,
     half_numbers,
     held_out_statistics,
     kernel_width,
-    largest_share,
     near_duplicates,
     squared_distances,
 )
@@ -206,8 +206,8 @@ def test_exact_copies_are_near_at_no_distance_at_all():
 
 
 def test_the_largest_group_is_a_share_of_all_pictures():
-    assert largest_share([], 10) == 0.0
-    assert largest_share([np.arange(4), np.arange(2)], 16) == 0.25
+    assert group_shares([], 10) == (0.0, 0.0)
+    assert group_shares([np.arange(4), np.arange(2)], 16) == (0.375, 0.25)
 
 
 # --- the score ---------------------------------------------------------------------------------------------------

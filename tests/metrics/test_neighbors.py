@@ -245,14 +245,6 @@ def test_too_few_pictures_are_refused_by_the_number_needed():
         nearest(normal(0, 2, 2), normal(0, 2, 2), 2, exclude_self=True)
 
 
-@pytest.mark.parametrize(
-    "call", [lambda a, b: nearest(a, b, 0), lambda a, b: prdc(a, b, 0), lambda a, b: prdc(a, b, 1, 0)]
-)
-def test_the_0th_neighbour_is_refused(call):
-    with pytest.raises(ValueError, match="counted from 1"):
-        call(normal(0, 9, 2), normal(1, 9, 2))
-
-
 @pytest.mark.parametrize("call", [nearest, prdc])
 def test_features_that_do_not_match_or_are_not_finite_are_refused(call):
     with pytest.raises(ValueError, match="cannot be compared"):
@@ -261,5 +253,3 @@ def test_features_that_do_not_match_or_are_not_finite_are_refused(call):
         call(normal(0, 9, 2), np.full((9, 2), np.nan))
     with pytest.raises(ValueError, match=r"\[N, D\]"):
         call(normal(0, 9, 2), np.zeros(9))
-    with pytest.raises(ValueError, match="same images"):
-        nearest(normal(0, 9, 2), normal(1, 8, 2), exclude_self=True)

@@ -210,8 +210,8 @@ def test_groups_are_those_of_the_samples_that_are_the_same(reference, samples):
     fakes = samples.copy()
     fakes[[5, 17, 80]], fakes[100] = fakes[2], fakes[99]
     found = score(reference, fakes, copies=False)
-    assert [group.tolist() for group in found.groups[:2]] == [[2, 5, 17, 80], [99, 100]]
-    assert found.diversity.duplicates == sum(map(len, found.groups)) / SAMPLES
+    assert [group.tolist() for group in found.diversity.groups[:2]] == [[2, 5, 17, 80], [99, 100]]
+    assert found.diversity.duplicates == sum(map(len, found.diversity.groups)) / SAMPLES
 
 
 def test_reals_that_repeat_themselves_are_judged_by_the_repeats_they_have(reals, samples):

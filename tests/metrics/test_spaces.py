@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from pggan.data.builtin import KINDS, draw
 from pggan.metrics import labels, spaces
+from pggan.metrics.cache import from_arrays, to_arrays
 from pggan.metrics.neighbors import nearest
 from pggan.metrics.reference import Reference
 from pggan.metrics.spaces import FeatureSpace, classifier, handcrafted, read, read_one, softened
@@ -353,7 +354,7 @@ def test_a_space_is_added_by_one_entry(drawn, monkeypatch):
     reference = Reference.of(reals)
     assert list(reference.modes) == ["handcrafted", "classifier", "colors"]
     assert reference.modes["colors"].fitted.shape == (100, 3)
-    assert Reference.from_arrays(reference.arrays()).modes.keys() == reference.modes.keys()
+    assert from_arrays(Reference, to_arrays(reference)).modes.keys() == reference.modes.keys()
     assert labels.features(reals[:5]).shape == (5, 486 + 464 + 3)
 
 
