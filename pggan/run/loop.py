@@ -28,7 +28,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     """Trains as `config` says, or continues the unfinished run in its folder; returns the folder.
 
     clock: returns the seconds that this process has spent so far; None: counted from this call. Raises UserError for
-    an error that the user can correct, Diverged when the last rollback failed, and Interrupted after a signal; then
+    an error that the user can correct, Diverged after too many rollbacks, and Interrupted after a signal, once
     everything is saved.
     """
     called = time.monotonic()
