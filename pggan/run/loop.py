@@ -37,7 +37,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     validate(config)
     if config.run.tensorboard:
         check_tensorboard()
-    advice = "out of memory: what is saved stays; begin anew with a smaller --batch or --fmap-base and another --out"
+    advice = "out of memory: saves are kept; start a new run with a smaller --batch or --fmap-base, another --out"
     with open_folder(config) as folder, explaining_full_memory(advice):
         state = begin(complete(config, folder), folder)
         scheduler = scheduler_for(config.schedule, state.replay)
