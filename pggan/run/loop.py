@@ -96,7 +96,7 @@ def run_stages(events: Events, state: TrainState, images: ImageCache) -> None:
 
 
 def grow_or_stop(events: Events, state: TrainState, decision: Decision) -> None:
-    """Writes the decision into growth.json, and grows the state if it says so."""
+    """Writes the decision into growth.json, and carries it out."""
     numbers = dict(decision.numbers)
     if decision.action == "stop":
         state.log("stop", state.res, decision.reason, numbers)
