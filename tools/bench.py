@@ -52,7 +52,7 @@ class Train:
     repeat: int = 5
     """How often each speed is measured; the median counts."""
     breakdown: bool = True
-    """Also measure the parts of a step: data, D, penalty, G, average of G. Takes some more steps. If steps are
+    """Also measure the parts of a step: data, D, penalty, G, G_ema. Takes some more steps. If steps are
     compiled, it also compiles D without its penalty."""
     json: JSON = None
     """Write the records to this file, as a list."""

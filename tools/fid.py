@@ -20,10 +20,10 @@ class Args(Sets):
 
     features: Annotated[str, flag("NAME", "inception")] = "inception"
     """The feature space. inception: FID and KID, with published weights. rand: RFD, with random filters; it needs no
-    download. RFD and FID do not compare. Others: see pggan/metrics/spaces.py."""
+    download. RFD and FID cannot be compared. Others: see pggan/metrics/spaces.py."""
     resize: Literal["tf", "clean"] = "tf"
     """How images are resized to 299x299 px for Inception: as torch-fidelity does (tf), or as clean-fid does (clean).
-    FIDs of the two do not compare."""
+    FIDs of the two cannot be compared."""
     weights: Annotated[str | None, flag("FILE", "downloaded once, into your cache folder")] = None
     """Inception's weights."""
     res: Annotated[int | None, flag("INT", "the checkpoint's; without one, images keep their sizes")] = None

@@ -239,7 +239,7 @@ class RunConfig(Settings):
     Skipped below 16 px and with fewer than 200 pictures."""
     eval_samples: int = 500
     """Samples per evaluation, at least 100; capped at 500 and at half of the data set.
-    Scores of different sample counts do not compare."""
+    Scores of different sample counts cannot be compared."""
     wandb: Literal["auto", "off", "offline", "online"] = may_change("auto")
     """Logging to Weights & Biases. auto: online if you are logged in, else offline: files only, and nothing is sent."""
     tensorboard: bool = may_change(False)

@@ -1,7 +1,7 @@
 """Measures a generator during training: compares its samples with the images of the stage.
 
 Measuring does not change training: its random numbers come from a stream of their own, and the networks are left as
-they were. Images are kept at 64x64 pixels at most, which is all the measures look at.
+they were. Images are reduced to 64x64 pixels at most: the measures need no more.
 """
 
 import math
@@ -92,7 +92,7 @@ def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], N
 
 
 def reals(pack: ImageCache, res: int, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [N, H, W, 3]: the images, or always the same 5,000 of them, without their crop margin.
+    """uint8 [N, H, W, 3]: the images without their crop margin; of more than 5,000, the same 5,000 every time.
 
     size: (width, height) in pixels.
     """

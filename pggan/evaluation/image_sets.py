@@ -226,7 +226,7 @@ class SourceSet(ImageSet):
 
 @dataclass(frozen=True)
 class Trained:
-    """The moving average of a checkpoint's G, at the checkpoint's alpha. sha256: of the whole checkpoint."""
+    """G_ema of a checkpoint, at the alpha of the checkpoint. sha256: of the whole checkpoint."""
 
     G_ema: Generator
     alpha: float

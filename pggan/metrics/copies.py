@@ -3,8 +3,8 @@
 Diversity does not show copies: exact copies of the training images are as varied as the training images. Each sample
 is compared with the most similar training images and their mirror images, at every small shift. The similarity is the
 normalized cross-correlation (NCC) of the brightness without its slow changes; it is low between different images. How
-similar different real images are is measured on the reals, each against all others, so that a data set whose images
-look alike does not turn every sample into a copy.
+similar different real images are is measured on the reals, each against all others.
+Otherwise every sample of a data set of very similar images would be a copy.
 
 Shapes here: thumbnails are uint8 [N, 32, 32, 3]; z are points [N, d], by whose distance candidates are chosen.
 """

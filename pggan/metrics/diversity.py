@@ -95,7 +95,7 @@ def _effective(kernels: np.ndarray) -> np.ndarray:
 
 
 def half_numbers(z: np.ndarray, width: float, halves: int = HALVES, seed: int = 0) -> np.ndarray:
-    """[halves]: the effective numbers of random halves, drawn without replacement, as repeats would be duplicates."""
+    """[halves]: the effective numbers of random halves, drawn without replacement: repeats would be duplicates."""
     kernel = np.exp(-squared_distances(z) / (2 * width**2))
     random = np.random.default_rng(seed)
     chosen = [random.permutation(len(z))[: len(z) // 2] for _ in range(halves)]

@@ -1,7 +1,7 @@
 """The sliced Wasserstein distance (SWD) between patches of images, for each level of a Laplacian pyramid.
 
 Karras et al. 2018, section 5. Each level shows one scale of detail, from 16 pixels up to the full size; a small
-distance means that two sets look alike at that scale. SWD uses no network, and knows nothing of objects.
+distance means that two sets look similar at that scale. SWD uses no network, and does not recognize objects.
 
 Shapes here: N images of H x W pixels, uint8 [N, H, W, 3]; P patches of 7 x 7 pixels, [P, 3, 49]. Levels are named by
 their shorter side in pixels. Memory: 75 kB for each image and level of a set.
@@ -112,7 +112,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> float:
 
 
 def _pieces(batches: Batches, count: int) -> Iterator[np.ndarray]:
-    """The first `count` images in pieces small enough for a pyramid."""
+    """The first `count` images in batches small enough for a pyramid."""
     left = count
     for batch in batches:
         size = max(1, PIXELS // (batch.shape[1] * batch.shape[2]))

@@ -1,6 +1,6 @@
 """The verdict on a set of samples: one word and the reason for it.
 
-The thresholds were chosen on one half of the cases in experiments/diversity-validation and checked on the other half.
+The thresholds were chosen on one part of the cases in experiments/diversity-validation and checked on the other part.
 """
 
 from dataclasses import dataclass

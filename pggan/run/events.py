@@ -27,7 +27,7 @@ REPORT_SHARE = 1 / 200  # of the time, at most, for reports
 
 
 class Events:
-    """The once-in-a-while work of one process.
+    """The work between the steps of one process.
 
     images_per_s: of the last record, nan before the first one.
     """

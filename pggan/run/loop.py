@@ -28,7 +28,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     """Trains as `config` says, or continues the unfinished run in its folder; returns the folder.
 
     clock: returns the seconds that this process has spent so far; None: counted from this call. Raises UserError for
-    an error that the user can correct, Diverged when the last rollback failed, and Interrupted after a signal; then
+    an error that the user can correct, Diverged after too many rollbacks, and Interrupted after a signal, once
     everything is saved.
     """
     called = time.monotonic()
@@ -37,7 +37,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
     validate(config)
     if config.run.tensorboard:
         check_tensorboard()
-    advice = "out of memory: what is saved stays; begin anew with a smaller --batch or --fmap-base and another --out"
+    advice = "out of memory: saves are kept; start a new run with a smaller --batch or --fmap-base, another --out"
     with open_folder(config) as folder, explaining_full_memory(advice):
         state = begin(complete(config, folder), folder)
         scheduler = scheduler_for(config.schedule, state.replay)

@@ -7,7 +7,7 @@ from pggan.training.state import TrainState
 
 
 def stage_start(state: TrainState, seconds: float) -> StageStart:
-    """The arguments of `Scheduler.begin` for the present stage. seconds: spent since the start of the run."""
+    """The arguments of `Scheduler.begin` for the current stage. seconds: spent since the start of the run."""
     plan, speeds = state.stage.plan, dict(state.speeds)
     return StageStart(state.res, plan.start, state.nimg, state.later, state.G.grown, seconds, speeds, planned=plan)
 
@@ -27,7 +27,7 @@ def plan_stage(state: TrainState, scheduler: Scheduler, start: StageStart) -> St
 
 
 def apply_plan(state: TrainState, plan: Stage) -> None:
-    """Gives the present stage a new plan. If only the new plan has a budget, its time counts from now on."""
+    """Gives the current stage a new plan. If only the new plan has a budget, its time counts from now on."""
     stage = state.stage
     if plan.until and not stage.plan.until:
         stage.seconds, stage.timed_from = 0.0, state.nimg
@@ -35,7 +35,7 @@ def apply_plan(state: TrainState, plan: Stage) -> None:
 
 
 def over(state: TrainState, scheduler: Scheduler) -> bool:
-    """Whether the run has stopped, and its present settings ask for no more training."""
+    """Whether the run has stopped, and its current settings ask for no more training."""
     if not state.growth or state.growth[-1]["action"] != "stop":
         return False
     seconds = max(state.seconds, state.growth[-1]["numbers"].get("budget_seconds", 0.0))

@@ -20,7 +20,7 @@ def roll_back(events: Events, failed: TrainState, error: NonFiniteError) -> Trai
     if attempt > MOST_ROLLBACKS:
         failed.log("stop", failed.res, f"{error}, after {MOST_ROLLBACKS} rollbacks", {"lr_factor": failed.lr_factor})
         folder.write_growth(failed.growth)
-        raise Diverged(f"{where}, after {MOST_ROLLBACKS} rollbacks: begin anew with a lower --lr and another --out")
+        raise Diverged(f"{where}, after {MOST_ROLLBACKS} rollbacks: start a new run with a lower --lr, another --out")
     state = state_from(checkpoint.load_latest(folder.checkpoints), failed.device, failed.config)
     state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
     state.graphs = failed.graphs

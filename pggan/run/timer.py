@@ -8,8 +8,8 @@ from contextlib import contextmanager
 class Timer:
     """Measures how long a run has taken, and how long each kind of work in it takes.
 
-    clock: seconds since this process began. earlier: seconds that earlier processes of the run took. startup: seconds
-    from the start of the process to the first line of `train`.
+    clock: seconds since this process began (tests bring their own). earlier: seconds that earlier processes of the run
+    took. startup: seconds from the start of the process to the call of `train`.
     """
 
     def __init__(self, clock: Callable[[], float], earlier: float = 0.0, startup: float = 0.0):

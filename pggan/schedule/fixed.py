@@ -13,7 +13,7 @@ class FixedScheduler:
         self.config = config
 
     def begin(self, start: StageStart, history: list[dict]) -> Stage:
-        """Returns the stage by the present settings, which may change when a run is continued."""
+        """Returns the stage by the current settings, which may change when a run is continued."""
         config, res = self.config, start.res
         return Stage(
             res=res,

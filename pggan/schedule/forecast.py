@@ -16,8 +16,8 @@ def forecast(
 ) -> list[tuple[Stage, float]]:
     """Returns (stage, seconds still to spend in it) for the stage of `start` and every later one.
 
-    speed: images/s at a resolution. stage_seconds: spent so far in the first stage. With --budget, a stage
-    gets the images that fit into its share of the time. Raises UserError as the scheduler does.
+    speed: images/s at a resolution. stage_seconds: spent so far in the first stage. With --budget, a stage gets the
+    images that fit into its share of the time. Raises UserError as the scheduler does.
     """
     stages = []
     while True:

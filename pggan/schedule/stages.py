@@ -1,4 +1,4 @@
-"""A stage, and the messages between the loop and a scheduler.
+"""The stage, and the messages between the loop and a scheduler.
 
 Progress is counted in real images shown since the start of the run, `nimg`. A stage ends at the first nimg at or past
 its planned end, and the next one starts there. Seconds are passed in: nothing here reads a clock.

@@ -1,10 +1,10 @@
 """Augmentation of the images that D sees, both real and fake. Pure functions; random numbers are passed in.
 
 Translation, cutout and color are those of DiffAugment (Zhao et al. 2020); flips and quarter turns those of ADA (Karras
-et al. 2020b, section 2.2 and appendix B). If too many images are augmented, G learns to draw augmented
-images: the augmentation leaks. So an image gets each one with probability p * strength only, and a flip or a turn may
-leave the image as it is. D can recognize a translation or a cutout by its zeros (mid-gray). Flips and turns leave no
-trace, so they leak first.
+et al. 2020b, section 2.2 and appendix B). If too many images are augmented, G learns to draw augmented images: the
+augmentation leaks. So an image gets each one with probability p * strength only, and a flip or a turn may leave the
+image as it is. D can recognize a translation or a cutout by its zeros (mid-gray). Flips and turns leave no trace, so
+they leak first.
 
 All are twice differentiable in the images. No value is read back, so nothing waits for a GPU. Torchvision's transforms
 are not used: they take one number per batch, not one per image. Scaling and rotation by any angle are left out: they

@@ -2,7 +2,7 @@
 
 A file is written under another name and then renamed, so a killed process leaves no half-written checkpoint. The
 checksum covers every tensor and value, so a damaged file is always noticed. `previous.pt` is the `latest.pt` before
-the present one.
+this one.
 """
 
 import hashlib

@@ -22,7 +22,7 @@ HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class StageState:
-    """The state of the present stage; growth replaces it.
+    """The state of the current stage; growth replaces it.
 
     plan: made by the scheduler. seconds: spent in the stage, counted only if the plan is timed; timed_from: the nimg
     from which they count. micro_batches: how many parts a batch is split into. recompute: whether activations are

@@ -23,7 +23,7 @@ Stats = dict[str, Tensor]
 def step(state: TrainState, reals: Tensor, say: Callable[[str], None] = print) -> None:
     """Takes one step, on the images state.nimg to state.nimg + batch - 1.
 
-    reals: [batch, 3, H, W] in [-1, 1], before `fade_reals`. say: prints a line for the user when memory runs out.
+    reals: [batch, 3, H, W] in [-1, 1], before the fade. say: tells the user if memory runs out.
     """
     settings, stats = state.config.training, {}
     inputs = step_inputs(state, fade_reals(reals, state.alpha, state.D.arch))
@@ -63,7 +63,7 @@ def optimize(
 
 
 def step_inputs(state: TrainState, reals: Tensor) -> StepInputs:
-    """The inputs of the coming step. reals: after `fade_reals`. Random numbers depend only on their position."""
+    """The inputs of the coming step: its (faded) reals, and random numbers drawn by position."""
     place = (state.nimg, state.batch())
     augmented = augmentation(state.config.training.augment)
     width, maps = state.config.network.latent, state.G.noise_size()
@@ -78,13 +78,13 @@ def step_inputs(state: TrainState, reals: Tensor) -> StepInputs:
 
 
 def step_scalars(state: TrainState) -> StepScalars:
-    """alpha and p of the coming step; `phase_scalars` fills in the rest."""
+    """alpha and p of the coming step. `phase_scalars` adds the values that depend on the phase."""
     alpha = _scalar(state, state.alpha) if state.alpha < 1 else 1.0
     return StepScalars(alpha=alpha, p=state.augment["p"] if state.config.training.ada else 1.0)
 
 
 def phase_scalars(state: TrainState, phase: Phase, scalars: StepScalars) -> StepScalars:
-    """The scalars of one phase, with its penalty weight and the present loss scale."""
+    """The scalars of one phase: with the weight of its penalty, and the present loss scale."""
     weight = _scalar(state, phase.penalty_weight) if phase.penalty_weight else 0.0
     scale = state.scaler.scale(_scalar(state, 1.0)) if state.scaler.is_enabled() else 1.0
     return replace(scalars, penalty_weight=weight, scale=scale)
