@@ -189,7 +189,7 @@ def write_config(state: TrainState, images: ImageCache, folder: RunDir) -> None:
 
 
 def batches_at(images: ImageCache, state: TrainState) -> BatchLoader:
-    """The batches of the stage under way, each found by its position."""
+    """The batches of the current stage; each depends only on its position."""
     data, size = state.config.data, state.config.network.size(state.res)
     return BatchLoader(images, state.res, size, state.stream, data.mirror, data.random_crop, state.device)
 

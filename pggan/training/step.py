@@ -84,7 +84,7 @@ def step_scalars(state: TrainState) -> StepScalars:
 
 
 def phase_scalars(state: TrainState, phase: Phase, scalars: StepScalars) -> StepScalars:
-    """The scalars of one phase: with the weight of its penalty, and the present loss scale."""
+    """The scalars of one phase: with the weight of its penalty, and the current loss scale."""
     weight = _scalar(state, phase.penalty_weight) if phase.penalty_weight else 0.0
     scale = state.scaler.scale(_scalar(state, 1.0)) if state.scaler.is_enabled() else 1.0
     return replace(scalars, penalty_weight=weight, scale=scale)
