@@ -67,8 +67,7 @@ def wanted(config: Config, res: int) -> bool:
 def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], None]) -> Reference:
     """What samples at `res` are compared with; cached on disk across runs.
 
-    say: prints a line for the user; called the first time, which takes a while. Raises UserError when there are too
-    few images.
+    say: prints a line for the user, the first time, which takes a while. Raises UserError for too few images.
     """
     key = {
         "what": "pictures of a stage",

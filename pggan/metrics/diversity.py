@@ -109,11 +109,6 @@ def near_duplicates(z: np.ndarray, near: float) -> list[np.ndarray]:
     return [np.flatnonzero(group == each) for each in np.argsort(-sizes, kind="stable") if sizes[each] > 1]
 
 
-def distinct(z: np.ndarray) -> np.ndarray:
-    """[m, d]: the points of z without repeats."""
-    return z[np.unique(_linked(z, 0.0), return_index=True)[1]]
-
-
 def _linked(z: np.ndarray, near: float) -> np.ndarray:
     """[n]: for each point, the number of its group."""
     links = csr_array(np.sqrt(squared_distances(z)) <= near)
@@ -145,7 +140,7 @@ def held_out_statistics(z: np.ndarray, seed: int = 0) -> HeldOutStatistics:
     order = np.random.default_rng(seed).permutation(n)
     counts = np.unique(np.append(np.geomspace(1, n, 24).round().astype(int), n))
     curve = np.maximum.accumulate([effective_number(z[order[:count]], width) for count in counts])
-    different = distinct(z)
+    different = z[np.unique(_linked(z, 0.0), return_index=True)[1]]
     apart = nearest(different, different, exclude_self=True)[0] if len(different) > 1 else np.zeros(1)
     near = NEAR * float(np.median(apart))
     number, halves = effective_number(z, width), half_numbers(z, width, seed=seed)
@@ -170,9 +165,8 @@ class Diversity:
 def diversity(z: np.ndarray, reals: HeldOutStatistics, seed: int = 1) -> Diversity:
     """The diversity of samples z [n, d], as many as the held-out reals.
 
-    The interval comes from pairs of halves, one half of the samples and one of the reals. Half-samples without
-    replacement scatter around the whole as the whole does around the truth, on a scale of ratios (Politis and Romano
-    1994).
+    The interval comes from pairs of halves, one of the samples and one of the reals. On a scale of ratios, halves
+    drawn without replacement scatter around the whole as it does around the truth (Politis and Romano 1994).
     """
     number = effective_number(z, reals.width)
     ratio = number / reals.number

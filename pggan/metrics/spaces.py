@@ -30,9 +30,6 @@ HUES, SHADES, SATURATIONS = 12, 8, 6
 WEIGHTS = {"edges": 1.0, "texture": 0.3, "layout": 0.1, "palette": 0.5}  # chosen on the built-in kinds
 
 
-# ---- the table
-
-
 @dataclass(frozen=True)
 class FeatureSpace:
     """A function from images to features; images that look similar have features near each other."""
@@ -148,9 +145,6 @@ def batches(pixels: np.ndarray, side: int = SIDE) -> Iterator[Tensor]:
     """The images uint8 [N, H, W, 3] in batches, as `read` returns them."""
     for start in range(0, len(pixels), BATCH):
         yield read(pixels[start : start + BATCH], side)
-
-
-# ---- classifier
 
 
 def classifier(images: Tensor) -> Tensor:
