@@ -84,10 +84,8 @@ def measure(
     """
     for name, images in (("REAL", real), ("FAKE", fake)):
         if len(images) < LEAST:
-            most = f"precision, recall, density and coverage {MIN_REALS} reals and {MIN_FAKES} fakes"
-            raise UserError(
-                f"{name} has only {len(images)} image: FID, RFD and KID need {LEAST} or more a side, {most}"
-            )
+            most = f"{LEAST} or more a side, {', '.join(NEIGHBORS)} {MIN_REALS} reals and {MIN_FAKES} fakes"
+            raise UserError(f"{name} has only {len(images)} image: FID, RFD and KID need {most}")
     reals = gather(real, extractor, BATCH, seed, cache)
     fakes = gather(fake, extractor, BATCH, seed, None)
     found, notes = compare(reals, fakes, extractor.space)

@@ -263,9 +263,8 @@ class SampleSet(ImageSet):
 
     def _prepared(self, prepare: Prepare) -> Iterator[np.ndarray]:
         def one(sample: np.ndarray) -> np.ndarray:
-            if self.size != self.trained.size:
-                sample = np.array(reading.fit(Image.fromarray(sample), *self.size, self.fit))
-            return prepare(sample)
+            fitted = self.size == self.trained.size
+            return prepare(sample if fitted else np.array(reading.fit(Image.fromarray(sample), *self.size, self.fit)))
 
         batches = draw_batches(self.trained.G_ema, self.trained.alpha, self.seed, self.num)
         samples = (sample for batch in batches for sample in batch)

@@ -65,8 +65,6 @@ class Network:
             images = torch.from_numpy(np.require(images, requirements="W"))  # copies an array that is read-only
         if images.shape[1:] != (3, SIDE, SIDE):
             raise ValueError(f"features are of images [N, 3, {SIDE}, {SIDE}], not {list(images.shape)}")
-        if not len(images):
-            return np.zeros((0, WIDTH), np.float32)
         cores = torch.get_num_threads() if self.device.type == "cpu" else 1
         parts = images.split(min(BATCH.get(self.device.type, BATCH["cuda"]), math.ceil(len(images) / cores)))
         run = map if cores == 1 or len(parts) == 1 else partial(ahead, threads=cores)

@@ -28,8 +28,7 @@ LEAST, LEAST_SHARE = 10, 0.01  # reals of a kind, and their share, below which t
 PENALTIES = np.geomspace(1e-3, 1e3, 13)  # tried in ridge regression, times the mean squared singular value
 FLOOR = 1e-3  # added to each feature's standard deviation, times the mean of them all
 SURE = 1.96  # standard errors of a 95 % interval
-# A kind is missing if its share is below MISSING times its real share, and the interval below SURELY times that.
-MISSING, SURELY = 0.25, 0.5
+MISSING, SURELY = 0.25, 0.5  # of its real share: a kind is missing if its share and its interval are below these
 NONE_SEEN = 3.0  # upper 95 % bound on the count of something never seen ("rule of three")
 
 
