@@ -134,7 +134,7 @@ def contrast_factor(pixels: np.ndarray, wanted: float) -> float:
 
 
 def joined(parts: Iterable[dict[str, Tensor | np.ndarray]]) -> dict[str, np.ndarray]:
-    """What was measured of each batch, joined to one array for each name. A batch may lack a name."""
+    """What was measured of each batch, joined to one array for each name. Some batches may lack a name."""
     lists: dict[str, list[np.ndarray]] = {}
     for name, value in (item for part in parts for item in part.items()):
         lists.setdefault(name, []).append(np.asarray(value))
