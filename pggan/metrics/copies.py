@@ -54,7 +54,7 @@ def find_copies(
 ) -> Copies:
     """The most similar of the thumbnails `training` [N, 32, 32, 3] for each of `samples` [n, 32, 32, 3].
 
-    z: the points of the samples and of their mirror images; z_real: of `training`. same [n]: if the samples are training
+    z: the points of the samples and of their mirror images; z_real: of `training`. same [n]: where samples are training
     images themselves, their numbers among these; an image is not compared with itself.
     """
     count = min(CANDIDATES + (same is not None), len(z_real))
