@@ -29,8 +29,7 @@ BATCH = 32
 class Measurement:
     """One measured number. key: its name in JSON, which includes the feature space.
 
-    interval: of 95 %. floor: the same measurement between a random half of the real images and the rest. halves: the
-    number of images in each half.
+    interval: of 95 %. floor: the same between a random half of the real images and the rest; halves: their numbers.
     """
 
     title: str
@@ -56,7 +55,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Distances:
-    """All measurements. notes: lines for the user. protocol: all that the measurements depend on, in one line."""
+    """All measurements. notes: lines for the user. protocol: see `protocol_line`."""
 
     measurements: list[Measurement]
     reals: int
@@ -85,10 +84,8 @@ def measure(
     """
     for name, images in (("REAL", real), ("FAKE", fake)):
         if len(images) < LEAST:
-            most = f"precision, recall, density and coverage {MIN_REALS} reals and {MIN_FAKES} fakes"
-            raise UserError(
-                f"{name} has only {len(images)} image: FID, RFD and KID need {LEAST} or more a side, {most}"
-            )
+            most = f"{LEAST} or more a side, {', '.join(NEIGHBORS)} {MIN_REALS} reals and {MIN_FAKES} fakes"
+            raise UserError(f"{name} has only {len(images)} image: FID, RFD and KID need {most}")
     reals = gather(real, extractor, BATCH, seed, cache)
     fakes = gather(fake, extractor, BATCH, seed, None)
     found, notes = compare(reals, fakes, extractor.space)

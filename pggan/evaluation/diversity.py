@@ -140,12 +140,8 @@ class Comparison:
     @property
     def missing(self) -> list[str]:
         """Names of the missing kinds, with the label set if there are several."""
-        return [
-            plain(kind.name if len(self.kinds) == 1 else f"{of} {kind.name}")
-            for of, kinds in self.kinds.items()
-            for kind in kinds
-            if kind.status == "missing"
-        ]
+        missing = [(of, each.name) for of, kinds in self.kinds.items() for each in kinds if each.status == "missing"]
+        return [plain(name if len(self.kinds) == 1 else f"{of} {name}") for of, name in missing]
 
     def verdict(self) -> tuple[str, str]:
         """(one of VERDICTS, the reason). Missing kinds are a partial collapse, unless there is a worse finding."""
@@ -189,27 +185,26 @@ class Comparison:
 
     def protocol(self, seed: int) -> str:
         """All that the figures depend on, in one line."""
-        count = self.scores.count
-        sides = [f"reals {len(self.real):,} ({self.real.describe()})", f"fakes {count:,} ({self.fake.describe()})"]
-        if self.held_out is not None:
-            sides.append(f"copies judged by {len(self.held_out):,} ({self.held_out.describe()})")
-        first = f"diversity score of {count}", f"features {reference.VERSION}", "measured at 64x64"
-        return ", ".join([*first, *sides, f"seed {seed}", "float64"])
+        count, held_out = self.scores.count, self.held_out
+        parts = [f"diversity score of {count}", f"features {reference.VERSION}", "measured at 64x64"]
+        parts += [f"reals {len(self.real):,} ({self.real.describe()})", f"fakes {count:,} ({self.fake.describe()})"]
+        parts += [] if held_out is None else [f"copies judged by {len(held_out):,} ({held_out.describe()})"]
+        return ", ".join([*parts, f"seed {seed}", "float64"])
 
     def _copies(self) -> dict:
         found, usual = self.scores.copies, self.reference.similarity
         fakes, reals = self.fake.names, self.real.names
-        pairs = [(n, found.original[n]) for n in montage.closest(found.similarity, found.original)]
+        closest = [
+            {"fake": plain(fakes[n]), "real": plain(reals[found.original[n]]), "similarity": found.similarity[n].item()}
+            for n in montage.closest(found.similarity, found.original)
+        ]
         return {
             "copied_share_of_yardstick": self.scores.real_copied,
             "copied_from_similarity": threshold(usual),
             "similarity_median": max(0.0, float(np.median(found.similarity))),  # that of flat images is -1
             "similarity_median_of_yardstick": max(0.0, float(np.median(usual))),
             "yardstick": "the real images" if self.held_out is None else "held-out images",
-            "closest": [
-                {"fake": plain(fakes[n]), "real": plain(reals[m]), "similarity": found.similarity[n].item()}
-                for n, m in pairs
-            ],
+            "closest": closest,
         }
 
 

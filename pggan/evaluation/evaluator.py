@@ -67,8 +67,7 @@ def wanted(config: Config, res: int) -> bool:
 def reference(config: Config, pack: ImageCache, res: int, say: Callable[[str], None]) -> Reference:
     """Statistics of the real images, which samples at `res` are compared with. Cached on disk for later runs.
 
-    say: prints a line for the user; called the first time, which takes a while. Raises UserError when there are too
-    few images.
+    say: prints a line for the user, the first time, which takes a while. Raises UserError for too few images.
     """
     key = {
         "what": "pictures of a stage",

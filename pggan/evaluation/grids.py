@@ -33,8 +33,8 @@ class GridFile:
 def grid_files(folder: Path) -> list[GridFile]:
     """The sample grids in a run's folder `samples`, oldest first: the files named RES-NIMG.png."""
     paths = folder.iterdir() if folder.is_dir() else []
-    named = [(path, match) for path in paths if (match := NAME.fullmatch(path.name))]
-    found = [GridFile(path, int(match[1]), int(match[2])) for path, match in named]
+    matches = ((path, NAME.fullmatch(path.name)) for path in paths)
+    found = [GridFile(path, int(match[1]), int(match[2])) for path, match in matches if match]
     return sorted(found, key=lambda grid: (grid.nimg, grid.res))
 
 
@@ -59,8 +59,7 @@ def save_grid(images: np.ndarray, columns: int, path: Path) -> None:
 def split_grid(path: Path) -> tuple[np.ndarray, int]:
     """Reads a grid: (its images, uint8 [N, H, W, 3]; how many are in a row).
 
-    A PNG file without a layout, from before grids had gaps, counts as one image. Raises UserError if the file is
-    damaged.
+    A PNG file without a layout, from before grids had gaps, is one image. Raises UserError if the file is damaged.
     """
     try:
         with decode_errors(str(path)), PngImageFile(path) as file:  # Image.open would refuse the largest grids

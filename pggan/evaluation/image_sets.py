@@ -44,6 +44,8 @@ class ImageSet(ABC):
     unreadable: {number of an image: why it cannot be read}; known after the first pass, or set by the caller.
     """
 
+    labels = None  # the class number of each of `names`, where they are known
+
     spec: str
     size: Size | None
     fit: str
@@ -88,11 +90,6 @@ class ImageSet(ABC):
     def names(self) -> list[str]:
         """Of the readable images, in order. A name may hold any bytes: print it through `reading.plain`."""
         return [self.all_names[number] for number in self.readable]
-
-    @property
-    def labels(self) -> list[int] | None:
-        """The class number of each of `names`, or None."""
-        return None
 
     @property
     @abstractmethod
@@ -181,10 +178,8 @@ class SourceSet(ImageSet):
         numbers = self.readable
         if not isinstance(self.source, Builtin):  # the first built-in images are already a random choice
             numbers = np.random.default_rng(seed).permutation(numbers).tolist()
-        kept = sorted(numbers[:count])
-        names, labels = (
-            values and [values[number] for number in kept] for values in (self.source.names, self.source.labels)
-        )
+        kept, labels = sorted(numbers[:count]), self.source.labels
+        names, labels = [self.source.names[n] for n in kept], labels and [labels[n] for n in kept]
         return SourceSet(self.spec, self.size, self.fit, replace(self.source, names=names, labels=labels))
 
     def check_unchanged(self) -> None:
@@ -268,9 +263,8 @@ class SampleSet(ImageSet):
 
     def _prepared(self, prepare: Prepare) -> Iterator[np.ndarray]:
         def one(sample: np.ndarray) -> np.ndarray:
-            if self.size != self.trained.size:
-                sample = np.array(reading.fit(Image.fromarray(sample), *self.size, self.fit))
-            return prepare(sample)
+            fitted = self.size == self.trained.size
+            return prepare(sample if fitted else np.array(reading.fit(Image.fromarray(sample), *self.size, self.fit)))
 
         batches = draw_batches(self.trained.G_ema, self.trained.alpha, self.seed, self.num)
         samples = (sample for batch in batches for sample in batch)

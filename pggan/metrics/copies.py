@@ -54,8 +54,8 @@ def find_copies(
 ) -> Copies:
     """The most similar of the thumbnails `training` [N, 32, 32, 3] for each of `samples` [n, 32, 32, 3].
 
-    z: the points of the samples and of their mirror images. same [n]: where the samples are themselves training images,
-    their numbers among these; an image is not compared with itself.
+    z: the points of the samples and of their mirror images; z_real: of `training`. same [n]: where samples are training
+    images themselves, their numbers among these; an image is not compared with itself.
     """
     count = min(CANDIDATES + (same is not None), len(z_real))
     candidates = np.stack([nearest(points, z_real, count)[1] for points in z], axis=1)  # [n, 2, c]

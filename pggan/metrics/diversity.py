@@ -109,11 +109,6 @@ def near_duplicates(z: np.ndarray, near: float) -> list[np.ndarray]:
     return [np.flatnonzero(group == each) for each in np.argsort(-sizes, kind="stable") if sizes[each] > 1]
 
 
-def distinct(z: np.ndarray) -> np.ndarray:
-    """[m, d]: the points of z without repeats."""
-    return z[np.unique(_linked(z, 0.0), return_index=True)[1]]
-
-
 def _linked(z: np.ndarray, near: float) -> np.ndarray:
     """[n]: for each point, the number of its group."""
     links = csr_array(np.sqrt(squared_distances(z)) <= near)
@@ -145,7 +140,7 @@ def held_out_statistics(z: np.ndarray, seed: int = 0) -> HeldOutStatistics:
     order = np.random.default_rng(seed).permutation(n)
     counts = np.unique(np.append(np.geomspace(1, n, 24).round().astype(int), n))
     curve = np.maximum.accumulate([effective_number(z[order[:count]], width) for count in counts])
-    different = distinct(z)
+    different = z[np.unique(_linked(z, 0.0), return_index=True)[1]]
     apart = nearest(different, different, exclude_self=True)[0] if len(different) > 1 else np.zeros(1)
     near = NEAR * float(np.median(apart))
     number, halves = effective_number(z, width), half_numbers(z, width, seed=seed)

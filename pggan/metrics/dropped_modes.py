@@ -1,9 +1,8 @@
 """Dropped modes: the share of the real images that hardly any sample resembles.
 
 Each sample and each held-out real votes for the 3 fitting reals nearest to it. Where a neighborhood of fitting reals
-gets far fewer votes from the samples than from the held-out reals, that part of the reals is dropped: a class that is
-gone, a painter that G forgot. A score of overall variety, such as the diversity score, does not see that one class of
-ten is gone.
+gets far fewer votes from the samples than from the held-out reals, that part of the reals is dropped: a class, say, or
+a painter. The diversity score measures the variety of all samples together and does not see that a class is gone.
 
 A sample votes for the nearest reals however far they are, so noise in the samples drops nothing. A fault that all
 samples share, and that moves them towards some of the reals, can look like dropped modes.

@@ -55,7 +55,7 @@ def open_extractor(
 
 
 def _of_inception(network: Network, how: str) -> Extractor:
-    """The space's name says the resizing, and if the weights are the published ones: other FIDs do not compare."""
+    """The name of the space says the resizing and whether the weights are published: other FIDs do not compare."""
     space, published = (INCEPTION, "published") if network.published else (UNPUBLISHED, "not the published ones")
     words = f"FID {inception.WIDTH}-d Inception (weights sha256 {network.digest[:8]}..., {published}), resize {how}"
     protocol = {"resize": how, "device": network.device.type}

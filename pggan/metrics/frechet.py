@@ -134,8 +134,7 @@ def _root_and_other(a: Moments, b: Moments) -> tuple[Tensor, Tensor]:
     """A root [R, D] of one covariance, and the other covariance [D, D].
 
     A set with fewer rows than features has its root already. Otherwise the root is made of the covariance with the
-    lower rank, so that few of the product's values are rounding only; a regular covariance gets a Cholesky root, which
-    is the cheapest.
+    lower rank, so that few of the product's values are rounding only. Cholesky roots of regular ones are the cheapest.
     """
     for one, other in ((a, b), (b, a)):
         if one.covariance is None:
@@ -160,9 +159,6 @@ def _unit(moments: Moments) -> Tensor:
     if moments.covariance is None:
         return torch.from_numpy(moments.root / np.sqrt(moments.trace))
     return torch.from_numpy(moments.covariance / moments.trace)
-
-
-# ---- sums
 
 
 def _merge(summed: tuple[int, np.ndarray, np.ndarray] | None, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:

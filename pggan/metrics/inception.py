@@ -65,8 +65,6 @@ class Network:
             images = torch.from_numpy(np.require(images, requirements="W"))  # copies an array that is read-only
         if images.shape[1:] != (3, SIDE, SIDE):
             raise ValueError(f"features are of images [N, 3, {SIDE}, {SIDE}], not {list(images.shape)}")
-        if not len(images):
-            return np.zeros((0, WIDTH), np.float32)
         cores = torch.get_num_threads() if self.device.type == "cpu" else 1
         parts = images.split(min(BATCH.get(self.device.type, BATCH["cuda"]), math.ceil(len(images) / cores)))
         run = map if cores == 1 or len(parts) == 1 else partial(ahead, threads=cores)
@@ -122,7 +120,7 @@ def load(path: Path, digest: str) -> nn.Sequential:
     except Exception as error:  # damaged bytes raise nearly anything
         problem = f"it cannot be read: {type(error).__name__}"
     if not problem:
-        net.load_state_dict(_weights(state))
+        net.load_state_dict(state)
         layers = net.layers()
         if all(weight.isfinite().all() for weight in layers.state_dict().values()):
             return layers
@@ -137,19 +135,15 @@ def _difference(state: object, net: nn.Module) -> str | None:
     """How `state` differs from a state dict of `net`, in a few words; None if it does not."""
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         return "it is no dict of tensors"
-    both = (_weights(each).items() for each in (net.state_dict(), state))
-    wanted, found = ({name: _kind(value) for name, value in items} for items in both)
+    wanted, found = _kinds(net.state_dict()), _kinds(state)
     wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
     return f"{plain(wrong[0])}: {found.get(wrong[0])}, not {wanted.get(wrong[0])}" if wrong else None
 
 
-def _kind(value: Tensor) -> str:
-    return f"{'float' if value.is_floating_point() else value.dtype} {list(value.shape)}"
-
-
-def _weights(state: dict) -> dict:
-    """The state without batch norm's counters, which no feature depends on."""
-    return {name: value for name, value in state.items() if not str(name).endswith(".num_batches_tracked")}
+def _kinds(state: dict) -> dict[str, str]:
+    """The type and shape of each weight; without batch norm's counters, which no feature depends on."""
+    weights = {name: value for name, value in state.items() if not str(name).endswith(".num_batches_tracked")}
+    return {name: f"{'float' if w.is_floating_point() else w.dtype} {list(w.shape)}" for name, w in weights.items()}
 
 
 def published_file() -> Path:

@@ -28,8 +28,7 @@ LEAST, LEAST_SHARE = 10, 0.01  # reals of a kind, and their share, below which t
 PENALTIES = np.geomspace(1e-3, 1e3, 13)  # tried in ridge regression, times the mean squared singular value
 FLOOR = 1e-3  # added to each feature's standard deviation, times the mean of them all
 SURE = 1.96  # standard errors of a 95 % interval
-# A kind is missing if its share is below MISSING times its real share, and the interval below SURELY times that.
-MISSING, SURELY = 0.25, 0.5
+MISSING, SURELY = 0.25, 0.5  # of its real share: a kind is missing if its share and its interval are below these
 NONE_SEEN = 3.0  # upper 95 % bound on the count of something never seen ("rule of three")
 
 
@@ -37,8 +36,7 @@ NONE_SEEN = 3.0  # upper 95 % bound on the count of something never seen ("rule 
 class Kind:
     """One kind. share, low, high: its share of the samples, with a 95 % interval; None if it cannot be measured.
 
-    status: present, missing, or the reason why it cannot be measured: rare (among the reals), or unclear (mistaken for
-    other kinds).
+    status: present, missing, or why it cannot be measured: rare (among the reals) or unclear (taken for other kinds).
     """
 
     name: str
@@ -62,8 +60,7 @@ def read_tags(path: str, images: list[str], columns: list[str] | None = None) ->
     """The kinds of the images in each of `columns` of a table; None: in all columns.
 
     images: their names. The table is comma-separated: names of columns first, then in each line an image's name and its
-    tags; an empty tag is no tag. Raises UserError for another kind of file, an unknown column, or if the table has none
-    of the images.
+    tags; an empty tag is no tag. Raises UserError for another kind of file, an unknown column, or unknown images only.
     """
     header, *rows = _table(path)
     for name in columns or []:
@@ -98,9 +95,6 @@ def _table(path: str) -> list[list[str]]:
     return rows
 
 
-# ---- features
-
-
 def features(pixels: np.ndarray, contrast: float | None = None) -> np.ndarray:
     """float32 [N, D] of images uint8 [N, H, W, 3] in all of `spaces.modes`, side by side: [N, 950].
 
@@ -109,9 +103,6 @@ def features(pixels: np.ndarray, contrast: float | None = None) -> np.ndarray:
     factor = 1.0 if contrast is None else spaces.contrast_factor(pixels, contrast)
     soft = (spaces.softened(spaces.with_contrast(images, factor)) for images in spaces.batches(pixels))
     return np.concatenate([torch.cat([*spaces.mode_features(some).values()], dim=1).numpy() for some in soft])
-
-
-# ---- the histogram
 
 
 def histogram(reals: np.ndarray, kinds: Labels, fakes: np.ndarray) -> list[Kind]:
@@ -134,9 +125,7 @@ def histogram(reals: np.ndarray, kinds: Labels, fakes: np.ndarray) -> list[Kind]
     return found
 
 
-def shares(
-    reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def shares(reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray) -> tuple[np.ndarray, ...]:
     """(share among the fakes, low, high, clear), each [K]. labels [N]: from 0 to K - 1, all of which occur.
 
     clear: whether a missing kind would be found missing. To know that, the reals are measured without the kind.
@@ -174,9 +163,8 @@ def votes(reals: np.ndarray, labels: np.ndarray, fakes: np.ndarray) -> tuple[np.
     own = np.eye(labels.max() + 1)[labels]
     real, fake = separated(reals, own, fakes)
     count = min(VOTES, len(reals) - 1)
-    return tuple(
-        own[nearest(points, real, count, exclude_self=points is real)[1]].mean(axis=1) for points in (real, fake)
-    )
+    places = nearest(real, real, count, exclude_self=True)[1], nearest(fake, real, count)[1]
+    return own[places[0]].mean(axis=1), own[places[1]].mean(axis=1)
 
 
 def separated(reals: np.ndarray, own: np.ndarray, fakes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

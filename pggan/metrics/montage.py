@@ -66,9 +66,7 @@ def closest(similarity: np.ndarray, original: np.ndarray) -> list[int]:
     return firsts[:COPIED].tolist()
 
 
-def copied(
-    similarity: Sequence[float], limit: float, usual: float, pairs: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> Section:
+def copied(similarity: Sequence[float], limit: float, usual: float, pairs: Sequence[Sequence[np.ndarray]]) -> Section:
     """Pairs of a sample and the training image most similar to it, both as shown, with their similarity.
 
     limit: the similarity from which a sample is a copy. usual: the share of real images with such a similarity.

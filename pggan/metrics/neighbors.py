@@ -30,14 +30,12 @@ class Prdc:
 
     precision: float  # share of the fakes within the manifold of the reals: quality
     recall: float  # share of the reals within the manifold of the fakes: diversity
-    density: float  # mean number of balls around reals that contain a fake, divided by k; about 1 for equal sets
+    density: float  # mean number of balls around reals that contain a fake, over k; about 1 for equal distributions
     coverage: float  # share of the reals with a fake in their ball: diversity and quality
 
 
-def nearest(
-    queries: np.ndarray, keys: np.ndarray, k: int = 1, exclude_self: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest keys [M, D] of each query [N, D]: distances, float64 [N, k], ascending, and places, int64 [N, k].
+def nearest(queries: np.ndarray, keys: np.ndarray, k: int = 1, exclude_self: bool = False) -> tuple[np.ndarray, ...]:
+    """The k nearest keys [M, D] of each query [N, D]: (distances, float64 [N, k], ascending; places, int64 [N, k]).
 
     Up to k = 8, the first of several copies of a query comes first; other keys at equal distances come in any order.
     exclude_self: query i and key i are the same image, which is not its own neighbor; another copy of it is. Raises
@@ -47,17 +45,15 @@ def nearest(
     check_same_width(queries, keys)
     distances, places = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
     for start, block in _distances(queries, keys):
-        rows = torch.arange(len(block))
+        rows, part = torch.arange(len(block)), slice(start, start + len(block))
         if exclude_self:
             block[rows, start + rows] = torch.inf
         if k > MANY:
-            found = block.topk(k, dim=1, largest=False)
-            distances[start : start + len(block)], places[start : start + len(block)] = found.values, found.indices
+            distances[part], places[part] = block.topk(k, dim=1, largest=False)
             continue
         for rank in range(k):
             found = block.argmin(dim=1)
-            distances[start : start + len(block), rank] = block[rows, found]
-            places[start : start + len(block), rank] = found
+            distances[part, rank], places[part, rank] = block[rows, found], found
             block[rows, found] = torch.inf
     return distances, places
 
@@ -82,12 +78,8 @@ def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> 
         inside = block <= real_radii[:, k_balls - 1]
         balls += int(inside.sum())
         covered |= inside.any(dim=0)
-    return Prdc(
-        precision=precise / len(fakes),
-        recall=recalled.double().mean().item(),
-        density=balls / (k_balls * len(fakes)),
-        coverage=covered.double().mean().item(),
-    )
+    recall, coverage = (each.double().mean().item() for each in (recalled, covered))
+    return Prdc(precise / len(fakes), recall, balls / (k_balls * len(fakes)), coverage)
 
 
 def _distances(queries: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, Tensor]]:

@@ -77,8 +77,7 @@ class Balance:
 def balance(reals: np.ndarray) -> Balance:
     """The Balance that gives reals [N, 512] mean 0 and each block of features the same variance, 1 in total.
 
-    Without it, the block with the largest numbers would decide every distance. After it, an RFD of 1 is as large as the
-    variance of the reals.
+    Otherwise the block with the largest numbers would decide every distance. An RFD of 1 is the variance of the reals.
     """
     totals = [block.var(axis=0).sum() for block in np.split(reals, np.cumsum(BLOCKS)[:-1], axis=1)]
     scales = [1 / np.sqrt(max(len(BLOCKS) * total, 1e-12)) for total in totals]

@@ -1,8 +1,7 @@
 """The statistics of the real images that samples are scored against, measured once.
 
 The reals are split. Projections and neighborhoods are fitted on the fitting reals; the held-out reals, as many as the
-samples, show which scores a set as good as the reals gets. Copies are searched for among all reals, as all of them are
-training images.
+samples, show which scores a set as good as the reals gets. Copies are searched for among all: all are training images.
 
 Shapes here: N real images, n of them held out; see spaces.py for features and diversity.py for points z.
 """

@@ -1,13 +1,11 @@
 """Images of any size resized to the 299 x 299 pixels that the Inception network reads, in two ways.
 
-Distances measured after different ways cannot be compared. Both give gray levels that are neither rounded nor shifted;
-the network scales them itself.
+Distances measured after different ways cannot be compared. Both give gray levels that are neither rounded nor shifted.
 
 - `tf`: TensorFlow 1's bilinear resizing, which starts at the corner and has no filter: pixel x of the result reads
   place x * W / 299 of the image and skips smaller detail. The original FID (Heusel et al. 2017, arXiv 1706.08500) and
   torch-fidelity use it; this is torch-fidelity's function.
-- `clean`: bicubic with a filter as wide as the shrinking needs, in float32 (clean-fid: Parmar et al. 2022, arXiv
-  2104.11222).
+- `clean`: bicubic with a filter as wide as the shrinking needs, in float32 (Parmar et al. 2022, arXiv 2104.11222).
 """
 
 from collections.abc import Callable

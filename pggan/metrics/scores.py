@@ -28,7 +28,7 @@ KMEANS_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of `count` samples. Shares are from 0 to 1. "Held-out reals" are those of the Reference."""
+    """The scores of `count` samples against a Reference. Shares are from 0 to 1. verdict, reason: see `judge`."""
 
     diversity: Diversity
     count: int
@@ -58,12 +58,10 @@ class Scores:
 
     @property
     def verdict(self) -> str:
-        """One of VERDICTS."""
         return judge(self.evidence)[0]
 
     @property
     def reason(self) -> str:
-        """A sentence."""
         return judge(self.evidence)[1]
 
 

@@ -30,9 +30,6 @@ HUES, SHADES, SATURATIONS = 12, 8, 6
 WEIGHTS = {"edges": 1.0, "texture": 0.3, "layout": 0.1, "palette": 0.5}  # chosen on the built-in kinds
 
 
-# ---- the table
-
-
 @dataclass(frozen=True)
 class FeatureSpace:
     """A function from images to features; images that look similar have features near each other."""
@@ -137,7 +134,7 @@ def contrast_factor(pixels: np.ndarray, wanted: float) -> float:
 
 
 def joined(parts: Iterable[dict[str, Tensor | np.ndarray]]) -> dict[str, np.ndarray]:
-    """What was measured of each batch, joined to one array for each name. A batch may lack a name."""
+    """What was measured of each batch, joined to one array for each name. Some batches may lack a name."""
     lists: dict[str, list[np.ndarray]] = {}
     for name, value in (item for part in parts for item in part.items()):
         lists.setdefault(name, []).append(np.asarray(value))
@@ -148,9 +145,6 @@ def batches(pixels: np.ndarray, side: int = SIDE) -> Iterator[Tensor]:
     """The images uint8 [N, H, W, 3] in batches, as `read` returns them."""
     for start in range(0, len(pixels), BATCH):
         yield read(pixels[start : start + BATCH], side)
-
-
-# ---- classifier
 
 
 def classifier(images: Tensor) -> Tensor:

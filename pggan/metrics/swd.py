@@ -81,22 +81,24 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
         raise ValueError(f"images need at least {COARSEST} x {COARSEST} pixels, not {list(images.shape[2:])}")
     levels = []
     while all(side % 2 == 0 and side >= 2 * COARSEST for side in images.shape[2:]):
-        smaller = halved(images)
+        smaller = smoothed(images, stride=2)
         levels.append(images - doubled(smaller))
         images = smaller
     return [*levels, images]
 
 
-def halved(images: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, H/2, W/2]: smoothed with 1-4-6-4-1, every other pixel kept."""
-    return _smoothed(images, stride=2)
+def smoothed(images: Tensor, stride: int = 1) -> Tensor:
+    """Images [N, C, H, W] smoothed with 1-4-6-4-1, edges mirrored; every `stride`-th pixel of them."""
+    kernel = torch.outer(BINOMIAL, BINOMIAL)[None, None]
+    flat = F.pad(images.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")  # one channel at a time
+    return F.conv2d(flat, kernel, stride=stride).unflatten(0, images.shape[:2]).squeeze(2)
 
 
 def doubled(images: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, C, 2H, 2W]: zeros between the pixels, smoothed with 1-4-6-4-1, times 4."""
     spread = images.new_zeros(*images.shape[:2], 2 * images.shape[2], 2 * images.shape[3])
     spread[:, :, ::2, ::2] = images
-    return 4 * _smoothed(spread)
+    return 4 * smoothed(spread)
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> float:
@@ -153,9 +155,3 @@ def _part(patches: Tensor, count: int, stream: Stream) -> Tensor:
 def _directions(stream: Stream) -> Tensor:
     """[512, 147] of length 1, uniformly distributed over all directions."""
     return F.normalize(torch.from_numpy(stream.normal("directions", 0, DIRECTIONS, 3 * SIDE * SIDE)), dim=1)
-
-
-def _smoothed(images: Tensor, stride: int = 1) -> Tensor:
-    kernel = torch.outer(BINOMIAL, BINOMIAL)[None, None]
-    flat = F.pad(images.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")  # one channel at a time, edges mirrored
-    return F.conv2d(flat, kernel, stride=stride).unflatten(0, images.shape[:2]).squeeze(2)

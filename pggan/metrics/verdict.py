@@ -45,8 +45,7 @@ def judge(seen: Evidence) -> tuple[str, str]:
     if seen.high < PARTIAL_BELOW:
         return "partial-collapse", varied + also
     if seen.duplicates > PARTIAL_DUPLICATES and not memorized:
-        few = f"at least {seen.duplicates:.0%} of the samples are near-duplicates of others"
-        return "partial-collapse", few + also
+        return "partial-collapse", f"at least {seen.duplicates:.0%} of the samples are near-duplicates of others{also}"
     if copied:
         copies = f"at least {seen.copied:.0%} of the samples are copies of training pictures, perhaps flipped or moved"
         return "memorization", copies
