@@ -72,9 +72,9 @@ def estimate(config: Config, costs: dict[int, StepCost], res: int, device: torch
     config = with_settings(config, {"precision": pick_precision(config.training.precision, device)})
     state = trial_state(config, res, torch.device("cpu"))
     groups = batch // (min(config.network.stddev_group, batch) or 1)
-    parts = max(count for count in range(1, last.micro_batches + 1) if groups % count == 0)
-    state.stage.micro_batches, state.stage.recompute = parts, last.recompute
-    return StepCost(speed, computed_peak(state, batch), parts, last.recompute, estimated=True)
+    micro_batches = max(count for count in range(1, last.micro_batches + 1) if groups % count == 0)
+    state.stage.micro_batches, state.stage.recompute = micro_batches, last.recompute
+    return StepCost(speed, computed_peak(state, batch), micro_batches, last.recompute, estimated=True)
 
 
 def _table(config: Config, stages: list[tuple[Stage, float]], costs: dict[int, StepCost]) -> list[str]:

@@ -28,7 +28,7 @@ class Probe:
         self.inputs = torch.from_numpy(noise).reshape(PROBES, 3, 2 * height, 2 * width).to(state.device)
         state.G.eval(), state.D.eval()  # so that the probes do not change the statistics of batch norm
         self.images = state.G.arch.upsample(state.G(self.latents))
-        self.averages = state.G.arch.upsample(state.G_ema(self.latents))
+        self.images_ema = state.G.arch.upsample(state.G_ema(self.latents))
         self.logits = state.D(state.D.arch.downsample(self.inputs))
         state.G.train(), state.D.train()
 
@@ -38,7 +38,7 @@ class Probe:
         grown.G.eval(), grown.D.eval()
         same = {
             "generator": torch.equal(grown.G(self.latents, 0.0), self.images),
-            "average": torch.equal(grown.G_ema(self.latents, 0.0), self.averages),
+            "average": torch.equal(grown.G_ema(self.latents, 0.0), self.images_ema),
             "discriminator": torch.equal(grown.D(self.inputs, 0.0), self.logits),
         }
         grown.G.train(), grown.D.train()
