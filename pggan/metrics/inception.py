@@ -9,8 +9,11 @@ import hashlib
 import io
 import math
 import os
+import socket
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +33,7 @@ URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights
 # The published name ends in its first eight digits. torch-fidelity and pytorch-fid publish the same file of 95,628,359
 # bytes, and many public projects pin these 64 digits.
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SECONDS_WITHOUT_ANSWER = 30  # of a download
 WIDTH = 2048  # features of an image
 BATCH = {"cpu": 4, "cuda": 64}  # images at a time; four fit the cache of a CPU core
 
@@ -155,7 +159,8 @@ def published_file() -> Path:
     if not path.is_file() or file_digest(path) != SHA256:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(URL, str(path), SHA256, progress=sys.stderr.isatty())
+            with _timeout(SECONDS_WITHOUT_ANSWER):
+                torch.hub.download_url_to_file(URL, str(path), SHA256, progress=sys.stderr.isatty())
         except Exception as error:  # a server's answer can raise nearly anything
             there = "no Inception weights here" if not path.exists() else f"the file {plain(path)} is damaged"
             raise UserError(
@@ -163,6 +168,17 @@ def published_file() -> Path:
                 f"{plain(path)}, or name it with --weights"
             ) from None
     return path
+
+
+@contextmanager
+def _timeout(seconds: float) -> Iterator[None]:
+    """Ends a connection that brings nothing for so many seconds; torch.hub sets no limit itself."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def file_digest(path: Path) -> str:
