@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pggan.metrics.diversity import effective_number, squared_distances
 from pggan.metrics.neighbors import prdc
-from pggan.metrics.spaces import batches
+from pggan.metrics.small_images import batches
 
 SIGNALS = ("ms-ssim", "recall", "vendi", "distance", "coverage")
 PAIRS = 500

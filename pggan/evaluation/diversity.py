@@ -13,7 +13,7 @@ from pggan.errors import UserError
 from pggan.evaluation.figures import records
 from pggan.evaluation.image_sets import ImageSet, Size
 from pggan.evaluation.opening import MAX_RES, is_checkpoint, open_pair, open_set
-from pggan.metrics import labels, montage, reference, scores, spaces
+from pggan.metrics import labels, montage, reference, scores, small_images, spaces
 from pggan.metrics.cache import from_arrays, statistics_folder, to_arrays
 from pggan.metrics.copies import find_copies, threshold, thumbnails
 from pggan.metrics.labels import Kind, Labels
@@ -97,7 +97,7 @@ class RealImages:
     @cached_property
     def pixels(self) -> np.ndarray:
         """uint8 [N, 64, 64, 3]"""
-        return self.images.read(spaces.read_one)
+        return self.images.read(small_images.read_one)
 
     @cached_property
     def reference(self) -> Reference:
@@ -119,9 +119,9 @@ class RealImages:
 
 def judged_by(against: Reference, held_out: ImageSet) -> Reference:
     """The reference whose threshold for copies comes from held-out images instead of the real images themselves."""
-    pixels = held_out.part(MOST_HELD_OUT, 0).read(spaces.read_one)
-    z = [against.projection(spaces.features(each, spaces.handcrafted)) for each in (pixels, pixels[:, :, ::-1])]
-    thumbs = np.concatenate([thumbnails(images) for images in spaces.batches(pixels)])
+    pixels = held_out.part(MOST_HELD_OUT, 0).read(small_images.read_one)
+    z = [against.projection(small_images.features(each, spaces.handcrafted)) for each in (pixels, pixels[:, :, ::-1])]
+    thumbs = np.concatenate([thumbnails(images) for images in small_images.batches(pixels)])
     return replace(against, similarity=find_copies(thumbs, z, against.thumbs, against.z).similarity)
 
 
@@ -233,9 +233,9 @@ def compare(
 def read_fakes(fake: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [n, 64, 64, 3] to measure, uint8 [n, h, w, 3] to show), from one pass."""
     size = montage.cell(fake.size)
-    rows = fake.read(lambda image: np.append(spaces.read_one(image), montage.shown(image, size)))
-    measured, views = np.split(rows, [3 * spaces.SIDE**2], axis=1)
-    return measured.reshape(-1, spaces.SIDE, spaces.SIDE, 3), views.reshape(-1, size[1], size[0], 3)
+    rows = fake.read(lambda image: np.append(small_images.read_one(image), montage.shown(image, size)))
+    measured, views = np.split(rows, [3 * small_images.SIDE**2], axis=1)
+    return measured.reshape(-1, small_images.SIDE, small_images.SIDE, 3), views.reshape(-1, size[1], size[0], 3)
 
 
 def labels_of(real: ImageSet, tags: str | None, columns: Sequence[str] = ()) -> list[Labels]:

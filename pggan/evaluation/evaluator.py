@@ -17,7 +17,7 @@ from pggan.data.packing import ImageCache
 from pggan.errors import out_of_memory
 from pggan.evaluation import figures
 from pggan.evaluation.samples import draw_batches
-from pggan.metrics import spaces
+from pggan.metrics import small_images
 from pggan.metrics.cache import Arrays, from_arrays, remembered, statistics_folder, to_arrays
 from pggan.metrics.reference import LEAST as MIN_REALS
 from pggan.metrics.reference import VERSION as REFERENCE_VERSION
@@ -103,7 +103,7 @@ def reals(pack: ImageCache, res: int, size: tuple[int, int]) -> np.ndarray:
 
 def shrunk(image: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3]: the image, resized to 64x64 if it has more pixels than that."""
-    return spaces.read_one(image) if image.shape[0] * image.shape[1] > spaces.SIDE**2 else image
+    return small_images.read_one(image) if image.shape[0] * image.shape[1] > small_images.SIDE**2 else image
 
 
 def evaluate(state: TrainState, alpha: float, against: Reference) -> Evaluation:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pggan.errors import UserError
 from pggan.evaluation.grids import save_grid
-from pggan.metrics.spaces import to_uint8
+from pggan.metrics.small_images import to_uint8
 from pggan.models.networks import Generator
 from pggan.models.noise import latents, noise_maps
 from pggan.randomness import Stream

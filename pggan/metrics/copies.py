@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pggan.metrics.neighbors import nearest
-from pggan.metrics.spaces import to_uint8
+from pggan.metrics.small_images import to_uint8
 
 SIDE = 32
 WINDOW = 24  # pixels of the sample's middle that are searched for: shifts of up to 4 of 32 pixels are found

@@ -11,7 +11,8 @@ from pggan.metrics import inception
 from pggan.metrics.inception import Network
 from pggan.metrics.random_features import WIDTH, filters_digest
 from pggan.metrics.resizing import to_inception
-from pggan.metrics.spaces import SPACES, VERSION, features, read_one
+from pggan.metrics.small_images import features, read_one
+from pggan.metrics.spaces import SPACES, VERSION
 
 RANDOM, INCEPTION = "rand", "inception"
 UNPUBLISHED = "unpublished"  # Inception with other weights than the published ones

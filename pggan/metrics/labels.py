@@ -18,7 +18,7 @@ import torch
 
 from pggan.data.reading import plain
 from pggan.errors import UserError
-from pggan.metrics import spaces
+from pggan.metrics import small_images, spaces
 from pggan.metrics.neighbors import nearest
 
 VERSION = f"1 {spaces.VERSION}"  # raise the number when `features` change
@@ -100,8 +100,10 @@ def features(pixels: np.ndarray, contrast: float | None = None) -> np.ndarray:
 
     Fine detail, which is a matter of quality, is taken out. contrast: the mean contrast to bring the images to.
     """
-    factor = 1.0 if contrast is None else spaces.contrast_factor(pixels, contrast)
-    soft = (spaces.softened(spaces.with_contrast(images, factor)) for images in spaces.batches(pixels))
+    factor = 1.0 if contrast is None else small_images.contrast_factor(pixels, contrast)
+    soft = (
+        small_images.softened(small_images.with_contrast(images, factor)) for images in small_images.batches(pixels)
+    )
     return np.concatenate([torch.cat([*spaces.mode_features(some).values()], dim=1).numpy() for some in soft])
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pggan.metrics.kernel_distance import Estimate, kernel_distance
-from pggan.metrics.spaces import features, spread
+from pggan.metrics.small_images import features, spread
 from pggan.randomness import Stream
 
 CHANNELS = (16, 32, 48, 64)

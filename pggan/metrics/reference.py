@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pggan.errors import UserError
-from pggan.metrics import spaces
+from pggan.metrics import small_images, spaces
 from pggan.metrics.copies import find_copies, thumbnails
 from pggan.metrics.diversity import HeldOutStatistics, Projection, fit_projection, held_out_statistics
 from pggan.metrics.random_features import Balance, balance, filters_digest, of_images
@@ -69,7 +69,9 @@ class Reference:
             raise UserError("diversity cannot be measured against real pictures that all look the same")
         z = projection(found["handcrafted"])
         some = held_out[:BASELINE]
-        mirrored = spaces.features(reals[np.sort(some)][:, :, ::-1], spaces.handcrafted)[np.argsort(np.argsort(some))]
+        mirrored = small_images.features(reals[np.sort(some)][:, :, ::-1], spaces.handcrafted)[
+            np.argsort(np.argsort(some))
+        ]
         copies = find_copies(found["thumbs"][some], [z[some], projection(mirrored)], found["thumbs"], z, some)
         fitted, held_out = np.searchsorted(chosen, fitted), np.searchsorted(chosen, held_out)
         balanced = balance(found["random"])
@@ -108,15 +110,15 @@ def _points(features: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> P
 
 def _features(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
     """Handcrafted features and thumbnails of all reals, and all other features of the `chosen` ones, in one pass."""
-    wanted = iter(torch.from_numpy(np.isin(np.arange(len(reals)), chosen)).split(spaces.BATCH))
+    wanted = iter(torch.from_numpy(np.isin(np.arange(len(reals)), chosen)).split(small_images.BATCH))
 
     def look(images: Tensor) -> dict[str, Tensor | np.ndarray]:
         found = {"handcrafted": spaces.handcrafted(images).double(), "thumbs": thumbnails(images)}
         some = images[next(wanted)]
         if len(some):
-            soft = spaces.mode_features(spaces.softened(some))
+            soft = spaces.mode_features(small_images.softened(some))
             found |= {f"soft {name}": features.double() for name, features in soft.items()}
-            found |= {"random": of_images(some).double(), "contrast": spaces.contrast(some)}
+            found |= {"random": of_images(some).double(), "contrast": small_images.contrast(some)}
         return found
 
-    return spaces.joined(map(look, spaces.batches(reals)))
+    return small_images.joined(map(look, small_images.batches(reals)))

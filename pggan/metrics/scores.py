@@ -9,7 +9,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from pggan.errors import UserError
-from pggan.metrics import spaces
+from pggan.metrics import small_images, spaces
 from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
 from pggan.metrics.diversity import Diversity, HeldOutStatistics, diversity, held_out_statistics
 from pggan.metrics.dropped_modes import dropped_shares
@@ -145,14 +145,14 @@ def _coverage(reals: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:
 def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndarray]:
     """{name: features [n, D]} of the samples. Softened ones get the mean contrast of the reals first, because contrast
     is a matter of quality, not of diversity."""
-    factor = spaces.contrast_factor(fakes, contrast)
+    factor = small_images.contrast_factor(fakes, contrast)
 
     def look(images: Tensor) -> dict[str, Tensor | np.ndarray]:
-        soft = spaces.mode_features(spaces.softened(spaces.with_contrast(images, factor)))
+        soft = spaces.mode_features(small_images.softened(small_images.with_contrast(images, factor)))
         found = {f"soft {name}": features.double() for name, features in soft.items()}
         found |= {"handcrafted": spaces.handcrafted(images).double(), "random": of_images(images).double()}
         if copies:
             found |= {"thumbs": thumbnails(images), "mirrored": spaces.handcrafted(images.flip(3)).double()}
         return found
 
-    return spaces.joined(map(look, spaces.batches(fakes)))
+    return small_images.joined(map(look, small_images.batches(fakes)))

@@ -12,7 +12,8 @@ from pggan.data.builtin import draw
 from pggan.metrics import copies as module
 from pggan.metrics.copies import find_copies, threshold, thumbnails
 from pggan.metrics.diversity import fit_projection
-from pggan.metrics.spaces import handcrafted, read
+from pggan.metrics.small_images import read
+from pggan.metrics.spaces import handcrafted
 
 SOME = settings(max_examples=15, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pggan.data.builtin import draw
-from pggan.metrics import spaces
+from pggan.metrics import small_images, spaces
 from pggan.metrics.extractors import open_extractor
 from pggan.metrics.spaces import SPACES, FeatureSpace
 
@@ -25,4 +25,4 @@ def test_a_space_of_another_size_is_measured_in_after_one_entry(monkeypatch):
 def test_a_space_of_ours_gives_its_own_features():
     image, extractor = draw(0, 0, 64, 64)[0], open_extractor("handcrafted")
     found = extractor.features(extractor.prepare(image)[None])
-    np.testing.assert_allclose(found, spaces.features(image[None], spaces.handcrafted))
+    np.testing.assert_allclose(found, small_images.features(image[None], spaces.handcrafted))

@@ -134,7 +134,7 @@ def test_features_are_the_same_some_at_a_time_and_not_a_matter_of_contrast():
     assert whole.shape == (5, 950) and whole.dtype == np.float32
     assert np.allclose(whole[:2], labels.features(pictures[:2]), atol=1e-4)
     pale = (pictures.astype(float) * 0.6 + 50).astype(np.uint8)
-    contrast = float(labels.spaces.contrast(labels.spaces.read(pictures)).mean())
+    contrast = float(labels.small_images.contrast(labels.small_images.read(pictures)).mean())
     apart = [np.abs(labels.features(pale, brought) - whole).mean() for brought in (None, contrast)]
     assert apart[1] < 0.7 * apart[0]
 

@@ -18,7 +18,7 @@ from pggan.metrics.random_features import (
     random_features,
     random_kernel_distance,
 )
-from pggan.metrics.spaces import read
+from pggan.metrics.small_images import read
 
 DIGEST = "6488a7db2713"
 ODD = {

@@ -10,7 +10,7 @@ from pggan.data.builtin import draw
 from pggan.errors import UserError
 from pggan.evaluation.figures import records
 from pggan.metrics import reference as module
-from pggan.metrics import spaces
+from pggan.metrics import small_images, spaces
 from pggan.metrics.cache import from_arrays, to_arrays
 from pggan.metrics.copies import find_copies, thumbnails
 from pggan.metrics.random_features import balance, random_features
@@ -45,7 +45,7 @@ def same(one: Reference, other: Reference) -> bool:
 
 
 def soft(pictures: np.ndarray, name: str) -> np.ndarray:
-    return spaces.mode_features(spaces.softened(spaces.read(pictures)))[name].double().numpy()
+    return spaces.mode_features(small_images.softened(small_images.read(pictures)))[name].double().numpy()
 
 
 # --- which picture is which --------------------------------------------------------------------------------------
@@ -60,8 +60,10 @@ def test_half_of_the_reals_are_held_out_and_the_others_fitted(reference):
 
 def test_points_and_thumbnails_are_of_all_reals_in_their_own_order(reference, pictures):
     reals = pictures[:COUNT]
-    np.testing.assert_allclose(reference.z, reference.projection(spaces.features(reals, spaces.handcrafted)), atol=1e-5)
-    assert np.array_equal(reference.thumbs, thumbnails(spaces.read(reals)))
+    np.testing.assert_allclose(
+        reference.z, reference.projection(small_images.features(reals, spaces.handcrafted)), atol=1e-5
+    )
+    assert np.array_equal(reference.thumbs, thumbnails(small_images.read(reals)))
 
 
 def test_the_space_is_fitted_to_the_fitting_reals_alone(reference):
@@ -78,7 +80,7 @@ def test_each_part_is_of_the_reals_that_it_says(pictures, monkeypatch):
     for name, value in {"HELD_OUT": held, "FITTED": fitted, "RANDOM": random}.items():
         monkeypatch.setattr(module, f"MOST_{name}", value)
     monkeypatch.setattr(module, "BASELINE", baseline)
-    monkeypatch.setattr(spaces, "BATCH", 50)
+    monkeypatch.setattr(small_images, "BATCH", 50)
     reals = pictures[:COUNT]
     found = Reference.of(reals)
     first, second = np.split(found.order[: found.count + fitted], [found.count])
@@ -89,9 +91,11 @@ def test_each_part_is_of_the_reals_that_it_says(pictures, monkeypatch):
     chosen = np.concatenate([first, second])
     features = random_features(reals[chosen])
     np.testing.assert_allclose(found.random, balance(features)(features)[:random], atol=1e-4)
-    assert found.contrast == pytest.approx(spaces.contrast(spaces.read(reals[chosen])).mean().item(), rel=1e-4)
+    assert found.contrast == pytest.approx(
+        small_images.contrast(small_images.read(reals[chosen])).mean().item(), rel=1e-4
+    )
     some = first[:baseline]
-    mirrored = found.projection(spaces.features(reals[some][:, :, ::-1], spaces.handcrafted))
+    mirrored = found.projection(small_images.features(reals[some][:, :, ::-1], spaces.handcrafted))
     expected = find_copies(found.thumbs[some], [found.z[some], mirrored], found.thumbs, found.z, some)
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-4)
 

@@ -11,7 +11,7 @@ from pggan.data.builtin import draw
 from pggan.errors import UserError
 from pggan.evaluation.figures import FIGURES, records
 from pggan.metrics import scores as module
-from pggan.metrics import spaces
+from pggan.metrics import small_images, spaces
 from pggan.metrics.reference import Reference
 from pggan.metrics.scores import different_bins, k_means, score, sure_excess
 
@@ -26,7 +26,7 @@ def normal(seed: int, n: int, dim: int) -> np.ndarray:
 
 def changed(pictures: np.ndarray, by) -> np.ndarray:
     """By a function of images in [-1, 1]."""
-    return ((by(spaces.read(pictures)).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return ((by(small_images.read(pictures)).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -190,12 +190,16 @@ def test_what_is_dropped_is_looked_for_in_soft_pictures_of_the_contrast_of_the_r
         module, "dropped_shares", lambda fitted, held, points: seen.append(points) or np.zeros(len(fitted))
     )
     checks = 0.1 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2) - 0.05
-    for by in (lambda x: x, lambda x: spaces.with_contrast(x, 0.6), lambda x: spaces.with_contrast(x, 0.8) + checks):
+    for by in (
+        lambda x: x,
+        lambda x: small_images.with_contrast(x, 0.6),
+        lambda x: small_images.with_contrast(x, 0.8) + checks,
+    ):
         score(reference, changed(samples, by), copies=False)
-    images = spaces.read(samples)
-    matched = spaces.with_contrast(images, reference.contrast / spaces.contrast(images).mean().item())
+    images = small_images.read(samples)
+    matched = small_images.with_contrast(images, reference.contrast / small_images.contrast(images).mean().item())
     for place, (name, space) in enumerate(reference.modes.items()):
-        expected = space.projection(spaces.mode_features(spaces.softened(matched))[name].double().numpy())
+        expected = space.projection(spaces.mode_features(small_images.softened(matched))[name].double().numpy())
         assert (expected**2).sum(axis=1).mean() > 0.5
         for found in seen[place :: len(reference.modes)]:
             assert np.median(np.linalg.norm(found - expected, axis=1)) < 0.05
@@ -253,7 +257,7 @@ def test_of_more_samples_than_held_out_reals_the_first_count(reference, drawn, g
 
 def test_how_samples_are_stored_and_cut_makes_no_difference(reference, samples, good, tmp_path, monkeypatch):
     np.save(tmp_path / "samples.npy", samples)
-    monkeypatch.setattr(spaces, "BATCH", 50)
+    monkeypatch.setattr(small_images, "BATCH", 50)
     found = score(reference, np.load(tmp_path / "samples.npy", mmap_mode="r"))
     assert records(found) == pytest.approx(records(good), rel=1e-4, abs=1e-6) and found.reason == good.reason
 

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from pggan.data.builtin import KINDS, draw
-from pggan.metrics import labels, spaces
+from pggan.metrics import labels, small_images, spaces
 from pggan.metrics.cache import from_arrays, to_arrays
 from pggan.metrics.neighbors import nearest
 from pggan.metrics.reference import Reference
-from pggan.metrics.spaces import FeatureSpace, classifier, handcrafted, read, read_one, softened
+from pggan.metrics.small_images import read, read_one, softened
+from pggan.metrics.spaces import FeatureSpace, classifier, handcrafted
 
 SOME = settings(max_examples=20, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -103,27 +104,27 @@ def test_a_memory_map_that_may_not_be_written_to_gives_the_same_features(drawn, 
     """torch would warn, and warnings are errors here."""
     np.save(tmp_path / "pictures.npy", drawn[0][:9])
     mapped = np.load(tmp_path / "pictures.npy", mmap_mode="r")
-    assert np.array_equal(spaces.features(mapped, space), spaces.features(drawn[0][:9], space))
+    assert np.array_equal(small_images.features(mapped, space), small_images.features(drawn[0][:9], space))
     assert np.array_equal(np.load(tmp_path / "pictures.npy"), drawn[0][:9])
-    mirrored = spaces.features(mapped[:, :, ::-1], space)
-    assert np.array_equal(mirrored, spaces.features(drawn[0][:9, :, ::-1].copy(), space))
+    mirrored = small_images.features(mapped[:, :, ::-1], space)
+    assert np.array_equal(mirrored, small_images.features(drawn[0][:9, :, ::-1].copy(), space))
 
 
 @BOTH
 def test_one_picture_at_a_time_gives_what_all_at_once_give(drawn, monkeypatch, space, width):
     pictures = drawn[0][:20]
-    whole = spaces.features(pictures, space)
-    each = np.concatenate([spaces.features(pictures[i : i + 1], space) for i in range(20)])
+    whole = small_images.features(pictures, space)
+    each = np.concatenate([small_images.features(pictures[i : i + 1], space) for i in range(20)])
     np.testing.assert_allclose(each, whole, atol=1e-5)
-    monkeypatch.setattr(spaces, "BATCH", 7)
-    np.testing.assert_allclose(spaces.features(pictures, space), whole, atol=1e-5)
-    assert [len(batch) for batch in spaces.batches(pictures)] == [7, 7, 6]
+    monkeypatch.setattr(small_images, "BATCH", 7)
+    np.testing.assert_allclose(small_images.features(pictures, space), whole, atol=1e-5)
+    assert [len(batch) for batch in small_images.batches(pictures)] == [7, 7, 6]
 
 
 @EACH
 @BOTH
 def test_features_of_any_picture_are_finite(name, space, width):
-    found = spaces.features(ODD[name], space)
+    found = small_images.features(ODD[name], space)
     assert found.shape == (len(ODD[name]), width) and found.dtype == np.float64 and np.isfinite(found).all()
     assert np.isfinite(space(softened(read(ODD[name]))).numpy()).all()
 
@@ -133,18 +134,20 @@ def test_features_of_any_picture_are_finite(name, space, width):
 
 def test_contrast_is_the_deviation_of_brightness(images):
     expected = [image.mean(axis=0).std(ddof=1) for image in images.double().numpy()]
-    np.testing.assert_allclose(spaces.contrast(images), expected, rtol=1e-4)
-    assert spaces.contrast(read(ODD["flat"])).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    np.testing.assert_allclose(small_images.contrast(images), expected, rtol=1e-4)
+    assert small_images.contrast(read(ODD["flat"])).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 @SOME
 @given(SEEDS, st.floats(0.1, 3))
 def test_contrast_is_multiplied_around_the_mean_of_each_picture(seed, factor):
     images = 0.3 * (2 * torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) - 1)
-    found = spaces.with_contrast(images, factor)
-    torch.testing.assert_close(spaces.contrast(found), factor * spaces.contrast(images), rtol=1e-4, atol=1e-6)
+    found = small_images.with_contrast(images, factor)
+    torch.testing.assert_close(
+        small_images.contrast(found), factor * small_images.contrast(images), rtol=1e-4, atol=1e-6
+    )
     torch.testing.assert_close(found.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0, atol=1e-5)
-    assert spaces.with_contrast(images, 100).abs().max() <= 1
+    assert small_images.with_contrast(images, 100).abs().max() <= 1
 
 
 def test_softened_pictures_are_the_means_of_sixteenths_and_no_more(images):
@@ -384,7 +387,7 @@ def test_each_layer_says_as_much_as_any_other_in_classifier(images):
 @BOTH
 def test_the_nearest_picture_is_mostly_of_the_same_kind(drawn, space, width):
     pictures, kinds = drawn
-    found = spaces.features(pictures, space)
+    found = small_images.features(pictures, space)
     places = nearest(found, found, exclude_self=True)[1][:, 0]
     assert (kinds[places] == kinds).mean() > 0.6 and len(KINDS) == 10
 
@@ -392,12 +395,12 @@ def test_the_nearest_picture_is_mostly_of_the_same_kind(drawn, space, width):
 @BOTH
 def test_a_picture_a_little_blurred_noisy_or_dim_is_nearest_to_itself(drawn, space, width):
     pictures = drawn[0]
-    images, keys = read(pictures[:30]), spaces.features(pictures, space)
+    images, keys = read(pictures[:30]), small_images.features(pictures, space)
     random = torch.Generator().manual_seed(0)
     changed = {
         "blurred": F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="reflect"), 3, 1),
         "noisy": (images + 0.05 * torch.randn(images.shape, generator=random)).clamp(-1, 1),
-        "dim": spaces.with_contrast(images, 0.85),
+        "dim": small_images.with_contrast(images, 0.85),
     }
     for name, each in changed.items():
         places = nearest(space(each).double().numpy(), keys)[1][:, 0]

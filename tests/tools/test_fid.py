@@ -19,7 +19,7 @@ from pggan.metrics import inception, resizing
 from pggan.metrics.extractors import open_extractor
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.random_features import balance, random_features
-from pggan.metrics.spaces import read_one
+from pggan.metrics.small_images import read_one
 
 
 @pytest.fixture(scope="module")
