@@ -137,7 +137,7 @@ def test_runs_of_other_shapes_go_through(settings, flags, sizes):
     assert [entry["action"] for entry in entries] == ["grow"] * (len(sizes) - 1) + ["stop"]
     for entry, (width, height) in zip(entries, sizes.values(), strict=True):
         with Image.open(run / "samples" / f"{entry['from_res']:04d}-{entry['nimg']:08d}.png") as grid:
-            assert grid.size == (2 * width, 2 * height)
+            assert grid.size == (2 * width + 6, 2 * height + 6)  # with gaps of 2
         assert (run / "checkpoints" / f"res-{entry['from_res']:04d}.pt").exists()
 
 
