@@ -15,6 +15,10 @@ def refuse_if(wrong: object, message: str) -> None:
         raise UserError(message)
 
 
+class OtherFormat(UserError):
+    """A checkpoint of another version. It is intact: nothing may replace it."""
+
+
 class Diverged(Exception):
     """Losses or weights are still not finite after all rollbacks that a run may make. Exit code 3."""
 

@@ -3,6 +3,7 @@
 No other module of the project uses a call that only some of these systems have.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -31,7 +32,7 @@ def lock(path: Path, held: str) -> FileLock | None:
     """Locks the file `path` until `release()` is called or this process ends, however it ends.
 
     None, after a warning on stdout, on a drive without locks (some network drives).
-    Raises UserError with the message `held` when another process holds the lock.
+    Raises UserError with the message `held` when another process holds the lock, and if the folder cannot be written.
     """
     lock = FileLock(path, timeout=0)
     try:
@@ -40,6 +41,8 @@ def lock(path: Path, held: str) -> FileLock | None:
         raise UserError(held) from None
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
+        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+            raise UserError(f"{path.parent} cannot be written ({reason}): name another folder") from None
         print(f"{path.parent} cannot be locked ({reason}): start no second process there", flush=True)
         return None
     return lock

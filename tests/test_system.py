@@ -110,3 +110,13 @@ def test_flushing_changes_nothing_in_a_file(tmp_path):
     path.write_bytes(b"some bytes")
     system.flush_to_disk(path)
     assert path.read_bytes() == b"some bytes"
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
+def test_a_folder_that_cannot_be_written_is_not_called_one_without_locks(tmp_path, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(system.FileLock, "acquire", refuse)
+    with pytest.raises(UserError, match="cannot be written"):
+        system.lock(tmp_path / ".lock", "another process")

@@ -9,7 +9,7 @@ from pggan.run.devices import peak_memory
 from pggan.run.evaluations import Evaluations
 from pggan.run.logger import open_loggers
 from pggan.run.planning import stage_start
-from pggan.run.progress import Progress as ProgressBar
+from pggan.run.progress import ProgressBar
 from pggan.run.report import Report
 from pggan.run.run_dir import RunDir
 from pggan.run.timer import Timer

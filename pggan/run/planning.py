@@ -38,7 +38,11 @@ def over(state: TrainState, scheduler: Scheduler) -> bool:
     """Whether the run has stopped, and its current settings ask for no more training."""
     if not state.growth or state.growth[-1]["action"] != "stop":
         return False
-    seconds = max(state.seconds, state.growth[-1]["numbers"].get("budget_seconds", 0.0))
+    return stops_now(state, scheduler, max(state.seconds, state.growth[-1]["numbers"].get("budget_seconds", 0.0)))
+
+
+def stops_now(state: TrainState, scheduler: Scheduler, seconds: float = 0.0) -> bool:
+    """Whether the run would stop before its next step. seconds: spent since the start of the run."""
     start = stage_start(state, seconds)
     start.speeds.setdefault(state.res, 1.0)  # for the length of a fade, which decides nothing here
     plan = scheduler.begin(start, state.history)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 10  # where the output is no terminal
 
 
-class Progress:
+class ProgressBar:
     """A tqdm bar on a terminal, a line of text now and then elsewhere.
 
     total, done: of the whole run and so far, in images or in seconds.

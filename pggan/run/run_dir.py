@@ -42,8 +42,8 @@ class RunDir:
 
     def __enter__(self):
         """Locks the folder for this process, if there is a run in it already. Raises UserError."""
-        self.lock = None
-        if (self.path / "config.json").exists():
+        self.lock, self.new = None, not (self.path / "config.json").exists()
+        if not self.new:
             self._lock()
         return self
 
@@ -53,7 +53,7 @@ class RunDir:
 
     def acquire_lock(self) -> None:
         """Makes the folder of a new run, and locks it. Raises UserError if another process was quicker."""
-        if self.lock is None:
+        if self.new:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
             if (self.path / "config.json").exists():

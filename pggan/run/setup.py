@@ -14,9 +14,9 @@ from pggan.config.validation import differences
 from pggan.data.batches import BatchLoader
 from pggan.data.packing import ImageCache, pack
 from pggan.data.sources import Source, open_source
-from pggan.errors import UserError
+from pggan.errors import UserError, refuse_if
 from pggan.run.devices import pick_device, pick_precision
-from pggan.run.planning import over, waits
+from pggan.run.planning import stops_now, waits
 from pggan.run.run_dir import RunDir
 from pggan.schedule import scheduler_for
 from pggan.schedule.forecast import forecast
@@ -62,7 +62,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
     state.threads = threads
     state.replay = growth_to_replay(state, goes_on=bool(known and values))
     state.graphs = graphs_for(config.training.compile, device)
-    if not known and over(state, scheduler_for(config.schedule, state.replay)):
+    if values and not known and stops_now(state, scheduler_for(config.schedule, state.replay)):
         raise UserError(f"{config.run.resume} is the end of its run: raise --max-res or --stable-kimg to go on from it")
     if state.res > config.network.ends()[1]:
         raise UserError(f"the run is at {state.res} px already: --max-res {config.network.ends()[1]} is below that")
@@ -80,7 +80,7 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
-    dropped = {"metrics_bytes", "data", "seconds", "speeds", "replay", "history", "best"}
+    dropped = {"metrics_bytes", "data", "seconds", "speeds", "replay", "history", "best", "attempt", "lr_factor"}
     if not settings.training.ada:
         dropped.add("augment")  # --ada does not begin with a fixed p
     plan = {**values["stage"]["plan"], "until": 0.0, "budget": 0.0}  # seconds of another run's budget
@@ -199,4 +199,7 @@ def open_folder(config: Config) -> RunDir:
     data = config.data.data
     name = data.replace(":", "-") if data.partition(":")[0] == "builtin" else Path(data).resolve().stem
     default = f"runs/{name}-{config.preset}-{config.network.ends()[1]}"
-    return RunDir(Path(os.path.expanduser(config.run.out or default)))
+    path = Path(os.path.expanduser(config.run.out or default))
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    refuse_if(not os.access(existing, os.W_OK), f"--out {path} cannot be written in {existing}: name another folder")
+    return RunDir(path)

@@ -15,7 +15,11 @@ from pggan.schedule.stages import Decision, Progress, Stage, StageStart
 
 
 class Scheduler(Protocol):
-    """The interface of a scheduler. history: every evaluation so far, oldest first (TrainState.history)."""
+    """The interface of a scheduler.
+
+    history: every evaluation so far, oldest first: {nimg, res, alpha, figures, verdict, reason}. `figures` has the keys
+    of evaluation/figures.py, such as "quality/rfd"; a figure that was not finite is missing.
+    """
 
     needs_speed: bool
     """Whether `begin` reads `start.speeds`."""

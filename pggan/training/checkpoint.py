@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from pggan import system
-from pggan.errors import UserError, disk_full, first_line
+from pggan.errors import OtherFormat, UserError, disk_full, first_line
 
 FORMAT = 3
 NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left by a kill between two renames
@@ -49,12 +49,14 @@ def save_latest(values: dict, folder: Path) -> None:
 def load_latest(folder: Path) -> dict | None:
     """The newest intact checkpoint of a run, with a message if it is not latest.pt; None if there is none.
 
-    Raises UserError if all of them are damaged.
+    Raises UserError if all of them are damaged, or if one is of another version.
     """
     problems = []
     for path in filter(Path.exists, (folder / name for name in NEWEST_FIRST)):
         try:
             values = load(path)
+        except OtherFormat:
+            raise
         except UserError as error:
             problems.append(str(error))
             continue
@@ -80,7 +82,7 @@ def load(path: Path) -> dict:
     if not isinstance(values, dict) or "sha256" not in values:
         raise UserError(f"{path} is no checkpoint of this project")
     if values.get("format") != FORMAT:
-        raise UserError(
+        raise OtherFormat(
             f"{path} has format {values.get('format')} and this version reads format {FORMAT}: continue it with the "
             f"version that wrote it (the commit is in its run's config.json)"
         )

@@ -10,13 +10,14 @@ import grow
 import pytest
 from PIL import Image
 from runs import assert_same, assert_same_run, content, records
-from short import growth, interrupt_at, latest, watch_steps
+from short import growth, interrupt_at, latest, make_settings, watch_steps
 
 import train as command
 from pggan.errors import Interrupted, UserError
 from pggan.run import loop
 from pggan.run.loop import train
 from pggan.run.run_dir import RunDir
+from pggan.training import checkpoint
 
 pytest_plugins = ["short_runs"]
 
@@ -253,3 +254,27 @@ def test_a_process_whose_new_folder_was_taken_while_it_packed_stops_and_does_not
     with pytest.raises(UserError, match="another process has begun a run"):
         train(settings())
     assert len(steps) == 38 and steps == sorted(set(steps))
+
+
+def test_the_last_checkpoint_of_a_finished_run_is_refused_whatever_its_name(cache, started, tmp_path):
+    for name in ("latest.pt", "res-0004.pt"):
+        path = started / "checkpoints" / name
+        flags = ["--resume", path, "--max-res", 4]
+        with pytest.raises(UserError, match="is the end of its run"):
+            train(make_settings(cache, tmp_path / "new", *flags))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_begun_from_one_that_diverged_has_its_own_learning_rate_and_attempts(cache, started, tmp_path):
+    values = latest(started)
+    del values["sha256"]
+    checkpoint.save({**values, "lr_factor": 0.125, "attempt": 3}, tmp_path / "diverged.pt")
+    run = train(make_settings(cache, tmp_path / "new", "--resume", tmp_path / "diverged.pt", "--max-res", 8))
+    assert (latest(run)["lr_factor"], latest(run)["attempt"]) == (1.0, 0)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_images_are_packed(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match="--out .* cannot be written in"):
+        train(make_settings(tmp_path / "cache", tmp_path / "deep" / "run", "--max-res", 4))
+    assert not (tmp_path / "cache").exists()

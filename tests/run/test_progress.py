@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pggan.run import progress
 from pggan.run.devices import peak_memory
-from pggan.run.progress import Progress, duration
+from pggan.run.progress import ProgressBar, duration
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def plain(monkeypatch):
     return clock
 
 
-def show(bar: Progress, nimg: int = 1500) -> None:
+def show(bar: ProgressBar, nimg: int = 1500) -> None:
     bar.show(64, nimg, alpha=0.25, images_per_s=123.4, memory=3 * 2**29, seconds_left=7500, done=nimg)
 
 
 def test_a_line_tells_resolution_alpha_kimg_speed_memory_and_time_left(plain, capsys):
-    bar = Progress(10_000, 0)
+    bar = ProgressBar(10_000, 0)
     show(bar)
     bar.close()
     told = capsys.readouterr()
@@ -38,7 +38,7 @@ def test_a_line_tells_resolution_alpha_kimg_speed_memory_and_time_left(plain, ca
 
 
 def test_without_a_terminal_lines_are_seconds_apart(plain, capsys):
-    bar = Progress(10_000, 0)
+    bar = ProgressBar(10_000, 0)
     for seconds in (0, 1, progress.SECONDS_BETWEEN_LINES - 1, progress.SECONDS_BETWEEN_LINES + 1):
         plain.now = 100.0 + seconds
         show(bar, nimg=1000 * (seconds + 1))
@@ -60,7 +60,7 @@ def on_a_terminal(monkeypatch) -> Terminal:
 
 def test_on_a_terminal_it_is_one_bar_that_goes_on_where_the_run_does(monkeypatch, capsys):
     terminal = on_a_terminal(monkeypatch)
-    bar = Progress(10_000, 2500)
+    bar = ProgressBar(10_000, 2500)
     show(bar, nimg=5000)
     show(bar, nimg=7500)
     bar.close()
@@ -71,7 +71,7 @@ def test_on_a_terminal_it_is_one_bar_that_goes_on_where_the_run_does(monkeypatch
 
 def test_a_bar_never_passes_its_end_and_comes_back_after_a_rollback(monkeypatch):
     terminal = on_a_terminal(monkeypatch)
-    bar = Progress(10_000, 0)
+    bar = ProgressBar(10_000, 0)
     for nimg in (10_008, 4000):
         show(bar, nimg)
     bar.close()
@@ -79,7 +79,7 @@ def test_a_bar_never_passes_its_end_and_comes_back_after_a_rollback(monkeypatch)
 
 
 def test_a_printed_line_is_a_line_of_its_own(plain, capsys):
-    bar = Progress(10, 0)
+    bar = ProgressBar(10, 0)
     bar.print_line("saved")
     bar.close()
     assert capsys.readouterr().out == "saved\n"

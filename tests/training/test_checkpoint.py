@@ -111,6 +111,16 @@ def test_another_format_is_refused_by_its_number(tmp_path, monkeypatch):
         checkpoint.load(tmp_path / "a.pt")
 
 
+def test_an_intact_latest_of_another_format_is_not_replaced_by_the_one_before(tmp_path, monkeypatch):
+    checkpoint.save_latest({"nimg": 1}, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 99)
+        checkpoint.save_latest({"nimg": 2}, tmp_path)
+    with pytest.raises(UserError, match="format 99") as caught:
+        checkpoint.load_latest(tmp_path)
+    assert "\n" not in str(caught.value) and str(caught.value).count("has format") == 1
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path, said in ((tmp_path / "none.pt", "there is no"), (tmp_path, "is a folder")):
         with pytest.raises(UserError, match=said):
