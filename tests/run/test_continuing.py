@@ -275,6 +275,6 @@ def test_a_run_begun_from_one_that_diverged_has_its_own_learning_rate_and_attemp
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_images_are_packed(cache, tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(UserError, match="--out .* cannot be written in"):
+    with pytest.raises(UserError, match=r"--out .* cannot be written in"):
         train(make_settings(tmp_path / "cache", tmp_path / "deep" / "run", "--max-res", 4))
     assert not (tmp_path / "cache").exists()
