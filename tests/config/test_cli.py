@@ -106,6 +106,7 @@ BAD = {
     "a flag misspelt": (["--bacth", "8"], "there is no flag --bacth; did you mean --batch?"),
     "a flag misspelt with underscores": (["--max_rse", "8"], "there is no flag --max_rse; did you mean --max-res?"),
     "a flag misspelt with its value": (["--bacth=8"], "did you mean --batch?"),
+    "flags after a --": (["--", "--out", "x"], "flags after -- are not read: leave the -- out"),
     "a flag like no other": (["--qqqqq", "8"], "there is no flag --qqqqq; --help lists all flags"),
     "a word without a flag": (["pictures"], "'pictures' belongs to no flag"),
     "a choice that is none": (["--device", "tpu"], "'auto', 'cuda', 'mps', 'cpu'"),
@@ -382,6 +383,9 @@ def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path):
 
 @pytest.mark.parametrize(("old", "new"), cli.RENAMED.items())
 def test_a_flag_of_an_older_version_is_refused_with_its_new_name(old, new):
-    for words in ([old, "1"], [f"{old}=1"]):
-        with pytest.raises(UserError, match=f"{old} has been renamed: use {new}"):
+    underscores, negated = "--" + old[2:].replace("-", "_"), f"--no-{old[2:]}"
+    for words in ([old, "1"], [f"{old}=1"], [underscores, "1"]):
+        with pytest.raises(UserError, match=f"{words[0].removesuffix('=1')} has been renamed: use {new}$"):
             cli.parse(Config, words)
+    with pytest.raises(UserError, match=f"{negated} has been renamed: use --no-{new[2:]}$"):
+        cli.parse(Config, [negated])
