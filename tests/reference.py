@@ -177,6 +177,9 @@ def softplus(x):
     return -math.log(1 / (1 + math.exp(x)))
 
 
+LOSSES = ("logistic", "bce", "wgan-gp", "wgan", "relativistic", "lsgan", "hinge")  # those that are known here
+
+
 def discriminator_loss(name, critic, reals, fakes, mix, weight, drift=0.0):
     """Image by image. critic: [N, 3, H, W] -> [N]; images must not influence each other's logits."""
     total = 0.0
@@ -192,6 +195,8 @@ def discriminator_loss(name, critic, reals, fakes, mix, weight, drift=0.0):
             total += (on_real - 1) ** 2 / 2 + on_fake**2 / 2
         elif name == "hinge":
             total += max(0, 1 - on_real) + max(0, 1 + on_fake)
+        else:
+            raise KeyError(name)
         total += drift * on_real**2
         if weight:
             total += weight * penalty(name, critic, real, fake, t)
@@ -204,6 +209,8 @@ def penalty(name, critic, real, fake, t):
         return (math.sqrt(squared_gradient_norm(critic, real + t * (fake - real))) - 1) ** 2
     if name == "logistic":
         return squared_gradient_norm(critic, real) / 2
+    if name != "relativistic":
+        raise KeyError(name)
     return squared_gradient_norm(critic, real) / 2 + squared_gradient_norm(critic, fake) / 2
 
 
@@ -219,6 +226,8 @@ def generator_loss(name, critic, fakes, reals):
             total += softplus(on_real - on_fake)
         elif name == "lsgan":
             total += (on_fake - 1) ** 2 / 2
+        else:
+            raise KeyError(name)
     return total / len(reals)
 
 

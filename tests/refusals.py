@@ -12,7 +12,7 @@ def refusal(act, *arguments) -> str:
     with pytest.raises(UserError) as caught:
         act(*arguments)
     message = str(caught.value)
-    assert message and "\n" not in message and len(message) < 200
+    assert message and "\n" not in message and len(message) < 300
     return message
 
 

@@ -28,7 +28,7 @@ from pggan.schedule.stages import Progress, Stage
 from pggan.training.state import new_state, state_from
 from pggan.training.step import step, step_phases
 
-flags = ["--preset", "smoke", "--loss", "cubic", "--arch", "mono", "--augment", "negative", "--schedule", "eager"]
+flags = ["--preset", "smoke", "--loss", "squared-hinge", "--arch", "mono", "--augment", "negative", "--schedule", "eager"]
 flags += ["--start-res", "4", "--max-res", "8", "--batch", "4"]
 config = cli.parse(Config, flags, before_flags(flags))
 assert config.training.penalty_weight.at(4) == 1

@@ -13,7 +13,7 @@ from typing import TypeVar
 import tyro
 
 from pggan.config.per_resolution import PerResolution
-from pggan.errors import Diverged, UserError, disk_full
+from pggan.errors import Diverged, UserError, disk_full, refuse_if
 from pggan.system import SIGPIPE
 
 Settings = TypeVar("Settings")
@@ -85,6 +85,7 @@ def parse(
             raise
         raise UserError(_one_line(complaint.getvalue())) from None
     if unknown:
+        refuse_if("--" in argv, "flags after -- are not read: leave the -- out")
         raise UserError(_unknown(unknown[0], kind, default, prog))
     return value
 
@@ -135,14 +136,16 @@ def _one_line(box: str) -> str:
 def _unknown(word: str, kind: type, default: object, prog: str | None) -> str:
     """Returns the message for a word that is no flag."""
     flag = word.partition("=")[0]
-    if flag in RENAMED:
-        return f"{flag} has been renamed: use {RENAMED[flag]}"
+    spelled = flag.replace("_", "-")
+    new = RENAMED.get(spelled) or RENAMED.get(spelled.replace("--no-", "--", 1), "").replace("--", "--no-", 1)
+    if new:
+        return f"{flag} has been renamed: use {new}"
     if not word.startswith("-"):
         return f"'{word}' belongs to no flag; --help lists all flags"
     page = io.StringIO()
     with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
         _tyro(kind, ["--help"], default, prog)
     known = set(re.findall(r"--[a-z][a-z0-9-]*", page.getvalue()))
-    nearest = difflib.get_close_matches(flag.replace("_", "-"), known, n=1, cutoff=0.6)
+    nearest = difflib.get_close_matches(spelled, known, n=1, cutoff=0.6)
     hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists all flags"
     return f"there is no flag {word}{hint}"

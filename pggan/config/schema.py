@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from pggan.config.fields import Settings, flag, may_change
+from pggan.config.fields import Settings, flag, may_change, problem_of_stored
 from pggan.config.per_resolution import PerResolution
 from pggan.config.tables import ARCH_TABLE, LOSS_TABLE, PRESETS, SCHEDULES
 from pggan.errors import UserError, refuse_if
@@ -23,16 +23,15 @@ def seconds(text: str) -> float:
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
     numbers = [float(number or 0) for number in parts.groups()] if parts else [0, 0, 0]
     total = 3600 * numbers[0] + 60 * numbers[1] + numbers[2]
-    bad = not 0 < total < 1e9
-    refuse_if(bad, f"'{text}' is no time: write hours, minutes or seconds, such as 25m, 1h30m or 90s")
+    refuse_if(not 0 < total < 1e9, f"'{text}' is no time: write hours, minutes or seconds, such as 25m, 1h30m or 90s")
     return total
 
 
 def grid_shape(text: str) -> tuple[int, int]:
     """Returns (columns, rows) of a sample grid such as `"8x6"`. Raises UserError."""
     columns, _, rows = text.partition("x")
-    if not (columns.isdecimal() and rows.isdecimal() and 1 <= int(columns) <= 64 and 1 <= int(rows) <= 64):
-        raise UserError(f"--grid {text} is not COLUMNSxROWS, such as 8x6")
+    good = columns.isdecimal() and rows.isdecimal() and 1 <= int(columns) <= 64 and 1 <= int(rows) <= 64
+    refuse_if(not good, f"--grid {text} is not COLUMNSxROWS, such as 8x6")
     return int(columns), int(rows)
 
 
@@ -289,10 +288,13 @@ def to_dict(config: Config | Settings) -> dict:
 
 
 def from_dict(values: dict) -> Config:
-    """Returns the Config that `to_dict` made `values` of. Raises UserError for settings that do not exist."""
-    try:
-        return Config(**{name: GROUPS[name](**value) if name in GROUPS else value for name, value in values.items()})
-    except (TypeError, AttributeError) as error:
-        unknown = re.search(r"argument '(\w+)'", str(error))
-        detail = f"it has a setting {unknown[1]}, which is unknown here" if unknown else str(error)
-        raise UserError(f"this run was made by another version of the project: {detail}. Start a new run") from None
+    """Returns the Config that `to_dict` made `values` of. Raises UserError for those of another version."""
+    whole = isinstance(values, dict) and all(isinstance(values.get(name, {}), dict) for name in GROUPS)
+    problem, values = (None, values) if whole else ("its settings have another form", {})
+    groups = {name: (kind, values[name]) for name, kind in GROUPS.items() if name in values}
+    others = {name: value for name, value in values.items() if name not in groups}
+    for kind, part in [*groups.values(), (Config, others)]:
+        problem = problem or problem_of_stored(kind, part)
+    said = f"this run was made by another version of the project: {problem}"
+    refuse_if(problem, f"{said}. Use that version (its commit is in config.json), or start a new run")
+    return Config(**others, **{name: kind(**part) for name, (kind, part) in groups.items()})

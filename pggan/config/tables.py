@@ -59,7 +59,15 @@ LOSS_TABLE = {
     "hinge":         ("0",                         0.0,    0.0),
     "wgan":          ("0",                         0.0,    1.0),
 }  # fmt: skip
-PENALIZED = tuple(loss for loss, (penalty_weight, *_) in LOSS_TABLE.items() if penalty_weight != "0")
+
+
+def losses_with(setting: str) -> tuple[str, ...]:
+    """Returns the losses whose default of `setting`, a name in LOSS_SETTINGS, is above 0. No other loss may have it."""
+    column = LOSS_SETTINGS.index(setting)
+    return tuple(loss for loss, row in LOSS_TABLE.items() if row[column] not in ("0", 0.0))
+
+
+PENALIZED = losses_with("penalty_weight")
 
 # Settings of an architecture together with a loss. dcgan's weights are not equalized: the clip is the published one,
 # with which momentum makes a critic unstable (Arjovsky et al. 2017, section 4.3). A penalty excludes batch norm.

@@ -4,7 +4,7 @@ from pggan.config.augmentation import ORIENTING, augmentation
 from pggan.config.fields import flag
 from pggan.config.per_resolution import LARGEST
 from pggan.config.schema import Config, ScheduleConfig, fixed_settings, flat, grid_shape, seconds
-from pggan.config.tables import PENALIZED
+from pggan.config.tables import PENALIZED, losses_with
 from pggan.errors import UserError, refuse_if
 
 LEAST_MEASURED = 100  # samples
@@ -68,10 +68,11 @@ def _check_training(config: Config) -> None:
     refuse_if(training.penalty_interval < 1, "--penalty-interval must be at least 1")
     lazy = training.penalty_interval > 1 and not training.penalty_weight
     refuse_if(lazy, f"--penalty-interval needs a penalty: --loss {loss} has none here")
-    refuse_if(loss == "wgan" and not training.clip, "--loss wgan needs --clip above 0")
-    refuse_if(loss != "wgan" and training.clip, f"--loss {loss} would ignore --clip: set it to 0")
-    ignored = training.drift and loss != "wgan-gp"
-    refuse_if(ignored, f"--drift belongs to --loss wgan-gp; --loss {loss} would ignore it")
+    refuse_if(loss in losses_with("clip") and not training.clip, f"--loss {loss} needs --clip above 0")
+    for name in ("clip", "drift"):
+        foreign = getattr(training, name) and loss not in losses_with(name)
+        owners = " or ".join(losses_with(name))
+        refuse_if(foreign, f"--{name} belongs to --loss {owners}: with --loss {loss}, set it to 0")
     for name, given in {"--residual": network.residual, "--critic-norm": network.critic_norm != "none"}.items():
         ignored = given and network.arch != "dcgan"
         refuse_if(ignored, f"{name} belongs to --arch dcgan; --arch {network.arch} would ignore it")
@@ -117,8 +118,8 @@ def _check_schedule(schedule: ScheduleConfig) -> None:
     both = schedule.budget and schedule.plan
     refuse_if(both, "--budget decides by the clock and --plan repeats earlier decisions: give one of them")
     for name in ("budget", "plan"):
-        both = schedule.schedule == "manual" and getattr(schedule, name)
-        refuse_if(both, f"--schedule manual stops after each resolution and --{name} grows by itself: give one of them")
+        both = schedule.schedule != ScheduleConfig.schedule and getattr(schedule, name)
+        refuse_if(both, f"--schedule {schedule.schedule} and --{name} both say when to grow: give one of them")
 
 
 def check_ignored(config: Config, default: Config) -> None:

@@ -11,7 +11,9 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import grow
 import pytest
+import sample
 import torch
 from PIL import Image
 from runs import ROOT, TINY, finish, refused, start
@@ -22,6 +24,8 @@ from pggan.config.presets import before_flags, preset
 from pggan.config.schema import Config, flat, to_dict
 from pggan.config.tables import PRESETS
 from pggan.errors import Diverged, Interrupted, UserError
+from pggan.run.report import facts
+from pggan.run.report.page import Report
 from pggan.training import checkpoint
 from pggan.training.state import new_state
 
@@ -102,6 +106,7 @@ BAD = {
     "a flag misspelt": (["--bacth", "8"], "there is no flag --bacth; did you mean --batch?"),
     "a flag misspelt with underscores": (["--max_rse", "8"], "there is no flag --max_rse; did you mean --max-res?"),
     "a flag misspelt with its value": (["--bacth=8"], "did you mean --batch?"),
+    "flags after a --": (["--", "--out", "x"], "flags after -- are not read: leave the -- out"),
     "a flag like no other": (["--qqqqq", "8"], "there is no flag --qqqqq; --help lists all flags"),
     "a word without a flag": (["pictures"], "'pictures' belongs to no flag"),
     "a choice that is none": (["--device", "tpu"], "'auto', 'cuda', 'mps', 'cpu'"),
@@ -293,6 +298,27 @@ def test_a_run_of_an_older_version_is_refused_in_one_line_and_kept(tmp_path):
     assert "\n" not in str(caught.value) and (tmp_path / "config.json").read_text() == before
 
 
+def test_a_checkpoint_with_a_loss_of_another_version_is_refused_wherever_it_is_read(place, tmp_path):
+    values = checkpoint.load(place / "run" / "checkpoints" / "latest.pt")
+    values.pop("sha256")
+    values["config"]["training"]["loss"] = "cubic"
+    path = tmp_path / "checkpoints" / "latest.pt"
+    checkpoint.save(values, path)
+    new = ["--out", str(tmp_path / "new")]
+    config = {"config": values["config"], "data": {"fingerprint": ""}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for main, argv in [
+        (train.main, ["--resume", str(path), *new]),
+        (train.main, [*TINY, "--out", str(tmp_path)]),
+        (train.main, [*TINY, "--out", str(tmp_path), "--dry-run"]),
+        (grow.main, [str(path)]),
+        (sample.main, [str(path), *new]),
+    ]:
+        with pytest.raises(UserError, match=r"^this run was made by another version .*'cubic'.*logistic.*new run$"):
+            main(argv)
+    assert facts.read(tmp_path).config is None and Report(tmp_path).write().exists()
+
+
 def test_where_the_output_is_ascii_the_line_is_as_plain(monkeypatch):
     messages = set()
     for encoding in ("utf-8", "ascii"):
@@ -357,6 +383,9 @@ def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path):
 
 @pytest.mark.parametrize(("old", "new"), cli.RENAMED.items())
 def test_a_flag_of_an_older_version_is_refused_with_its_new_name(old, new):
-    for words in ([old, "1"], [f"{old}=1"]):
-        with pytest.raises(UserError, match=f"{old} has been renamed: use {new}"):
+    underscores, negated = "--" + old[2:].replace("-", "_"), f"--no-{old[2:]}"
+    for words in ([old, "1"], [f"{old}=1"], [underscores, "1"]):
+        with pytest.raises(UserError, match=f"{words[0].removesuffix('=1')} has been renamed: use {new}$"):
             cli.parse(Config, words)
+    with pytest.raises(UserError, match=f"{negated} has been renamed: use --no-{new[2:]}$"):
+        cli.parse(Config, [negated])

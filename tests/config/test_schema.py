@@ -13,6 +13,7 @@ from pggan.config import schema as module
 from pggan.config.presets import preset
 from pggan.config.schema import GROUPS, Config, NetworkConfig, flat, from_dict, grid_shape, seconds, to_dict
 from pggan.config.tables import PRESETS
+from pggan.errors import UserError
 
 # --- resolutions -------------------------------------------------------------------------------------------------
 
@@ -122,8 +123,33 @@ def test_a_dict_with_a_setting_that_does_not_exist_is_refused():
     values = to_dict(Config())
     values["training"]["augment_control"] = True
     assert "another version of the project: it has a setting augment_control" in refusal(from_dict, values)
+    assert "its settings have another form" in refusal(from_dict, "settings")
     assert "color" in refusal(from_dict, {"color": 1})
     assert "another version" in refusal(from_dict, {"data": None})
+
+
+OF_ANOTHER_VERSION = [  # setting, stored value, what the message says
+    ("schedule", "patient", "--schedule is 'patient', but known here are fixed, manual"),
+    ("loss", "cubic", "--loss is 'cubic', but known here are logistic, wgan-gp, "),
+    ("arch", ["mono"], "--arch is \"['mono']\", but known here are paper, style, "),
+    ("preset", "x", "--preset is 'x', but known here are paintings, paper, "),
+    ("latent", "512", "--latent is '512', but here it is a whole number"),
+    ("latent", True, "--latent is 'True', but here it is a whole number"),
+    ("max_res", 64.0, "--max-res is '64.0', but here it is a whole number or none"),
+    ("beta1", None, "--beta1 is 'None', but here it is a number"),
+    ("mirror", 1, "--mirror is '1', but here it is true or false"),
+    ("lr", {"64": 1}, "but here it is a number or RES:VALUE pairs"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), OF_ANOTHER_VERSION)
+def test_a_stored_value_that_this_version_does_not_know_is_refused_with_the_choices(name, value, said):
+    values = to_dict(Config())
+    next(group for group in (*(values[key] for key in GROUPS), values) if name in group)[name] = value
+    with pytest.raises(UserError, match="another version of the project: ") as caught:
+        from_dict(values)
+    message = str(caught.value)
+    assert said in message and message.endswith("or start a new run") and "\n" not in message and len(message) < 300
 
 
 def test_names_of_settings_are_unique_over_the_groups():

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 from refusals import changed, refusal
 
+from pggan.config.presets import with_settings
 from pggan.config.schema import Config, fixed_settings, flat
+from pggan.config.tables import LOSS_TABLE
 from pggan.config.validation import check_ignored, differences, validate
 
 CONTRADICTIONS = [
@@ -66,8 +68,8 @@ IGNORED = [  # what is said, what is asked for, and the same without the contrad
     ("--penalty-interval needs a penalty", {"penalty_interval": 4, "penalty_weight": "0"}, {"penalty_weight": "1"}),
     ("--loss bce has none", {"penalty_interval": 4, "penalty_weight": "0", "loss": "bce"}, {"penalty_interval": 1}),
     ("--loss wgan needs --clip above 0", {"loss": "wgan", "penalty_weight": "0"}, {"clip": 0.01}),
-    ("--loss logistic would ignore --clip", {"clip": 0.01}, {"clip": 0.0}),
-    ("--loss logistic would ignore it", {"drift": 0.001}, {"loss": "wgan-gp"}),
+    ("--clip belongs to --loss wgan: with --loss logistic, set it to 0", {"clip": 0.01}, {"clip": 0.0}),
+    ("--drift belongs to --loss wgan-gp: with --loss logistic", {"drift": 0.001}, {"loss": "wgan-gp"}),
     ("--residual belongs to --arch dcgan; --arch paper", {"residual": True}, DCGAN),
     ("--residual belongs to --arch dcgan; --arch style", {"residual": True, "arch": "style"}, {"residual": False}),
     ("--critic-norm belongs to --arch dcgan; --arch paper", {"critic_norm": "layer"}, {"arch": "dcgan"}),
@@ -81,8 +83,9 @@ IGNORED = [  # what is said, what is asked for, and the same without the contrad
     ("--budget-share must be above 0", {"budget": "25m", "budget_share": "32:0,64:1"}, {"budget_share": "32:1"}),
     ("--budget decides by the clock and --plan repeats", {"budget": "25m", "plan": "growth.json"}, {"plan": None}),
     ("--plan is empty", {"plan": ""}, {"plan": None}),
-    ("--budget grows by itself", {"budget": "25m", "schedule": "manual"}, {"schedule": "fixed"}),
-    ("--plan grows by itself", {"plan": "growth.json", "schedule": "manual"}, {"plan": None}),
+    ("--schedule manual and --budget both", {"budget": "25m", "schedule": "manual"}, {"schedule": "fixed"}),
+    ("--schedule manual and --plan both", {"plan": "growth.json", "schedule": "manual"}, {"plan": None}),
+    ("--schedule new and --budget both", {"budget": "25m", "schedule": "new"}, {"budget": None}),
 ]
 
 
@@ -90,6 +93,14 @@ IGNORED = [  # what is said, what is asked for, and the same without the contrad
 def test_settings_that_contradict_are_refused_with_the_reason_and_pass_without(said, asked, mended):
     assert said in refusal(validate, changed(**asked))
     validate(changed(**{**asked, **mended}))
+
+
+def test_a_new_loss_may_have_the_drift_and_the_clip_of_its_row(monkeypatch):
+    monkeypatch.setitem(LOSS_TABLE, "new", ("0", 0.001, 0.5))
+    new = changed(loss="new", penalty_weight="0", drift=0.01, clip=2.0)
+    validate(new)
+    assert "--loss wgan or new: with --loss hinge" in refusal(validate, with_settings(new, {"loss": "hinge"}))
+    assert "--loss new needs --clip" in refusal(validate, with_settings(new, {"clip": 0.0}))
 
 
 KIMG = {"fade_kimg": "3", "stable_kimg": "4", "stage_minutes": "5", "floor_kimg": 0.5}

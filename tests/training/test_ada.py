@@ -15,7 +15,7 @@ from pggan.training.losses import r_t as of_logits
 
 CPU = torch.device("cpu")
 CONTROLLED = TrainingConfig(augment="cutout", ada=True, ada_target=0.6, ada_kimg=10.0)
-ZERO_THRESHOLD = ("logistic", "bce", "hinge")
+ZERO_THRESHOLD = [name for name, loss in LOSSES.items() if loss.zero_threshold]
 PAIRED = [loss for loss in get_args(LossName) if loss not in ZERO_THRESHOLD]
 
 
@@ -35,6 +35,11 @@ def after(signals: list[float], images: int, training: TrainingConfig = CONTROLL
 
 
 # --- what it listens to
+
+
+def test_the_losses_with_a_threshold_at_0_are_those_that_train_the_logits_apart_from_0():
+    assert {"logistic", "bce", "hinge"} <= set(ZERO_THRESHOLD)
+    assert {"relativistic", "wgan", "wgan-gp", "lsgan"} <= set(PAIRED)
 
 
 @pytest.mark.parametrize("loss", ZERO_THRESHOLD)
