@@ -28,8 +28,8 @@ from pggan.schedule.stages import Progress, Stage
 from pggan.training.state import new_state, state_from
 from pggan.training.step import step, step_phases
 
-flags = ["--preset", "smoke", "--loss", "squared-hinge", "--arch", "mono", "--augment", "negative", "--schedule", "eager"]
-flags += ["--start-res", "4", "--max-res", "8", "--batch", "4"]
+flags = ["--preset", "smoke", "--loss", "squared-hinge", "--arch", "mono", "--augment", "negative"]
+flags += ["--schedule", "eager", "--start-res", "4", "--max-res", "8", "--batch", "4"]
 config = cli.parse(Config, flags, before_flags(flags))
 assert config.training.penalty_weight.at(4) == 1
 state = trial_state(config, 8, torch.device("cpu"))

@@ -86,8 +86,13 @@ def _in_processes(job: Job, chunks: list, count: int) -> Iterator[list[ReadResul
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(job,))
     try:
-        with _no_main():
-            futures = [pool.submit(_do_mine, chunk) for chunk in chunks]
+        try:
+            with _no_main():
+                futures = [pool.submit(_do_mine, chunk) for chunk in chunks]
+        except OSError as error:
+            reason = "a new one ended at once" if isinstance(error, BrokenPipeError) else error.strerror
+            advice = "free some memory, or allow more processes"
+            raise UserError(f"the processes that read pictures cannot be started: {reason}; {advice}") from None
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
