@@ -5,6 +5,7 @@ import difflib
 import io
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -101,6 +102,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="replace")  # for names that the terminal cannot show
+    signal.signal(signal.SIGTERM, lambda number, _: _end("terminated", 128 + number))  # training has its own handler
     try:
         main(sys.argv[1:])
     except (UserError, Diverged) as error:
@@ -119,7 +121,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def _end(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}" if code != 130 else message, file=sys.stderr)
+    print(f"error: {' '.join(message.split())}" if code < 128 else message, file=sys.stderr)
     sys.exit(code)
 
 

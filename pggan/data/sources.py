@@ -132,7 +132,8 @@ def _listing(spec: str, files: Iterable[str], described: bytes | None) -> tuple:
     for name in sorted(files):
         (names if name.lower().endswith(IMAGE_ENDINGS) else others).append(name)
     endings = "jpg, png, webp, bmp, gif, tif and the like"
-    refuse_if(not names, f"{plain(spec)} holds no pictures ({endings}), only {len(others)} other files")
+    only = f", only {len(others):,} other {'file' if len(others) == 1 else 'files'}" if others else ""
+    refuse_if(not names, f"{plain(spec)} holds no pictures ({endings}){only}")
     ignored = [name for name in others if described is None or name != "dataset.json"]
     labels = classes.labels(spec, names, described)
     return spec, names, *labels, len(ignored), tuple(ignored[:MAX_IGNORED_NAMES])

@@ -84,14 +84,16 @@ def _do(job: Job, chunk: list[tuple[int, int]]) -> list[ReadResult]:
 
 def _in_processes(job: Job, chunks: list, count: int) -> Iterator[list[ReadResult]]:
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(job,))
+    with _starting():
+        pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(job,))
     try:
-        with _no_main():
+        with _starting():
             futures = [pool.submit(_do_mine, chunk) for chunk in chunks]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
-        raise UserError("a process that reads pictures died, perhaps for lack of memory: free some and retry") from None
+        died = "a process that reads pictures died, or could not be started"
+        raise UserError(f"{died}, perhaps for lack of memory: free some and retry") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -113,11 +115,19 @@ def _do_mine(chunk: list[tuple[int, int]]) -> list[ReadResult]:
 
 
 @contextmanager
-def _no_main() -> Iterator[None]:
-    """Processes started within do not import the program's main file, which would import torch and take seconds."""
+def _starting() -> Iterator[None]:
+    """Processes started within do not import the program's main file, which would import torch and take seconds.
+
+    Raises UserError when they cannot be started.
+    """
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield
+    except OSError as error:
+        at_once = isinstance(error, BrokenPipeError) or not error.strerror
+        reason = "a new one ended at once" if at_once else error.strerror
+        advice = "free some memory, or allow more processes"
+        raise UserError(f"the processes that read pictures cannot be started: {reason}; {advice}") from None
     finally:
         sys.modules["__main__"] = main
 

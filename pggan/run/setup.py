@@ -111,8 +111,11 @@ def growth_to_replay(state: TrainState, goes_on: bool) -> list[dict]:
         raise UserError("this run did not begin with a plan: --plan is for a new one, so name another --out")
     try:
         growth = check_growth(json.loads(path.read_text()))
+    except IsADirectoryError:
+        raise UserError(f"--plan {path} is a folder: name the growth.json of a run") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"--plan {path} cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--plan {path} cannot be read ({reason}): name the growth.json of a run") from None
     if known and growth != known:
         raise UserError(f"--plan {path} is not the plan that this run began with: put that back, or name another --out")
     _check_stages(path, growth, state)

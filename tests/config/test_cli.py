@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import struct
 import sys
 import textwrap
+import time
 import zipfile
 import zlib
 from dataclasses import replace
@@ -364,6 +366,22 @@ def test_help_is_quick_to_come_without_torch(tmp_path):
     for script in ("train.py", "tools/grow.py", "tools/sample.py"):
         code, page, err = finish("--help", script=script, PYTHONPATH=str(tmp_path))
         assert code == 0 and "usage" in page, err
+
+
+def test_a_signal_before_training_is_one_plain_line_and_what_was_begun_is_cleaned_up(monkeypatch, capsys):
+    handler, cleaned = signal.getsignal(signal.SIGTERM), []
+
+    def main(_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            cleaned.append(True)
+
+    try:
+        assert ended(monkeypatch, capsys, main) == (143, "terminated\n") and cleaned
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def test_preset_and_resume_together_are_refused():

@@ -1,6 +1,7 @@
 """Packing in several processes, and its progress."""
 
 import io
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -74,6 +75,31 @@ def test_a_process_that_dies_is_one_plain_line(many, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "ProcessPoolExecutor", Dying)
     with pytest.raises(UserError, match="a process that reads pictures died"):
         packed(many, cache=tmp_path, num_workers=2)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BlockingIOError(11, "Resource temporarily unavailable"), "Resource temporarily unavailable"),
+        (BrokenPipeError(32, "Broken pipe"), "a new one ended at once"),
+    ],
+)
+def test_processes_that_cannot_be_started_are_one_plain_line_and_none_is_left(
+    many, tmp_path, monkeypatch, error, reason
+):
+    kind, started = multiprocessing.get_context("spawn").Process, []
+    original = kind.start
+
+    def start_one_only(process):
+        if started:
+            raise error
+        original(process)
+        started.append(process)
+
+    monkeypatch.setattr(kind, "start", start_one_only)
+    with pytest.raises(UserError, match=f"^the processes that read pictures cannot be started: {reason}; "):
+        packed(many, cache=tmp_path, num_workers=2)
+    assert len(started) == 1 and started[0] not in multiprocessing.active_children()
 
 
 def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(folder, tmp_path, monkeypatch, capsys):

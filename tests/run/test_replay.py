@@ -115,8 +115,10 @@ def test_a_bad_plan_is_refused_in_one_line_with_nothing_written(settings, tmp_pa
 
 
 def test_a_plan_that_is_missing_or_not_the_run_s_own_is_refused(settings, tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"none\.json cannot be read \(No such file or directory\): name"):
         train(settings("--plan", tmp_path / "none.json"))
+    with pytest.raises(UserError, match=r"^--plan \S+ is a folder: name the growth\.json of a run$"):
+        train(settings("--plan", tmp_path))
     (tmp_path / "plan.json").write_text(json.dumps([ENTRY, STOP]))
     train(settings("--plan", tmp_path / "plan.json", "--max-res", 8))
     (tmp_path / "plan.json").write_text(json.dumps([ENTRY, {**STOP, "nimg": 300}]))
