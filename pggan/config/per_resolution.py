@@ -25,7 +25,7 @@ class PerResolution:
             values = {int(res or 0): float(value) for res, _, value in pairs}
         except ValueError:
             raise UserError(f"'{text}' is neither a number nor RES:VALUE pairs such as 32:64,128:16") from None
-        refuse_if(len(values) != len(pairs), f"'{text}' names a resolution twice")
+        refuse_if(len(values) != len(pairs), f"'{text}' gives two values for one resolution")
         refuse_if(min(values) < 0, f"'{text}' names a negative resolution")
         inside = all(0 <= value <= LARGEST for value in values.values())
         refuse_if(not inside, f"'{text}' has a value that is not a number from 0 to {LARGEST:g}")

@@ -57,6 +57,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
 def run_all(folder: RunDir, state: TrainState, scheduler: Scheduler, images: ImageCache, timer: Timer) -> None:
     """Runs all stages that are left. Records after the state's checkpoint are removed first. Raises as `train` does."""
     folder.cut_metrics(state.metrics_bytes)
+    folder.cut_samples(state.nimg)
     folder.write_growth(state.growth)
     apply_plan(state, plan_stage(state, scheduler, stage_start(state, timer.total())))
     with Signals() as signals:

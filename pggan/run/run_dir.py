@@ -17,7 +17,7 @@ import pggan
 from pggan import system
 from pggan.config.schema import Config, from_dict, grid_shape, to_dict
 from pggan.errors import UserError
-from pggan.evaluation.grids import save_grid
+from pggan.evaluation.grids import grid_files, save_grid
 from pggan.evaluation.samples import draw
 from pggan.training import checkpoint
 from pggan.training.state import TrainState
@@ -98,6 +98,12 @@ class RunDir:
             print(f"{self.metrics} has lost records that were there at the last save", flush=True)
         with open(self.metrics, "ab") as file:
             file.truncate(len(whole))
+
+    def cut_samples(self, nimg: int) -> None:
+        """Removes sample grids after image `nimg`: a continued run draws them again, or has changed its schedule."""
+        for grid in grid_files(self.samples):
+            if grid.nimg > nimg:
+                grid.path.unlink(missing_ok=True)
 
     def append(self, nimg: int, values: dict[str, float]) -> int:
         """Adds a line to metrics.jsonl; returns the file's length in bytes."""

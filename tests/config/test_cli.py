@@ -119,7 +119,7 @@ BAD = {
     "drift with logistic": (["--drift", "0.1"], "--drift belongs to --loss wgan-gp"),
     "batch not a multiple of the group": (["--batch", "6"], "not a multiple of --stddev-group 4"),
     "warm-up with reset": (["--adam-at-growth", "reset"], "--warmup-kimg belongs to --adam-at-growth carry"),
-    "a rate twice": (["--lr", "4:1,4:2"], "twice"),
+    "a rate twice": (["--lr", "4:1,4:2"], "two values for one resolution"),
     "half a picture": (["--batch", "4.5"], "whole number"),
     "seed -1": (["--seed", "-1"], "--seed"),
     "lr nan": (["--lr", "nan"], "--lr"),

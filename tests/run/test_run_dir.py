@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from pggan.errors import UserError
 from pggan.evaluation.grids import make_grid
 from pggan.evaluation.samples import draw, to_uint8
 from pggan.randomness import Stream
+from pggan.run import loop
 from pggan.run.loop import train
 from pggan.run.run_dir import CLOCK_KEYS, RunDir
 from pggan.training import checkpoint
 from pggan.training.state import load_generator
 
 PREFIXES = ("loss/", "growth/", "speed/", "memory/", "wall/")
+
+pytest_plugins = ["short_runs"]
 
 
 def settings(tmp: Path, *flags: object) -> Config:
@@ -259,3 +263,12 @@ def test_a_metrics_file_that_lost_its_end_is_cut_to_whole_lines(tmp_path, capsys
     folder.cut_metrics(sizes[2])
     assert folder.metrics.stat().st_size == sizes[1] and "lost records" in capsys.readouterr().out
     assert folder.last_record()["nimg"] == 16
+
+
+def test_grids_of_a_killed_try_are_not_taken_for_those_of_a_shorter_run(settings):
+    run = train(settings("--max-res", 4, "--sample-kimg", 0.05))
+    stale = run / "samples" / "0004-00009999.png"
+    shutil.copy(run / "samples" / "0004-00000104.png", stale)
+    train(settings("--max-res", 8, "--sample-kimg", 0.05))
+    assert not stale.exists() and (run / "samples" / "0004-00000104.png").exists()
+    assert "0008-00000304.png" in loop.summary(run)
