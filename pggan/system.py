@@ -1,4 +1,4 @@
-"""Locks, signals, memory, priorities and file replacement, in a way that works on Linux, macOS and Windows.
+"""Locks, signals, memory, cores and file replacement, in a way that works on Linux, macOS and Windows.
 
 No other module of the project uses a call that only some of these systems have.
 """

@@ -55,7 +55,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
 
 
 def run_all(folder: RunDir, state: TrainState, scheduler: Scheduler, images: ImageCache, timer: Timer) -> None:
-    """Runs all stages that are left. Records after the state's checkpoint are removed first. Raises as `train` does."""
+    """Runs all stages that are left. Records and grids after the state's nimg go first. Raises as `train` does."""
     folder.cut_metrics(state.metrics_bytes)
     folder.cut_samples(state.nimg)
     folder.write_growth(state.growth)

@@ -78,9 +78,9 @@ def test_the_dropped_shape_is_found():
     parts, reference = bench("shapes")
     dropped = parts.kind_names.index("square")
     found = scored("shapes", only(set(range(len(parts.kind_names))) - {dropped}))
-    deserted, fitted = max(found.dropped.values(), key=np.sum), reference.order[reference.count :]
+    shares, fitted = max(found.dropped.values(), key=np.sum), reference.order[reference.count :]
     assert found.verdict in PARTIAL
-    assert deserted[parts.real_kinds[fitted] == dropped].sum() > 0.8 * deserted.sum()
+    assert shares[parts.real_kinds[fitted] == dropped].sum() > 0.8 * shares.sum()
 
 
 def test_a_blur_is_no_collapse():
