@@ -145,7 +145,7 @@ def what_next(folder: RunDir, state: TrainState) -> str:
             f"to grow:       python tools/grow.py {latest}, then the same command again\n"
             f"to stay on:    the same command with a higher --stable-kimg"
         )
-    more = "--budget" if state.config.schedule.budget else "--max-res"
+    more = "--budget" if state.config.schedule.budget else "--max-res or --stable-kimg"
     return f"{folder.path} is finished: {where}; to go on, raise {more}, with --out {folder.path}"
 
 
