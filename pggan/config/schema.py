@@ -7,15 +7,14 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from pggan.config.fields import Settings, flag, may_change, problem_of_stored
+from pggan.config.fields import Settings, may_change, problem_of_stored
+from pggan.config.network import NetworkConfig
 from pggan.config.per_resolution import PerResolution
-from pggan.config.tables import ARCH_TABLE, LOSS_TABLE, PRESETS, SCHEDULES
-from pggan.errors import UserError, refuse_if
+from pggan.config.tables import LOSS_TABLE, PRESETS, SCHEDULES
+from pggan.errors import refuse_if
 
 PresetName = Literal[*PRESETS]
-ArchName = Literal[*ARCH_TABLE]
 LossName = Literal[*LOSS_TABLE]
-HIGHEST_LEVEL = 9  # 4x4 times 2^9 is 2048 px
 
 
 def seconds(text: str) -> float:
@@ -54,90 +53,6 @@ class DataConfig(Settings):
 
 
 @dataclass(frozen=True)
-class NetworkConfig(Settings):
-    """The generator G and the discriminator D."""
-
-    arch: ArchName = "paper"
-    """paper: Karras et al. 2018. style: mapping network, modulated convolutions, noise. dcgan: Radford et al. 2016."""
-    start_res: int | None = None
-    """First resolution, in px of the shorter side. None: the highest one up to 32 (and up to --max-res)."""
-    max_res: int | None = may_change(None)
-    """Last resolution, in px of the shorter side. None: the highest one up to 256."""
-    base: str = "4x4"
-    """Smallest size, WIDTHxHEIGHT. All others are this one doubled: 3x3 gives 96 and 192, 4x5 gives 256x320."""
-    fmap_base: int = 4096
-    """Size of the networks: after k doublings of --base, a layer has fmap_base / 2^(k+1) feature maps.
-    --fmap-max limits them."""
-    fmap_max: int = 512
-    """Largest number of feature maps of any layer."""
-    latent: int = 256
-    """Length of the latent vector, the random input of G."""
-    stddev_group: int = 4
-    """Images per group of minibatch stddev, which shows D how varied a batch is. 0: no minibatch stddev."""
-    residual: bool = False
-    """Skip connections around the blocks (only for --arch dcgan; D of style always has them)."""
-    critic_norm: Literal["none", "batch", "layer"] = "none"
-    """Normalization in D (only for --arch dcgan). batch: as published. layer: for losses with a gradient penalty."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, least in {"fmap_base": 1, "fmap_max": 1, "latent": 1, "stddev_group": 0}.items():
-            value = getattr(self, name)
-            refuse_if(value < least, f"{flag(name)} must be at least {least}, not {value}")
-        for name in ("start_res", "max_res"):
-            if getattr(self, name) is not None:
-                self.check_resolution(flag(name), getattr(self, name))
-        start, top = self.ends()
-        refuse_if(top < start, f"--max-res {top} is below --start-res {start}: swap them or raise it")
-        empty = self.fmaps(self.level(top)) < 1
-        refuse_if(empty, f"--fmap-base {self.fmap_base} leaves no feature maps at {top} px: raise it")
-
-    def check_resolution(self, name: str, res: int) -> None:
-        """Raises UserError if `res`, given by the flag `name`, is none of `resolutions()`."""
-        known = ", ".join(map(str, self.resolutions()))
-        refuse_if(res not in self.resolutions(), f"{name} {res} is no resolution of --base {self.base}: {known}")
-
-    def ends(self) -> tuple[int, int]:
-        """Returns (start_res, max_res), each filled in when it was left out."""
-        known = self.resolutions()
-        start = self.start_res or max([known[0], *(res for res in known if res <= min(32, self.max_res or 32))])
-        return start, self.max_res or max(start, *(res for res in known if res <= 256))
-
-    def grid(self) -> tuple[int, int]:
-        """Returns (width, height) of --base. Raises UserError when it is no such pair."""
-        width, _, height = self.base.partition("x")
-        if not (width.isdecimal() and height.isdecimal() and 2 <= int(width) <= 16 and 2 <= int(height) <= 16):
-            raise UserError(f"--base {self.base} is not WIDTHxHEIGHT with sides from 2 to 16, such as 4x4 or 4x5")
-        return int(width), int(height)
-
-    def resolutions(self) -> list[int]:
-        """Returns all resolutions (shorter side, px) that --base can be doubled to, smallest first."""
-        return [min(self.grid()) << level for level in range(HIGHEST_LEVEL + 1)]
-
-    def level(self, res: int) -> int:
-        """Returns the number of doublings from --base to `res`."""
-        return self.resolutions().index(res)
-
-    def size(self, res: int) -> tuple[int, int]:
-        """Returns (width, height) in pixels at resolution `res`."""
-        width, height = self.grid()
-        return width << self.level(res), height << self.level(res)
-
-    def fmaps(self, level: int) -> int:
-        """Returns the feature maps at `level` (section A.1); level -1 is the last hidden dense layer of D."""
-        return min(self.fmap_base >> (level + 1), self.fmap_max)
-
-    def can_have(self, res: int) -> bool:
-        """Returns whether --base can be doubled to `res`, with feature maps left there."""
-        return res in self.resolutions() and self.fmaps(self.level(res)) >= 1
-
-    def stages(self) -> list[int]:
-        """Returns the resolutions to train at, in order."""
-        start, top = self.ends()
-        return [res for res in self.resolutions() if start <= res <= top]
-
-
-@dataclass(frozen=True)
 class TrainingConfig(Settings):
     """Loss, augmentation, optimizer, moving average of G, and the machine."""
 
@@ -166,6 +81,12 @@ class TrainingConfig(Settings):
     """kimg in which p can rise from 0 to 1."""
     ada_max: float = 0.8
     """Highest p. Keep it below 1: an augmentation that is always applied shows up in the samples."""
+    d_interval: PerResolution = PerResolution.parse("1")
+    """Train D, and let it judge G, in every N-th step only (only with --features, whose heads act in every step)."""
+    features_weight: PerResolution = PerResolution.parse("1")
+    """Weight of the judgment of --features in the loss of G, relative to that of D."""
+    features_lr: PerResolution = PerResolution.parse("0.001")
+    """Learning rate of the heads on --features."""
     batch: PerResolution = PerResolution.parse("32:64,128:32,256:16")
     """Images per step."""
     lr: PerResolution = PerResolution.parse("0.0015")

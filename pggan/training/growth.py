@@ -61,7 +61,7 @@ def grow_state(state: TrainState, reason: str) -> None:
         raise UserError(f"{state.res} px is as far as these networks go")
     start, top = network.ends()
     state.config = with_settings(state.config, {"start_res": start, "max_res": max(top, res)})
-    for part in state.networks:
+    for part in state.networks.values():
         part.config = state.config.network
     new = FixedScheduler(state.config.schedule).begin(StageStart(res, state.nimg, state.nimg), state.history)
     state.log("grow", res, reason, {"stage_nimg": state.nimg - plan.start, "fade_nimg": new.fade})

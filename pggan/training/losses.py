@@ -156,3 +156,25 @@ def generator_loss(loss: Loss, critic: Critic, fakes: Tensor, reals: Tensor) -> 
         real = critic(reals) if loss.relativistic else None
     total = loss.generator(real, critic(fakes)).mean()
     return total, {"g": total.detach()}
+
+
+# ---- of the heads on features: the hinge loss, as in Projected GAN (Sauer et al. 2021). Each head counts the same
+
+Heads = Callable[[Tensor], list[Tensor]]  # images [N, 3, H, W] -> the logits [N, K] of each head
+
+
+def heads_loss(heads: Heads, reals: Tensor, fakes: Tensor) -> Result:
+    """The loss of the heads: the mean over heads."""
+    real, fake = heads(reals), heads(fakes)
+    hinge = LOSSES["hinge"]
+    losses = [hinge.discriminator(*logits).mean() for logits in zip(real, fake, strict=True)]
+    total = torch.stack(losses).mean()
+    overfit = torch.stack([torch.sign(logits.detach()).mean() for logits in real]).mean()
+    return total, {"d_features": total.detach(), "r_t_features": overfit}
+
+
+def heads_generator_loss(heads: Heads, fakes: Tensor, weight: Scalar = 1.0) -> Result:
+    """weight * the loss of G by the heads: the mean over heads."""
+    hinge = LOSSES["hinge"]
+    total = torch.stack([hinge.generator(None, logits).mean() for logits in heads(fakes)]).mean()
+    return weight * total, {"g_features": total.detach()}

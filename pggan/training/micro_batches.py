@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pggan.errors import out_of_memory
-from pggan.models.networks import Growing
 from pggan.training import compile
 from pggan.training.phases import Phase, StepInputs, StepScalars
 from pggan.training.state import TrainState
@@ -15,40 +14,56 @@ from pggan.training.state import TrainState
 def accumulate(
     state: TrainState, phase: Phase, inputs: StepInputs, scalars: StepScalars, say: Callable[[str], None]
 ) -> list[dict[str, Tensor]]:
-    """Puts the gradients of a phase into its player's parameters; returns the stats of each micro-batch.
+    """Puts the gradients of a phase into its players' parameters; returns the stats of each micro-batch.
 
     If memory runs out, it tries again with more micro-batches, then without keeping activations. Weights do not change
     here, so a failed try changes nothing. Raises the error of the last try.
     """
-    network, other = (state.G, state.D) if phase.player == "G" else (state.D, state.G)
-    buffers = [(buffer, buffer.clone()) for part in (state.G, state.D) for buffer in part.buffers()]
-    other.requires_grad_(False)
+    networks = state.players
+    others = [network for name, network in networks.items() if name not in phase.players]
+    buffers = [(buffer, buffer.clone()) for network in networks.values() for buffer in _changing(network)]
+    for network in others:
+        network.requires_grad_(False)
     try:
         while True:
             try:
-                network.zero_grad()
+                _zero_grad(state, phase)
                 parts = inputs.micro_batches(state.stage.micro_batches, state.config.network.stddev_group)
-                return [_backward(state, phase, network, part, scalars, len(parts)) for part in parts]
+                return [_backward(state, phase, part, scalars, len(parts)) for part in parts]
             except (RuntimeError, MemoryError) as error:
                 fallback = next_fallback(state) if out_of_memory(error) else None
                 if fallback is None:
                     raise
-            for buffer, before in buffers:  # the statistics of batch norm
+            for buffer, before in buffers:
                 buffer.copy_(before)
-            _fall_back(state, network, *fallback, say)
+            _zero_grad(state, phase)
+            _fall_back(state, *fallback, say)
     finally:
-        other.requires_grad_(True)
+        for network in others:
+            network.requires_grad_(True)
+
+
+def _changing(network: nn.Module) -> list[Tensor]:
+    """The buffers that training changes: the statistics of batch norm, the vectors of spectral norm."""
+    saved = network.state_dict()
+    return [buffer for name, buffer in network.named_buffers() if name in saved]
+
+
+def _zero_grad(state: TrainState, phase: Phase) -> None:
+    for player in phase.players:
+        state.players[player].zero_grad()
 
 
 def _backward(
-    state: TrainState, phase: Phase, network: Growing, inputs: StepInputs, scalars: StepScalars, parts: int
+    state: TrainState, phase: Phase, inputs: StepInputs, scalars: StepScalars, parts: int
 ) -> dict[str, Tensor]:
     """Adds the share of one of `parts` micro-batches to the gradients; returns its stats."""
     state.G.recompute = state.D.recompute = state.stage.recompute
     # A compiler would see that both computations of an activation are the same, and keep the first.
     find = compile.gradients if state.stage.recompute else state.graphs.gradients
-    found, stats = find(phase, state.config.training, state.G, state.D, inputs, scalars)
-    for parameter, gradient in zip(network.parameters(), found, strict=True):
+    found, stats = find(phase, state.config.training, state.players, inputs, scalars)
+    parameters = [parameter for player in phase.players for parameter in state.players[player].parameters()]
+    for parameter, gradient in zip(parameters, found, strict=True):
         if gradient is None:  # of a layer that is not used now
             continue
         share = gradient / parts if parts > 1 else gradient
@@ -71,11 +86,8 @@ def next_fallback(state: TrainState) -> tuple[int, bool] | None:
     return None if stage.recompute else (stage.micro_batches, True)
 
 
-def _fall_back(
-    state: TrainState, network: Growing, micro_batches: int, recompute: bool, say: Callable[[str], None]
-) -> None:
+def _fall_back(state: TrainState, micro_batches: int, recompute: bool, say: Callable[[str], None]) -> None:
     """Frees memory, and sets the stage to the next try."""
-    network.zero_grad()
     # On a CPU, the queue of a backward pass that failed keeps its tensors until the next pass begins.
     scrap = torch.zeros((), requires_grad=True)
     torch.autograd.grad(scrap * 1, scrap)

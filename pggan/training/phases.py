@@ -1,13 +1,14 @@
-"""The phases of a step: which network (the player) is optimized, by which loss.
+"""The phases of a step: which networks (the players) are optimized, by which loss.
 
 The loss of a phase is a pure function of networks, inputs and scalars that returns (loss, stats). It draws no random
 numbers, keeps no state and reads no value back from the device. So each phase can be compiled into one graph
 (compile.py), with its gradients. The step, the memory count and the compiler use only the list that `phases` returns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,9 +16,18 @@ from torch import Tensor
 from pggan.config.augmentation import augmentation
 from pggan.config.schema import TrainingConfig
 from pggan.training.augment import augment
-from pggan.training.losses import LOSSES, Critic, Result, discriminator_loss, generator_loss, penalty_loss
+from pggan.training.losses import (
+    LOSSES,
+    Result,
+    discriminator_loss,
+    generator_loss,
+    heads_generator_loss,
+    heads_loss,
+    penalty_loss,
+)
 
-Network = Callable[..., Tensor]
+Player = Literal["G", "D", "heads"]
+Networks = Mapping[Player, Callable[..., Any]]  # "heads" only with --features
 
 
 @dataclass
@@ -61,77 +71,105 @@ class StepScalars:
     """Numbers that change from step to step. A 0-d tensor is an input of a compiled graph; a float is built into it.
 
     alpha: 1.0 without a fade. penalty_weight: 0.0 for no penalty. scale: the loss scale, against underflow in float16.
-    p: multiplies the probability of each augmentation.
+    p: multiplies the probability of each augmentation. features_weight: of the heads in the loss of G.
     """
 
     alpha: float | Tensor = 1.0
     penalty_weight: float | Tensor = 0.0
     scale: float | Tensor = 1.0
     p: float | Tensor = 1.0
+    features_weight: float | Tensor = 1.0
 
 
-PhaseLoss = Callable[[TrainingConfig, Network, Critic, StepInputs, StepScalars], Result]
+PhaseLoss = Callable[[TrainingConfig, Networks, StepInputs, StepScalars], Result]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimizer step of one player. penalty_weight: of the gradient penalty in it, 0 for none."""
+    """One optimizer step of its players. penalty_weight: of the gradient penalty in it, 0 for none."""
 
     name: str
-    player: Literal["D", "G"]
+    players: tuple[Player, ...]
     loss: PhaseLoss
     penalty_weight: float = 0.0
 
 
-def phases(settings: TrainingConfig, number: int, penalty_weight: float) -> list[Phase]:
+def phases(settings: TrainingConfig, number: int, penalty_weight: float, d_interval: int = 0) -> list[Phase]:
     """Returns the phases of a step, in their order.
 
     number: of the step, counted from the start of its stage. penalty_weight: as for a penalty in every step.
-    With `--penalty-interval` k, D has a phase for its penalty every k steps, k times as heavy (lazy regularization,
-    Karras et al. 2020, section 3.1).
+    d_interval: with heads on features, D acts only in every so many steps, the heads in all of them; 0: no heads.
+    With `--penalty-interval` k, D has a phase for its penalty in every k-th step in which it acts, k times as heavy
+    (lazy regularization, Karras et al. 2020, section 3.1).
     """
+    acting, left_out = divmod(number, d_interval or 1)
+    critics = (() if left_out else ("D",)) + (("heads",) if d_interval else ())
     interval = settings.penalty_interval
     lazy = interval > 1
-    has_penalty = lazy and penalty_weight and number % interval == 0
+    has_penalty = lazy and penalty_weight and not left_out and acting % interval == 0
+    weight = 0.0 if lazy or left_out else penalty_weight
     listed = [
-        (True, Phase("D", "D", discriminator, 0.0 if lazy else penalty_weight)),
-        (has_penalty, Phase("D penalty", "D", penalty, interval * penalty_weight)),
-        (True, Phase("G", "G", generator)),
+        (True, Phase(" and ".join(critics), critics, partial(discriminator, critics), weight)),
+        (has_penalty, Phase("D penalty", ("D",), penalty, interval * penalty_weight)),
+        (True, Phase(f"G by {' and '.join(critics)}", ("G",), partial(generator, critics))),
     ]
     return [phase for due, phase in listed if due]
 
 
-def discriminator(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
-    """The loss of D, with the gradient penalty if its weight is not 0."""
-    critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
-    fakes, weight = _fakes(G, inputs, scalars), scalars.penalty_weight
-    return discriminator_loss(loss, critic, inputs.reals, fakes, inputs.mix, weight, settings.drift, scalars.scale)
+def discriminator(
+    critics: Sequence[Player], settings: TrainingConfig, networks: Networks, inputs: StepInputs, scalars: StepScalars
+) -> Result:
+    """The losses of the critics, D with its gradient penalty if the weight is not 0, for the same fakes."""
+    fakes, results = _fakes(networks, inputs, scalars), []
+    if "D" in critics:
+        critic, loss = _critic(settings, networks["D"], inputs.augment_d, scalars), LOSSES[settings.loss]
+        more = inputs.mix, scalars.penalty_weight, settings.drift, scalars.scale
+        results.append(discriminator_loss(loss, critic, inputs.reals, fakes, *more))
+    if "heads" in critics:
+        critic = _critic(settings, networks["heads"], inputs.augment_d, scalars)
+        results.append(heads_loss(critic, inputs.reals, fakes))
+    return _sum(results)
 
 
-def penalty(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
+def penalty(settings: TrainingConfig, networks: Networks, inputs: StepInputs, scalars: StepScalars) -> Result:
     """The gradient penalty of D alone."""
-    critic, loss = _critic(settings, D, inputs.augment_d, scalars), LOSSES[settings.loss]
-    fakes = _fakes(G, inputs, scalars)
+    critic, loss = _critic(settings, networks["D"], inputs.augment_d, scalars), LOSSES[settings.loss]
+    fakes = _fakes(networks, inputs, scalars)
     return penalty_loss(loss, critic, inputs.reals, fakes, inputs.mix, scalars.penalty_weight, scalars.scale)
 
 
-def generator(settings: TrainingConfig, G: Network, D: Critic, inputs: StepInputs, scalars: StepScalars) -> Result:
-    """The loss of G."""
-    critic, loss = _critic(settings, D, inputs.augment_g, scalars), LOSSES[settings.loss]
-    return generator_loss(loss, critic, G(inputs.latents_g, scalars.alpha, inputs.noise_g), inputs.reals)
+def generator(
+    critics: Sequence[Player], settings: TrainingConfig, networks: Networks, inputs: StepInputs, scalars: StepScalars
+) -> Result:
+    """The loss of G, judged by the critics."""
+    fakes, results = networks["G"](inputs.latents_g, scalars.alpha, inputs.noise_g), []
+    if "D" in critics:
+        critic, loss = _critic(settings, networks["D"], inputs.augment_g, scalars), LOSSES[settings.loss]
+        results.append(generator_loss(loss, critic, fakes, inputs.reals))
+    if "heads" in critics:
+        critic = _critic(settings, networks["heads"], inputs.augment_g, scalars)
+        results.append(heads_generator_loss(critic, fakes, scalars.features_weight))
+    return _sum(results)
+
+
+def _sum(results: list[Result]) -> Result:
+    losses = [loss for loss, _ in results]
+    return sum(losses[1:], losses[0]), {name: value for _, stats in results for name, value in stats.items()}
 
 
 @torch.no_grad()
-def _fakes(G: Network, inputs: StepInputs, scalars: StepScalars) -> Tensor:
-    return G(inputs.latents_d, scalars.alpha, inputs.noise_d)
+def _fakes(networks: Networks, inputs: StepInputs, scalars: StepScalars) -> Tensor:
+    return networks["G"](inputs.latents_d, scalars.alpha, inputs.noise_d)
 
 
-def _critic(settings: TrainingConfig, D: Critic, draws: Tensor | None, scalars: StepScalars) -> Critic:
-    """D as a function of images before augmentation, with the same draws for reals and fakes.
+def _critic(
+    settings: TrainingConfig, network: Callable[..., Any], draws: Tensor | None, scalars: StepScalars
+) -> Callable[[Tensor], Any]:
+    """D, or the heads, as a function of images before augmentation, with the same draws for reals and fakes.
 
     The gradient penalty is therefore taken with respect to the images before augmentation.
     """
     augmented = augmentation(settings.augment)
     if not augmented:
-        return lambda images: D(images, scalars.alpha)
-    return lambda images: D(augment(images, draws, scalars.p, augmented), scalars.alpha)
+        return lambda images: network(images, scalars.alpha)
+    return lambda images: network(augment(images, draws, scalars.p, augmented), scalars.alpha)

@@ -9,12 +9,14 @@ import torch
 from pggan.config.presets import with_settings
 from pggan.config.schema import Config, from_dict, to_dict
 from pggan.errors import UserError, first_line
+from pggan.models.feature_heads import FeatureHeads
 from pggan.models.networks import Discriminator, Generator, Growing
 from pggan.randomness import Stream
 from pggan.schedule.stages import Stage
 from pggan.training import ada, checkpoint, ema
 from pggan.training.compile import Graphs
 from pggan.training.optimizer import Moments, adam, lazy_ratio, moments
+from pggan.training.phases import Player
 
 PATHS = ("out", "resume", "cache", "plan")  # settings that hold for one machine: a checkpoint does not keep them
 HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -47,9 +49,13 @@ class TrainState:
     G: Generator
     D: Discriminator
     G_ema: Generator
-    opt_G: torch.optim.Adam
-    opt_D: torch.optim.Adam
     stage: StageState
+    heads: FeatureHeads | None = None
+    """Discriminators on features, with --features."""
+    opt_G: torch.optim.Adam | None = None
+    opt_D: torch.optim.Adam | None = None
+    opt_heads: torch.optim.Adam | None = None
+    """`renew_adam` makes the optimizers."""
     nimg: int = 0
     """Real images shown since the start of the run."""
     attempt: int = 0
@@ -89,11 +95,24 @@ class TrainState:
             p, r_t = ada.begin(self.config.training, self.device)
             self.augment = {"p": p, "r_t": r_t}
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.G.autocast_dtype = self.D.autocast_dtype = HALVES[self.precision]  # G_ema draws samples in full precision
+        for network in self.players.values():  # G_ema draws samples in full precision
+            network.autocast_dtype = HALVES[self.precision]
 
     @property
-    def networks(self) -> tuple[Growing, Growing, Growing]:
-        return self.G, self.D, self.G_ema
+    def players(self) -> dict[Player, Growing | FeatureHeads]:
+        """The networks that are trained."""
+        heads = {"heads": self.heads} if self.heads else {}
+        return {"G": self.G, "D": self.D, **heads}
+
+    @property
+    def networks(self) -> dict[str, Growing | FeatureHeads]:
+        """The networks that are trained, and G_ema, by the names of their fields."""
+        return self.players | {"G_ema": self.G_ema}
+
+    @property
+    def optimizers(self) -> dict[Player, torch.optim.Adam]:
+        heads = {"heads": self.opt_heads} if self.heads else {}
+        return {"G": self.opt_G, "D": self.opt_D, **heads}
 
     @property
     def res(self) -> int:
@@ -131,10 +150,12 @@ class TrainState:
         self.G.grow(_rng(self.stream, f"init G {2 * self.res}"))
         self.D.grow(_rng(self.stream, f"init D {2 * self.res}"))
         ema.grow(self.G_ema, self.G)
-        for network in self.networks:
+        if self.heads:
+            self.heads.grow()
+        for network in self.networks.values():
             network.to(memory_format=torch.channels_last)
         self.G_ema.eval()
-        self.renew_adam(*self.moments() if self.config.training.adam_at_growth == "carry" else ())
+        self.renew_adam(self.moments() if self.config.training.adam_at_growth == "carry" else None)
         self.stage = StageState(plan, timed_from=self.nimg)
         self.graphs.clear()
 
@@ -143,15 +164,16 @@ class TrainState:
         if self.config.training.adam_at_growth == "reset":
             self.renew_adam()
 
-    def moments(self) -> tuple[Moments, Moments]:
-        """Adam's moments for G and for D, by parameter name."""
-        return moments(self.opt_G, self.G), moments(self.opt_D, self.D)
+    def moments(self) -> dict[Player, Moments]:
+        """Adam's moments of each player, by parameter name."""
+        return {player: moments(self.optimizers[player], network) for player, network in self.players.items()}
 
-    def renew_adam(self, moments_g: Moments | None = None, moments_d: Moments | None = None) -> None:
+    def renew_adam(self, kept: dict[Player, Moments] | None = None) -> None:
         """Makes new optimizers for the networks as they are now, with these moments or with none."""
         training = self.config.training
-        self.opt_G = adam(self.G, training, moments_g)
-        self.opt_D = adam(self.D, training, moments_d, lazy_ratio(training))
+        for player, network in self.players.items():
+            ratio = lazy_ratio(training) if player == "D" else 1.0
+            setattr(self, f"opt_{player}", adam(network, training, (kept or {}).get(player), ratio))
 
     def add(self, stats: dict[str, torch.Tensor]) -> None:
         """Adds a step's stats (0-d tensors) to the sums since the last record."""
@@ -161,8 +183,8 @@ class TrainState:
 
     def tensors(self) -> list[torch.Tensor]:
         """All parameters and buffers of the networks, and all moments."""
-        kept = [ema.tensors(network) for network in self.networks]
-        kept += [*self.opt_G.state.values(), *self.opt_D.state.values()]
+        kept = [ema.tensors(network) for network in self.networks.values()]
+        kept += [values for optimizer in self.optimizers.values() for values in optimizer.state.values()]
         return [tensor for named in kept for tensor in named.values()]
 
     def finite(self) -> bool:
@@ -174,7 +196,7 @@ class TrainState:
         """Returns the fields as tensors and plain containers."""
         values = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
         values["config"] = to_dict(with_settings(self.config, dict.fromkeys(PATHS)))
-        values["opt_G"], values["opt_D"] = self.moments()
+        values |= {f"opt_{player}": found for player, found in self.moments().items()}
         return values | {"res": self.res, "scaler": self.scaler.state_dict(), "torch": str(torch.__version__)}
 
 
@@ -204,8 +226,13 @@ def new_state(config: Config, device: torch.device, attempt: int = 0, precision:
     G = _place(Generator(config.network, _rng(stream, "init G")), device)
     D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
     G_ema = copy.deepcopy(G).requires_grad_(False).eval()
-    adams = adam(G, config.training), adam(D, config.training, ratio=lazy_ratio(config.training))
-    return TrainState(config, G, D, G_ema, *adams, StageState(Stage(G.res)), attempt=attempt, precision=precision)
+    heads = None
+    if config.network.features != "none":
+        heads = _place(FeatureHeads(config.network, _rng(stream, "init heads")), device)
+    stage = StageState(Stage(G.res))
+    state = TrainState(config, G, D, G_ema, stage, heads=heads, attempt=attempt, precision=precision)
+    state.renew_adam()
+    return state
 
 
 def state_from(values: dict, device: torch.device, config: Config | None = None) -> TrainState:
@@ -219,16 +246,16 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
         res = values["res"]
         if res not in config.network.resolutions():
             raise ValueError(f"{res} px is none of its resolutions")
-        for network, name in zip(state.networks, ("G", "D", "G_ema"), strict=True):
+        for name, network in state.networks.items():
             while network.res < res:
                 network.grow()
             _place(network, device).load_state_dict(values[name])
         state.G_ema.requires_grad_(False)
         state.stage = StageState(Stage(state.res))
-        state.renew_adam(values["opt_G"], values["opt_D"])
+        state.renew_adam({player: values[f"opt_{player}"] for player in state.players})
         if values["scaler"]:  # empty unless the precision is fp16
             state.scaler.load_state_dict(values["scaler"])
-        special = {"config", "G", "D", "G_ema", "opt_G", "opt_D"}
+        special = {"config", *state.networks, *(f"opt_{player}" for player in state.players)}
         for name in values.keys() & {item.name for item in fields(state)} - special:
             setattr(state, name, _restored(getattr(state, name), values[name], device))
     except KeyError as error:
@@ -254,7 +281,7 @@ def allow_tf32(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
-def _place(network: Growing, device: torch.device) -> Growing:
+def _place(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)
 
 

@@ -42,7 +42,8 @@ def step_phases(state: TrainState) -> list[Phase]:
     """The phases of the coming step."""
     settings, plan = state.config.training, state.stage.plan
     number = (state.nimg - plan.start) // state.batch()
-    return phases(settings, number, settings.penalty_weight.fading(state.res, state.alpha))
+    interval = int(settings.d_interval.at(state.res)) if state.heads else 0
+    return phases(settings, number, settings.penalty_weight.fading(state.res, state.alpha), interval)
 
 
 def optimize(
@@ -51,9 +52,10 @@ def optimize(
     """Takes the optimizer step of a phase; returns its mean stats, or {} if float16 overflowed."""
     results = accumulate(state, phase, inputs, phase_scalars(state, phase, scalars), say)
     scale = state.scaler.get_scale()
-    state.scaler.step(state.opt_G if phase.player == "G" else state.opt_D)
+    for player in phase.players:
+        state.scaler.step(state.optimizers[player])
     state.scaler.update()
-    if phase.player == "D" and state.config.training.clip:
+    if "D" in phase.players and state.config.training.clip:
         clip_weights(state.D, state.config.training.clip)
     overflowed = state.scaler.get_scale() < scale  # the scaler lowers it, and the optimizer takes no step
     if overflowed and scale > 1:
@@ -80,7 +82,10 @@ def step_inputs(state: TrainState, reals: Tensor) -> StepInputs:
 def step_scalars(state: TrainState) -> StepScalars:
     """alpha and p of the coming step. `phase_scalars` adds the values that depend on the phase."""
     alpha = _scalar(state, state.alpha) if state.alpha < 1 else 1.0
-    return StepScalars(alpha=alpha, p=state.augment["p"] if state.config.training.ada else 1.0)
+    settings = state.config.training
+    weight = settings.features_weight.fading(state.res, state.alpha)
+    weight = _scalar(state, weight) if state.alpha < 1 else weight
+    return StepScalars(alpha=alpha, p=state.augment["p"] if settings.ada else 1.0, features_weight=weight)
 
 
 def phase_scalars(state: TrainState, phase: Phase, scalars: StepScalars) -> StepScalars:
@@ -103,6 +108,8 @@ def set_rates(state: TrainState) -> None:
     lr = settings.lr.at(state.res) * state.lr_factor
     set_lr(state.opt_D, lr * lazy_ratio(settings), warmth)
     set_lr(state.opt_G, lr, warmth)
+    if state.heads:
+        set_lr(state.opt_heads, settings.features_lr.at(state.res) * state.lr_factor, warmup=1.0)
 
 
 def ema_decays(state: TrainState) -> list[float]:

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.config.schema import NetworkConfig, TrainingConfig
+from pggan.config.network import NetworkConfig
+from pggan.config.schema import TrainingConfig
 from pggan.evaluation.samples import draw
 from pggan.models.archs import ARCHS
 from pggan.models.archs.style import MAPPING_LR_MULTIPLIER

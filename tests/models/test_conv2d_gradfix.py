@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.flop_counter import FlopCounterMode
 
-from pggan.config.schema import NetworkConfig
+from pggan.config.network import NetworkConfig
 from pggan.models import conv2d_gradfix, layers
 from pggan.models.archs import dcgan
 from pggan.models.conv2d_gradfix import convolve, input_gradient, leaky_relu

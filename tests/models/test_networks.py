@@ -10,7 +10,7 @@ import reference
 import torch
 
 from pggan.config.presets import preset
-from pggan.config.schema import NetworkConfig
+from pggan.config.network import NetworkConfig
 from pggan.models.layers import downsample, upsample
 from pggan.models.networks import Discriminator, Generator, Growing
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pggan.config.schema import NetworkConfig
+from pggan.config.network import NetworkConfig
 from pggan.models.layers import Rng, downsample, upsample
 
 Part = Callable[[NetworkConfig, int, Rng], nn.Module]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from pggan.config.schema import NetworkConfig
+from pggan.config.network import NetworkConfig
 from pggan.models.archs.arch import Arch, Rng
 from pggan.models.conv2d_gradfix import convolve
 from pggan.models.layers import downsample, leaky_relu, minibatch_stddev, upsample

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pggan.config.schema import NetworkConfig
+from pggan.config.network import NetworkConfig
 from pggan.models.archs.arch import Arch, Rng
 from pggan.models.layers import EqualizedConv2d, EqualizedLinear, downsample, leaky_relu, minibatch_stddev, pixel_norm
 

@@ -7,7 +7,7 @@ and a residual discriminator. An image is a sum over resolutions, so growth adds
 import torch
 from torch import Tensor, nn
 
-from pggan.config.schema import NetworkConfig
+from pggan.config.network import NetworkConfig
 from pggan.models.archs import paper
 from pggan.models.archs.arch import Arch, Rng
 from pggan.models.layers import EqualizedConv2d, EqualizedLinear, fir_downsample, fir_upsample, leaky_relu, pixel_norm
