@@ -109,9 +109,9 @@ def phases(settings: TrainingConfig, number: int, penalty_weight: float, d_inter
     has_penalty = lazy and penalty_weight and not left_out and acting % interval == 0
     weight = 0.0 if lazy or left_out else penalty_weight
     listed = [
-        (True, Phase(" and ".join(critics), critics, partial(discriminator, critics), weight)),
+        (True, Phase("heads" if left_out else "D", critics, partial(discriminator, critics), weight)),
         (has_penalty, Phase("D penalty", ("D",), penalty, interval * penalty_weight)),
-        (True, Phase(f"G by {' and '.join(critics)}", ("G",), partial(generator, critics))),
+        (True, Phase("G by heads" if left_out else "G", ("G",), partial(generator, critics))),
     ]
     return [phase for due, phase in listed if due]
 
