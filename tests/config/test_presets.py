@@ -5,8 +5,9 @@ from typing import get_args
 import pytest
 
 from pggan.config import cli
+from pggan.config.network import ArchName
 from pggan.config.presets import before_flags, last_value, preset, with_defaults_for, with_settings
-from pggan.config.schema import ArchName, Config, LossName, PresetName, flat
+from pggan.config.schema import Config, LossName, PresetName, flat
 from pggan.config.tables import ARCH_TABLE, LOSS_SETTINGS, LOSS_TABLE, PENALIZED, PRESET_TABLE, PRESETS
 from pggan.config.validation import check_ignored, validate
 

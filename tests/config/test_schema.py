@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import changed, refusal
 
-from pggan.config import schema as module
+from pggan.config import network, schema
+from pggan.config.network import NetworkConfig
 from pggan.config.presets import preset
-from pggan.config.schema import GROUPS, Config, NetworkConfig, flat, from_dict, grid_shape, seconds, to_dict
+from pggan.config.schema import GROUPS, Config, flat, from_dict, grid_shape, seconds, to_dict
 from pggan.config.tables import PRESETS
 from pggan.errors import UserError
 
@@ -159,8 +160,8 @@ def test_names_of_settings_are_unique_over_the_groups():
 
 def test_every_setting_has_a_docstring():
     """It is the --help text. Groups have class docstrings."""
-    tree = ast.parse(Path(module.__file__).read_text())
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    trees = [ast.parse(Path(module.__file__).read_text()) for module in (network, schema)]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     assert len(classes) == 1 + len(GROUPS) and all(ast.get_docstring(node) for node in classes)
     texts = {
         item.target.id: following.value.value

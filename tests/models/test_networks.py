@@ -9,8 +9,8 @@ import pytest
 import reference
 import torch
 
-from pggan.config.presets import preset
 from pggan.config.network import NetworkConfig
+from pggan.config.presets import preset
 from pggan.models.layers import downsample, upsample
 from pggan.models.networks import Discriminator, Generator, Growing
 

@@ -33,9 +33,9 @@ CPU = torch.device("cpu")
 BATCH = 4
 FULL = torch.OutOfMemoryError("CUDA out of memory")
 D, PENALTY, G = (
-    Phase("D", "D", phases.discriminator),
-    Phase("P", "D", phases.penalty),
-    Phase("G", "G", phases.generator),
+    Phase("D", ("D",), partial(phases.discriminator, ("D",))),
+    Phase("P", ("D",), phases.penalty),
+    Phase("G", ("G",), partial(phases.generator, ("D",))),
 )
 
 
@@ -52,11 +52,11 @@ def taken(state: TrainState, phase: Phase, alpha: float, weight: float, double: 
     if double:
         state.G.double(), state.D.double()
         inputs = StepInputs(*(None if value is None else value.double() for value in vars(inputs).values()))
-    player, other = (state.G, state.D) if phase.player == "G" else (state.D, state.G)
+    player, other = (state.G, state.D) if phase.players == ("G",) else (state.D, state.G)
     player.requires_grad_(True), other.requires_grad_(False)
     scalar = partial(torch.tensor, dtype=torch.float64 if double else torch.float32)
     scalars = StepScalars(scalar(alpha) if alpha < 1 else 1.0, scalar(weight) if weight else 0.0)
-    found, stats = compile.gradients(phase, state.config.training, state.G, state.D, inputs, scalars)
+    found, stats = compile.gradients(phase, state.config.training, state.players, inputs, scalars)
     buffers = {f"{net}.{name}": b.clone() for net in "GD" for name, b in getattr(state, net).named_buffers()}
     return found, stats, buffers
 
@@ -180,11 +180,11 @@ def fail_until(monkeypatch, fits) -> list[tuple[int, bool]]:
     """A machine with memory for phases of which fits(images, recompute) is true. Returns all that was tried."""
     tried, real = [], micro_batches._backward
 
-    def backward(state, phase, network, inputs, *more):
+    def backward(state, phase, inputs, *more):
         tried.append((len(inputs.mix), state.stage.recompute))
         if not fits(*tried[-1]):
             raise FULL
-        return real(state, phase, network, inputs, *more)
+        return real(state, phase, inputs, *more)
 
     monkeypatch.setattr(micro_batches, "_backward", backward)
     return tried

@@ -302,7 +302,7 @@ def test_no_checkpoint_is_none_and_only_damaged_ones_are_refused_by_name(tmp_pat
 
 
 CPU = torch.device("cpu")
-PARTS = ("config", "G", "D", "G_ema", "opt_G", "opt_D")  # no state is without them
+PARTS = ("config", "G", "D", "G_ema", "heads", "opt_G", "opt_D", "opt_heads")  # whose shapes the settings give
 PLAIN = [field.name for field in fields(TrainState) if field.name not in (*PARTS, "stage")]
 
 

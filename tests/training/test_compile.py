@@ -184,9 +184,9 @@ def weights_of(state: TrainState) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_the_compiled_gradient_is_as_near_to_float64_as_that_of_the_reference(monkeypatch):
-    def exactly(phase, settings, G, D, inputs, scalars, real=compile.gradients):
+    def exactly(phase, settings, networks, inputs, scalars, real=compile.gradients):
         values = {name: value if value is None else value.double() for name, value in vars(inputs).items()}
-        return real(phase, settings, G, D, StepInputs(**values), scalars)
+        return real(phase, settings, networks, StepInputs(**values), scalars)
 
     ways = {"reference": Graphs(), "compiled": Graphs(inductor), "exact": Graphs()}
     found = {name: gradients_of_a_step(graphs) for name, graphs in ways.items() if name != "exact"}

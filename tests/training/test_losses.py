@@ -192,7 +192,7 @@ def test_lazily_the_penalty_weighs_as_much_over_k_steps_as_it_would_in_every_ste
     lazy = ["D", "D penalty", "G"]
     due = [lazy if every > 1 and weight and number % every == 0 else ["D", "G"] for number in range(3 * every)]
     assert [[phase.name for phase in step] for step in steps] == due
-    assert all(phase.player == phase.name[0] for step in steps for phase in step)
+    assert all(phase.players == (phase.name[0],) for step in steps for phase in step)
 
 
 @pytest.mark.parametrize("scale", [0.25, 2.0**16])

@@ -9,7 +9,7 @@ from short import make_settings
 from pggan.config.schema import TrainingConfig
 from pggan.schedule.stages import Stage
 from pggan.training.compile import Graphs
-from pggan.training.phases import Phase, discriminator, generator, penalty, phases
+from pggan.training.phases import discriminator, generator, penalty, phases
 from pggan.training.state import TrainState, new_state
 from pggan.training.step import step
 
@@ -34,15 +34,20 @@ def reals() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("interval", "number", "weight", "listed"),
     [
-        (1, 5, 2.0, [Phase("D", "D", discriminator, 2.0)]),
-        (1, 5, 0.0, [Phase("D", "D", discriminator)]),
-        (4, 8, 2.0, [Phase("D", "D", discriminator), Phase("D penalty", "D", penalty, 8.0)]),
-        (4, 9, 2.0, [Phase("D", "D", discriminator)]),
-        (4, 8, 0.0, [Phase("D", "D", discriminator)]),
+        (1, 5, 2.0, [("D", 2.0)]),
+        (1, 5, 0.0, [("D", 0.0)]),
+        (4, 8, 2.0, [("D", 0.0), ("D penalty", 8.0)]),
+        (4, 9, 2.0, [("D", 0.0)]),
+        (4, 8, 0.0, [("D", 0.0)]),
     ],
 )
 def test_the_list_of_phases_is_d_then_its_penalty_if_due_then_g(interval, number, weight, listed):
-    assert phases(TrainingConfig(penalty_interval=interval), number, weight) == [*listed, Phase("G", "G", generator)]
+    found = phases(TrainingConfig(penalty_interval=interval), number, weight)
+    assert [(phase.name, phase.penalty_weight) for phase in found] == [*listed, ("G", 0.0)]
+    assert [phase.players for phase in found] == [("D",)] * len(listed) + [("G",)]
+    ways = [(getattr(phase.loss, "func", phase.loss), getattr(phase.loss, "args", ())) for phase in found]
+    judged = (("D",),)  # by D alone
+    assert ways == [(discriminator, judged), *[(penalty, ())] * (len(listed) - 1), (generator, judged)]
 
 
 @pytest.mark.parametrize("way", GRAPHS)

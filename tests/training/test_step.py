@@ -103,9 +103,9 @@ def limit_memory(monkeypatch, most: int, error: BaseException, where: str = "D b
             check(len(x))
         return real(self, x, *more)
 
-    def backward(real, state, phase, network, inputs, *more):
+    def backward(real, state, phase, inputs, *more):
         check(len(inputs.mix)) if where == "D backward" else None
-        return real(state, phase, network, inputs, *more)
+        return real(state, phase, inputs, *more)
 
     def penalty(real, loss, critic, images, *more):
         check(len(images)) if where == "penalty" else None
@@ -369,12 +369,12 @@ def test_the_step_the_memory_count_and_the_compiler_go_by_the_list_of_phases(mon
     step(reference, reals(reference))
     count, listed, drawn = computed_peak(fresh(loss="hinge"), 16), phases.phases, []
 
-    def hungry(settings, G, D, inputs, scalars):
+    def hungry(settings, networks, inputs, scalars):
         drawn.append(torch.zeros(10**7))  # bytes that no other phase needs
-        return D(inputs.reals, scalars.alpha).square().mean(), {"hungry": torch.ones(())}
+        return networks["D"](inputs.reals, scalars.alpha).square().mean(), {"hungry": torch.ones(())}
 
     def more(*args):
-        return [Phase("hungry", "D", hungry), *listed(*args)]
+        return [Phase("hungry", ("D",), hungry), *listed(*args)]
 
     monkeypatch.setattr(one_step, "phases", more)
     assert computed_peak(fresh(loss="hinge"), 16) > count + 3 * 10**7
