@@ -8,6 +8,7 @@ from pggan.config.tables import PENALIZED, losses_with
 from pggan.errors import UserError, refuse_if
 
 LEAST_MEASURED = 100  # samples
+LEAST_FEATURES_RES = 64  # px: the smallest feature maps then have 2x2 pixels, which batch norm of one image needs
 MOST_THREADS = 1024
 MOST_TURNED = 0.5  # of the images, by any one augmentation: with 0.6, G may settle on the wrong way up
 MOST_AUGMENT_KIMG = 10_000  # with more, the change of p in a step would round to 0
@@ -58,7 +59,21 @@ def _check_stage(config: Config, res: int) -> None:
     uneven = group and batch % min(group, batch)
     refuse_if(uneven, f"--batch {batch:g} at {res} px is not a multiple of --stddev-group {group}")
     refuse_if(config.training.lr.at(res) <= 0, f"--lr must be above 0 at {res} px")
+    if config.network.features != "none":
+        _check_features(config, res)
     refuse_if(1000 * config.schedule.stable_kimg.at(res) < 1, f"--stable-kimg must be at least 0.001 at {res} px")
+
+
+def _check_features(config: Config, res: int) -> None:
+    """Checks the settings of the heads on features at resolution `res`."""
+    size, every = config.network.features_res.at(res), config.training.d_interval.at(res)
+    small = size < LEAST_FEATURES_RES or size != int(size)
+    refuse_if(small, f"--features-res is {size:g} at {res} px: whole px, at least {LEAST_FEATURES_RES}, fit the heads")
+    uneven = every < 1 or every != int(every)
+    refuse_if(uneven, f"--d-interval is {every:g} at {res} px: it must be a whole number of steps, at least 1")
+    for name in ("features_weight", "features_lr"):
+        zero = getattr(config.training, name).at(res) <= 0
+        refuse_if(zero, f"{flag(name)} must be above 0 at {res} px; --features none turns the heads off")
 
 
 def _check_training(config: Config) -> None:
@@ -136,6 +151,10 @@ def check_ignored(config: Config, default: Config) -> None:
         "ema_rampup": (config.training.ema_kimg, "--ema-kimg above 0"),
         "eval_samples": (config.run.eval_kimg, "--eval-kimg above 0"),
         **dict.fromkeys(("ada_target", "ada_kimg", "ada_max"), (config.training.ada, "--ada")),
+        **dict.fromkeys(
+            ("features_res", "features_weight", "features_lr", "d_interval"),
+            (config.network.features != "none", "--features"),
+        ),
     }
     for name, (has_effect, other) in needed.items():
         alone = name in changed and not has_effect

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pggan.errors import UserError, first_line
+from pggan.errors import UserError, first_line, refuse_if
 from pggan.models.efficientnet_lite import EfficientNetLite
 
+SIDE = 64  # px of the smallest images that the heads allow
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]: torchvision's networks expect them
 
 
@@ -34,8 +35,14 @@ class Pretrained:
 
 
 def open_network(name: str) -> "Frozen":
-    """Returns the network `name` of NETWORKS, frozen. Raises UserError if its weights are missing or wrong."""
-    return Frozen(NETWORKS[name].load())
+    """Returns the network `name` of NETWORKS, frozen.
+
+    Raises UserError if its weights are missing or wrong, or if its maps have other channels than the table says.
+    """
+    frozen, channels = Frozen(NETWORKS[name].load()), NETWORKS[name].channels
+    found = tuple(maps.shape[1] for maps in frozen(torch.zeros(1, 3, SIDE, SIDE)))
+    refuse_if(found != channels, f"--features {name} has maps of {found} channels, but NETWORKS says {channels}")
+    return frozen
 
 
 class Frozen(nn.Module):

@@ -36,27 +36,40 @@ class StepCost:
 
 
 def step_cost(config: Config, res: int, device: torch.device) -> StepCost:
-    """Takes up to three steps at `res`, in the middle of a fade if it has one: to warm up, for memory, for time.
+    """Takes a few steps at `res`, in the middle of a fade if it has one: to warm up, for memory, for time.
 
     On a CPU, the first has few images, and so have the others if the whole batch would take too long.
     """
     batch = int(config.training.batch.at(res))
     few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
     state = trial_state(config, res, device)
-    interval = config.training.penalty_interval  # one in so many steps has the penalty, and needs the most memory
-    took = _timed(state, few, interval)
+    kinds = step_kinds(config, res)
+    most, _ = kinds[0]
+    took = _timed(state, few, most)
     tried = batch if took * batch / few < SLOW_STEP else few
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        took = _mean_time(state, tried, interval)
+        took = _mean_time(state, tried, kinds)
         peak = torch.cuda.max_memory_allocated(device)
     else:
         with MemoryWatch(lasting(state)) as watch:
-            took = _timed(state, tried, interval)
-        if took < SLOW_STEP or interval > 1:
-            took = _mean_time(state, tried, interval)
+            took = _timed(state, tried, most)
+        if took < SLOW_STEP or len(kinds) > 1:
+            took = _mean_time(state, tried, kinds)
         peak = watch.alive + (watch.peak - watch.alive) * batch / tried
     return StepCost(tried / took, peak, state.stage.micro_batches, state.stage.recompute)
+
+
+def step_kinds(config: Config, res: int) -> list[tuple[int, int]]:
+    """The kinds of steps at `res`, as [(number of such a step in its stage, how many there are in a cycle)].
+
+    The first has all phases, and needs the most memory. Others have no penalty of their own, or are without D.
+    """
+    lazy, features = config.training.penalty_interval, config.network.features != "none"
+    every = int(config.training.d_interval.at(res)) if features else 1
+    cycle = every * lazy
+    kinds = [(cycle, 1), (cycle + every, lazy - 1), (cycle + 1, cycle - lazy)]
+    return [(number, count) for number, count in kinds if count]
 
 
 def trial_state(config: Config, res: int, device: torch.device) -> TrainState:
@@ -82,10 +95,9 @@ def trial_step(state: TrainState, batch: int, number: int = 1) -> Tensor:
     return torch.zeros(batch, 3, height, width, device=state.device)
 
 
-def _mean_time(state: TrainState, batch: int, interval: int) -> float:
-    """Mean seconds of a step, of which one in `interval` has a penalty."""
-    full = _timed(state, batch, interval)
-    return full if interval == 1 else (full + (interval - 1) * _timed(state, batch, interval + 1)) / interval
+def _mean_time(state: TrainState, batch: int, kinds: list[tuple[int, int]]) -> float:
+    """Mean seconds of a step, over a cycle of these kinds."""
+    return sum(count * _timed(state, batch, number) for number, count in kinds) / sum(count for _, count in kinds)
 
 
 def _timed(state: TrainState, batch: int, number: int = 1) -> float:
@@ -152,7 +164,7 @@ def computed_peak(state: TrainState, batch: int) -> int:
     trial = copy.copy(state)
     trial.stage = copy.copy(state.stage)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        reals = trial_step(trial, batch, state.config.training.penalty_interval)
+        reals = trial_step(trial, batch, step_kinds(state.config, state.res)[0][0])
         weights = [weight for net in trial.players.values() for weight in net.parameters()]
         for weight in weights:
             weight.grad = torch.zeros_like(weight)

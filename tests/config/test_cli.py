@@ -346,7 +346,7 @@ def squeezed(text: str) -> str:
 
 def docstrings() -> dict[str, str]:
     """{field: its docstring} of every setting, read from the source."""
-    text = (ROOT / "pggan" / "config" / "schema.py").read_text()
+    text = "".join((ROOT / "pggan" / "config" / file).read_text() for file in ("network.py", "schema.py"))
     found = re.findall(r'^    (\w+): [^\n]+\n    """(.+?)"""', text, flags=re.MULTILINE | re.DOTALL)
     return {name: textwrap.dedent(words) for name, words in found}
 

@@ -39,6 +39,7 @@ CONTRADICTIONS = [
     ("--builtin-images", {"builtin_images": 0}),
     ("--grid", {"grid": "big"}),
 ]
+FEATURES = {"features": "efficientnet-lite0"}
 
 
 @pytest.mark.parametrize(("named", "settings"), CONTRADICTIONS)
@@ -86,6 +87,12 @@ IGNORED = [  # what is said, what is asked for, and the same without the contrad
     ("--schedule manual and --budget both", {"budget": "25m", "schedule": "manual"}, {"schedule": "fixed"}),
     ("--schedule manual and --plan both", {"plan": "growth.json", "schedule": "manual"}, {"plan": None}),
     ("--schedule new and --budget both", {"budget": "25m", "schedule": "new"}, {"budget": None}),
+    ("--features-res is 63 at 32 px", {**FEATURES, "features_res": "63"}, {"features_res": "64"}),
+    ("--features-res is 72.5 at 128 px", {**FEATURES, "features_res": "64,128:72.5"}, {"features_res": "64,128:72"}),
+    ("--features-weight must be above 0 at 64 px", {**FEATURES, "features_weight": "1,64:0"}, {"features": "none"}),
+    ("--features-lr must be above 0 at 32 px", {**FEATURES, "features_lr": "0"}, {"features_lr": "0.001"}),
+    ("--d-interval is 0 at 256 px", {**FEATURES, "d_interval": "2,256:0"}, {"d_interval": "2,256:1"}),
+    ("--d-interval is 1.5 at 32 px", {**FEATURES, "d_interval": "1.5"}, {"d_interval": "2"}),
 ]
 
 
@@ -121,6 +128,10 @@ WITHOUT_EFFECT = [  # a setting, the flag that it needs, settings without that, 
     ({"floor_kimg": 2.0}, "--stage-minutes", {}, {"stage_minutes": "0,64:3"}),
     ({"eval_samples": 900}, "--eval-kimg above 0", {"eval_kimg": "0"}, {"eval_kimg": "0,64:9"}),
     ({"ema_rampup": 0.1}, "--ema-kimg above 0", {"ema_kimg": "0"}, {"ema_kimg": "0,64:9"}),
+    ({"features_res": "96"}, "--features", {}, FEATURES),
+    ({"features_weight": "2"}, "--features", {}, FEATURES),
+    ({"features_lr": "0.002"}, "--features", {}, FEATURES),
+    ({"d_interval": "2"}, "--features", {}, FEATURES),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def test_the_maps_have_the_channels_and_the_last_stride_of_the_table(name):
     assert tuple(each.shape[1] for each in maps) == NETWORKS[name].channels
     assert maps[-1].shape[2] * NETWORKS[name].stride == 64
     assert [each.shape[2] for each in maps] == sorted((each.shape[2] for each in maps), reverse=True)
+
+
+@pytest.mark.parametrize("channels", [(24, 40, 112, 321), (24, 40, 112), (24, 40, 112, 320, 1280)])
+def test_a_row_with_other_channels_than_the_network_has_is_refused(monkeypatch, channels):
+    wrong = replace(NETWORKS["efficientnet-lite0"], channels=channels)
+    monkeypatch.setitem(NETWORKS, "efficientnet-lite0", wrong)
+    said = refusal(open_network, "efficientnet-lite0")
+    assert (
+        said == f"--features efficientnet-lite0 has maps of (24, 40, 112, 320) channels, but NETWORKS says {channels}"
+    )
 
 
 # ---- frozen

@@ -11,9 +11,9 @@ from pggan.config.presets import with_settings
 def shares(trial: Trial, cycles: int) -> dict[str, float]:
     """Mean seconds a step, over `cycles`, by purpose.
 
-    data: the next batch. d: until D's optimizer step, with its latents, fakes and penalty. g: until G's. ema: the
-    update of G_ema, and the rest. Hooks of the optimizers measure it and wait for the device each time, so the sum may
-    exceed the time of a step.
+    data: the next batch. d: until the optimizer steps of D and of the heads on features, with latents, fakes and
+    penalty. g: until G's. ema: the update of G_ema, and the rest. Hooks of the optimizers measure it and wait for the
+    device each time, so the sum may exceed the time of a step.
     """
     state, spent = trial.state, Counter()
     last = time.perf_counter()
@@ -25,8 +25,11 @@ def shares(trial: Trial, cycles: int) -> dict[str, float]:
         spent[name] += now - last
         last = now
 
-    players = {"d": state.opt_D, "g": state.opt_G}
-    hooks = [adam.register_step_post_hook(lambda *_, name=name: mark(name)) for name, adam in players.items()]
+    names = {"D": "d", "heads": "d", "G": "g"}
+    hooks = [
+        adam.register_step_post_hook(lambda *_, name=names[player]: mark(name))
+        for player, adam in state.optimizers.items()
+    ]
     steps = cycles * trial.steps_a_cycle
     try:
         for _ in range(steps):

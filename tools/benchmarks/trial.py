@@ -9,7 +9,7 @@ from pggan.config.presets import with_settings
 from pggan.config.schema import Config
 from pggan.data.packing import ImageCache
 from pggan.data.sources import open_source
-from pggan.run.profiling import trial_state
+from pggan.run.profiling import step_kinds, trial_state
 from pggan.run.setup import batches_at, check_enough, pack_images
 from pggan.schedule.stages import Stage
 from pggan.training.compile import graphs_for
@@ -21,15 +21,15 @@ FAR = 10_000_000  # images shown before the first step: with so many, alpha hard
 class Trial:
     """New networks at `res` of `config`, trained step by step on `images`, compiled where a run would be.
 
-    alpha: 1, or a place in the fade; it moves a little with each step, as in a run. A cycle is the steps from one
-    penalty to the next: one step, unless the penalty is lazy.
+    alpha: 1, or a place in the fade; it moves a little with each step, as in a run. A cycle has each kind of step as
+    often as a run has it: it is one step, unless the penalty or D comes in every so many steps only.
     """
 
     def __init__(self, config: Config, res: int, alpha: float, images: ImageCache, device: torch.device):
         self.config, self.alpha, self.images, self.device = config, alpha, images, device
         self.state = trial_state(config, res, device)
         self.state.graphs = graphs_for(config.training.compile, device, say=_tell)
-        self.steps_a_cycle = config.training.penalty_interval
+        self.steps_a_cycle = sum(count for _, count in step_kinds(config, res))
         self.images_a_cycle = self.steps_a_cycle * self.state.batch()
         self.state.nimg = -(-FAR // self.images_a_cycle) * self.images_a_cycle
         self.state.stage.plan = Stage(res, fade=0 if alpha == 1 else round(self.state.nimg / alpha))
