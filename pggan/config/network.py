@@ -1,6 +1,6 @@
 """The settings of the generator G and the discriminator D. The docstring of a field is its `--help` text. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pggan.config.fields import Settings, flag, may_change
@@ -29,6 +29,8 @@ class NetworkConfig(Settings):
     --fmap-max limits them."""
     fmap_max: int = 512
     """Largest number of feature maps of any layer."""
+    d_width: float = 1.0
+    """Feature maps of D, as a share of those that G has at the same resolution."""
     latent: int = 256
     """Length of the latent vector, the random input of G."""
     stddev_group: int = 4
@@ -91,6 +93,11 @@ class NetworkConfig(Settings):
     def fmaps(self, level: int) -> int:
         """Returns the feature maps at `level` (section A.1); level -1 is the last hidden dense layer of D."""
         return min(self.fmap_base >> (level + 1), self.fmap_max)
+
+    def of_d(self) -> "NetworkConfig":
+        """Returns the sizes of D: `fmaps` with `d_width`."""
+        maps = {name: max(1, round(self.d_width * getattr(self, name))) for name in ("fmap_base", "fmap_max")}
+        return replace(self, d_width=1.0, **maps)
 
     def can_have(self, res: int) -> bool:
         """Returns whether --base can be doubled to `res`, with feature maps left there."""

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from pggan.config.schema import from_dict
 from pggan.data.reading import plain
 from pggan.data.sources import Files, open_source
 from pggan.errors import UserError
 from pggan.evaluation.image_sets import ImageSet, SampleSet, Size, SourceSet, Trained
 from pggan.training import checkpoint
-from pggan.training.state import state_from
+from pggan.training.state import generator_from
 
 BUILTIN_SIZE = (256, 256)  # of built-in images, if no size is given
 CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt")
@@ -40,8 +41,8 @@ def open_set(
     path = Path(os.path.expanduser(spec))
     if is_checkpoint(spec):
         values = checkpoint.load(path)
-        state = state_from(values, torch.device(device))
-        trained = Trained(state.G_ema.eval(), state.alpha, state.config, values["sha256"])
+        G, alpha = generator_from(values, torch.device(device))
+        trained = Trained(G, alpha, from_dict(values["config"]), values["sha256"])
         return SampleSet(spec, size, fit, trained, num, seed)
     if spec.partition(":")[0] != "builtin" and (not spec or not os.path.exists(path)):
         raise UserError(f"{plain(spec) or 'an empty name'}: no such folder, zip file or checkpoint")

@@ -163,6 +163,7 @@ class Discriminator(Growing):
 
     def __init__(self, config: NetworkConfig, rng: Rng = None):
         arch = ARCHS[config.arch]
+        config = config.of_d()
         super().__init__(config, rng, arch.down_block, arch.from_rgb)
         self.output = arch.output(config, rng)
 

@@ -103,4 +103,5 @@ def _networks(config: Config) -> str:
     with torch.device("meta"):
         network = replace(config.network, start_res=config.network.ends()[1])
         sizes = [sum(p.numel() for p in net(network).parameters()) / 1e6 for net in (Generator, Discriminator)]
-    return f"{config.network.arch} networks of {sizes[0]:.2f} and {sizes[1]:.2f} million weights"
+    heads = "" if network.features == "none" else f", heads on features of {network.features}"
+    return f"{network.arch} networks of {sizes[0]:.2f} and {sizes[1]:.2f} million weights{heads}"

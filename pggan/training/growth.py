@@ -63,6 +63,7 @@ def grow_state(state: TrainState, reason: str) -> None:
     state.config = with_settings(state.config, {"start_res": start, "max_res": max(top, res)})
     for part in state.networks.values():
         part.config = state.config.network
+    state.D.config = state.config.network.of_d()
     new = FixedScheduler(state.config.schedule).begin(StageStart(res, state.nimg, state.nimg), state.history)
     state.log("grow", res, reason, {"stage_nimg": state.nimg - plan.start, "fade_nimg": new.fade})
     state.grow(new)

@@ -1,6 +1,8 @@
 """The state of a run: everything that the loop changes and a checkpoint holds."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
@@ -240,16 +242,11 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
 
     config: settings to continue with; None: the saved ones. Raises UserError if the tensors do not fit the networks.
     """
-    try:
+    with _explaining_misfits():
         config = config or from_dict(values["config"])
         state = new_state(config, device, values.get("attempt", 0), values.get("precision", "fp32"))
-        res = values["res"]
-        if res not in config.network.resolutions():
-            raise ValueError(f"{res} px is none of its resolutions")
         for name, network in state.networks.items():
-            while network.res < res:
-                network.grow()
-            _place(network, device).load_state_dict(values[name])
+            _load(network, values[name], values["res"])
         state.G_ema.requires_grad_(False)
         state.stage = StageState(Stage(state.res))
         state.renew_adam({player: values[f"opt_{player}"] for player in state.players})
@@ -258,17 +255,42 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
         special = {"config", *state.networks, *(f"opt_{player}" for player in state.players)}
         for name in values.keys() & {item.name for item in fields(state)} - special:
             setattr(state, name, _restored(getattr(state, name), values[name], device))
-    except KeyError as error:
-        raise UserError(f"this checkpoint lacks {error}: it is of another version of the project") from error
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"this checkpoint has another shape than its settings say ({first_line(error)})") from error
     return state
+
+
+def generator_from(values: dict, device: torch.device) -> tuple[Generator, float]:
+    """Returns (G_ema, alpha) of the same values as `state_from`, without any other network. Raises UserError."""
+    with _explaining_misfits():
+        G = _place(Generator(from_dict(values["config"]).network), device)
+        _load(G, values["G_ema"], values["res"])
+        stage = _restored(StageState(Stage(G.res)), values["stage"], device)
+        return G.requires_grad_(False).eval(), stage.plan.alpha(values["nimg"])
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[Generator, float]:
     """Returns (G_ema, alpha) of a checkpoint; `G_ema(z, alpha)` draws images. Raises UserError if it cannot be read."""
-    state = state_from(checkpoint.load(Path(path)), torch.device(device))
-    return state.G_ema.eval(), state.alpha
+    return generator_from(checkpoint.load(Path(path)), torch.device(device))
+
+
+@contextmanager
+def _explaining_misfits() -> Iterator[None]:
+    """Raises UserError if a checkpoint lacks something, or has tensors of another shape than its settings say."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"this checkpoint lacks {error}: it is of another version of the project") from error
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"this checkpoint has another shape than its settings say ({first_line(error)})") from error
+
+
+def _load(network: Growing | FeatureHeads, weights: dict[str, torch.Tensor], res: int) -> None:
+    """Grows the network to `res`, and gives it the weights. Raises ValueError or RuntimeError if they do not fit."""
+    if res not in network.config.resolutions():
+        raise ValueError(f"{res} px is none of its resolutions")
+    device = next(network.parameters()).device
+    while network.res < res:
+        network.grow()
+    _place(network, device).load_state_dict(weights)
 
 
 def allow_tf32(precision: str) -> None:
