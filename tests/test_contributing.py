@@ -14,6 +14,7 @@ SECTIONS = re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", PAGE, flags=re.MULTI
 # Run in a copy of the project that has all snippets.
 CHECK = """
 import torch
+import torchvision.models as zoo
 from dataclasses import replace
 from pggan.config import cli
 from pggan.config.augmentation import augmentation
@@ -47,6 +48,13 @@ values = state.to_dict()
 assert state_from(values, torch.device("cpu")).alarms == 7
 del values["alarms"]
 assert state_from(values, torch.device("cpu")).alarms == 0
+zoo.get_model = lambda name, weights, make=zoo.get_model: make(name)  # weights made at random: nothing is downloaded
+config = cli.parse(Config, [*flags, "--features", "resnet18"], before_flags(flags))
+featured = trial_state(config, 8, torch.device("cpu"))
+step(featured, trial_step(featured, 4, number=1))
+assert featured.finite() and "g_features" in featured.sums
+assert all(float(moments["step"]) == 1 for moments in featured.opt_heads.state.values())
+assert len(featured.opt_heads.state) == len([*featured.heads.parameters()])
 assert mode_features(images[:, :, :1, :1].expand(-1, -1, 64, 64))["gray"].shape == (3, 256)
 assert open_extractor("gray").space == "gray"
 assert any(figure.key == "diversity/sample_count" for figure in FIGURES)
@@ -87,7 +95,7 @@ def changed(tmp_path_factory):
 
 
 def test_each_snippet_has_ten_lines_at_most():
-    assert len(SECTIONS) == 8
+    assert len(SECTIONS) == 9
     for title, code in SECTIONS:
         lines = [line for line in code.splitlines() if line and not line.startswith("# ")]
         assert 1 <= len(lines) <= 10, title

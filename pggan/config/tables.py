@@ -40,7 +40,12 @@ SCHEDULES = (
 )
 
 # Networks of models/pretrained.py.
-FEATURES = ("none", "efficientnet-lite0", "efficientnet-lite1", "resnet50")
+FEATURES = (
+    "none",
+    "efficientnet-lite0",
+    "efficientnet-lite1",
+    "resnet50",
+)
 
 # dcgan: Radford et al. 2016, section 4. Its "loss" is used when no --loss is given.
 ARCH_TABLE = {
