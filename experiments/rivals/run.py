@@ -28,7 +28,14 @@ OURS = {
     "pggan":         ["--preset", "cpu"],
     "growing-dcgan": ["--preset", "cpu", "--arch", "dcgan", "--loss", "bce"],
 }  # fmt: skip
-RIVALS = ("projected-gan", "projected-gan-big", "lightweight-gan", "pro-gan-pth", "pro-gan-pth-narrow")
+RIVALS = (
+    "projected-gan",
+    "projected-gan-64",
+    "projected-gan-32",
+    "lightweight-gan",
+    "pro-gan-pth",
+    "pro-gan-pth-narrow",
+)
 LOG_EVERY = 10  # seconds
 
 

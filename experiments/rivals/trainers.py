@@ -166,14 +166,14 @@ class OnCPU(peers.LightweightGan):
 
 
 class ProjectedGan(Trainer):
-    """projected-gan, --cfg=fastgan_lite: its networks, augmentation and ProjectedGANLoss, by this short loop.
+    """projected-gan, --cfg=fastgan_lite: its networks, augmentation and ProjectedGANLoss, in this short loop.
 
     The loop does what its training_loop.py does in a step: phases G, then D; micro-batches of 8 images (--batch-gpu=8
     in its README); Adam with 0.0002; the average of G. That file itself is bound to CUDA events and to its pickles.
     """
 
     default_batch = 8
-    lite = True
+    ngf = 128  # width of G, as published
     MICRO = 8
 
     def __init__(self, images: np.ndarray, batch: int | None, seed: int, checkout: Path):
@@ -187,7 +187,7 @@ class ProjectedGan(Trainer):
             backbone = {"cout": 64, "expand": True, "proj_type": 2, "num_discs": 4, "separable": False, "cond": False}
             self.D = ProjectedDiscriminator(diffaug=True, interp224=True, backbone_kwargs=backbone)
         FastganSynthesis.forward = forward_64
-        self.G = Generator(img_resolution=RES, synthesis_kwargs={"lite": self.lite})
+        self.G = Generator(img_resolution=RES, ngf=self.ngf, synthesis_kwargs={"lite": True})
         for network in (self.G, self.D):
             network.train().requires_grad_(False)
         self.G_ema = copy.deepcopy(self.G).eval()
@@ -232,10 +232,16 @@ class ProjectedGan(Trainer):
         return G(torch.randn(count, G.z_dim), torch.zeros(count, 0))
 
 
-class ProjectedGanBig(ProjectedGan):
-    """The same with --cfg=fastgan, whose blocks have two convolutions and noise."""
+class ProjectedGan64(ProjectedGan):
+    """The same with the width of the original FastGAN, which its authors recommend for small machines (issue 38)."""
 
-    lite = False
+    ngf = 64
+
+
+class ProjectedGan32(ProjectedGan):
+    """The same at a quarter of the published width."""
+
+    ngf = 32
 
 
 class recorded:
@@ -284,7 +290,8 @@ def forward_64(self: nn.Module, input: Tensor, c: Tensor, **_) -> Tensor:
 TRAINERS = {
     # name                 class             folder of the checkout
     "projected-gan":      (ProjectedGan,     "projected-gan"),
-    "projected-gan-big":  (ProjectedGanBig,  "projected-gan"),
+    "projected-gan-64":   (ProjectedGan64,   "projected-gan"),
+    "projected-gan-32":   (ProjectedGan32,   "projected-gan"),
     "lightweight-gan":    (LightweightGan,   "lightweight-gan"),
     "pro-gan-pth":        (ProGanPth,        "pro_gan_pytorch"),
     "pro-gan-pth-narrow": (ProGanPthNarrow,  "pro_gan_pytorch"),
