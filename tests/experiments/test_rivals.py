@@ -11,16 +11,16 @@ import pytest
 import torch
 from runs import ROOT
 
-HERE = ROOT / "experiments" / "rivals"
 sys.path.insert(0, str(ROOT / "experiments" / "speed"))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(ROOT / "experiments" / "rivals"))
 
 import images
 import judge
 
 from pggan.evaluation.opening import open_set
 
-spec = importlib.util.spec_from_file_location("rivals_run", HERE / "run.py")  # other experiments have a run.py
+SCRIPT = ROOT / "experiments" / "rivals" / "run.py"
+spec = importlib.util.spec_from_file_location("rivals_run", SCRIPT)  # other experiments have a run.py
 run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 
