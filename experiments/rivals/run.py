@@ -29,12 +29,9 @@ OURS = {
     "growing-dcgan": ["--preset", "cpu", "--arch", "dcgan", "--loss", "bce"],
 }  # fmt: skip
 RIVALS = (
-    "projected-gan",
-    "projected-gan-64",
-    "projected-gan-32",
-    "lightweight-gan",
-    "pro-gan-pth",
-    "pro-gan-pth-narrow",
+    *("projected-gan", "projected-gan-64", "projected-gan-narrow"),
+    *("lightweight-gan", "lightweight-gan-narrow"),
+    *("pro-gan-pth", "pro-gan-pth-narrow"),
 )
 LOG_EVERY = 10  # seconds
 

@@ -121,13 +121,14 @@ class LightweightGan(Trainer):
     """
 
     default_batch = 40
+    fmap_max = 512  # as published
 
     def __init__(self, images: np.ndarray, batch: int | None, seed: int, checkout: Path):
         super().__init__(images, batch, seed)
         sys.path.insert(0, str(checkout))
         self.micro = min(10, self.batch)
         self.batch -= self.batch % self.micro
-        self.peer = OnCPU(self.micro, self.batch // self.micro)
+        self.peer = OnCPU(self.micro, self.batch // self.micro, self.fmap_max)
         self.peer.trainer.aug_prob = min(0.5, (1e5 - len(images)) * 3e-6)
         self.peer.trainer.loader = ((reals + 1) / 2 for reals in batches(images, self.micro, seed))
 
@@ -144,10 +145,16 @@ class LightweightGan(Trainer):
         return G(torch.randn(count, self.peer.trainer.latent_dim)) * 2 - 1
 
 
+class LightweightGanNarrow(LightweightGan):
+    """The same with --fmap-max 64, as in the preset `cpu`."""
+
+    fmap_max = 64
+
+
 class OnCPU(peers.LightweightGan):
     """The Trainer of lightweight-gan, which asks for a GPU, on a CPU."""
 
-    def __init__(self, batch: int, accumulated: int):
+    def __init__(self, batch: int, accumulated: int, fmap_max: int):
         self.module = peers.load("lightweight_gan.lightweight_gan")
         self.case = Case("lightweight-gan", RES, layout="contiguous")
         with self._on_device(), tempfile.TemporaryDirectory() as base:
@@ -157,6 +164,7 @@ class OnCPU(peers.LightweightGan):
                 batch_size=batch,
                 gradient_accumulate_every=accumulated,
                 attn_res_layers=[32],
+                fmap_max=fmap_max,
                 disc_output_size=1,
                 aug_types=["cutout", "translation"],
                 use_aim=False,
@@ -238,8 +246,8 @@ class ProjectedGan64(ProjectedGan):
     ngf = 64
 
 
-class ProjectedGan32(ProjectedGan):
-    """The same at a quarter of the published width."""
+class ProjectedGanNarrow(ProjectedGan):
+    """The same at a quarter of the published width: 64 feature maps at 32 and 64 px, as the preset `cpu`."""
 
     ngf = 32
 
@@ -288,11 +296,12 @@ def forward_64(self: nn.Module, input: Tensor, c: Tensor, **_) -> Tensor:
 
 
 TRAINERS = {
-    # name                 class             folder of the checkout
-    "projected-gan":      (ProjectedGan,     "projected-gan"),
-    "projected-gan-64":   (ProjectedGan64,   "projected-gan"),
-    "projected-gan-32":   (ProjectedGan32,   "projected-gan"),
-    "lightweight-gan":    (LightweightGan,   "lightweight-gan"),
-    "pro-gan-pth":        (ProGanPth,        "pro_gan_pytorch"),
-    "pro-gan-pth-narrow": (ProGanPthNarrow,  "pro_gan_pytorch"),
+    # name                    class                  folder of the checkout
+    "projected-gan":          (ProjectedGan,         "projected-gan"),
+    "projected-gan-64":       (ProjectedGan64,       "projected-gan"),
+    "projected-gan-narrow":   (ProjectedGanNarrow,   "projected-gan"),
+    "lightweight-gan":        (LightweightGan,       "lightweight-gan"),
+    "lightweight-gan-narrow": (LightweightGanNarrow, "lightweight-gan"),
+    "pro-gan-pth":            (ProGanPth,            "pro_gan_pytorch"),
+    "pro-gan-pth-narrow":     (ProGanPthNarrow,      "pro_gan_pytorch"),
 }  # fmt: skip
