@@ -51,6 +51,6 @@ def batches(images: np.ndarray, batch: int, seed: int) -> Iterator[Tensor]:
         while len(order) < batch:
             order += rng.permutation(len(images)).tolist()
         chosen, order = order[:batch], order[batch:]
-        reals = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        reals = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
         mirrored = torch.from_numpy(rng.random(batch) < 0.5)[:, None, None, None]
         yield torch.where(mirrored, reals.flip(3), reals)

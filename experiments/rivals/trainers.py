@@ -65,12 +65,12 @@ class ProGanPth(Trainer):
 
     Published: the same number of images at each of 4, 8, 16, 32 and 64 px, half of each a fade, batches of 32 (16 at
     64 px), four steps on the same images and latents, WGAN-GP, an average of G with 0.999. The end of a resolution is
-    set by the clock here. `SHARES` are in proportion to the time of an image, so that about as many are shown at each.
+    set by the clock here. `SHARES` are in proportion to the time of an image in the narrow form: about as many are shown at each.
     """
 
     default_batch = 32
     maps = (16 << 10, 512)  # fmap_base and fmap_max as published
-    SHARES = (0.02, 0.06, 0.17, 0.35, 0.40)  # of the time, from 4 to 64 px
+    SHARES = (0.01, 0.02, 0.07, 0.26, 0.64)  # of the time, from 4 to 64 px
     REPEATS = 4
 
     def __init__(self, images: np.ndarray, batch: int | None, seed: int, checkout: Path):
