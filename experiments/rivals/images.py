@@ -9,11 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pggan.evaluation.grids import save_grid
 from pggan.evaluation.opening import open_set
 
 RES = 64
-ON_GRID = 64
 
 
 def make_data(pictures: str, folder: Path) -> None:
@@ -27,20 +25,19 @@ def make_data(pictures: str, folder: Path) -> None:
 
 
 def read(folder: Path) -> np.ndarray:
-    """uint8 [N, H, W, 3]: the numbered PNG files of a folder, in their order."""
+    """uint8 [N, H, W, 3]: the PNG files of a folder, in their order."""
     images = []
-    for path in sorted(folder.glob("[0-9]*.png")):
+    for path in sorted(folder.glob("*.png")):
         with Image.open(path) as image:
             images.append(np.asarray(image.convert("RGB")))
     return np.stack(images)
 
 
 def save(images: np.ndarray, folder: Path) -> None:
-    """Writes images uint8 [N, H, W, 3] as 00000.png ..., and the first of them as grid.png."""
+    """Writes images uint8 [N, H, W, 3] as 00000.png ..."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{number:05d}.png")
-    save_grid(images[:ON_GRID], 16, folder / "grid.png")
 
 
 def batches(images: np.ndarray, batch: int, seed: int) -> Iterator[Tensor]:

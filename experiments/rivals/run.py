@@ -33,6 +33,7 @@ RIVALS = (
     *("lightweight-gan", "lightweight-gan-narrow"),
     *("pro-gan-pth", "pro-gan-pth-narrow"),
 )
+ON_GRID = 64
 LOG_EVERY = 10  # seconds
 
 
@@ -79,6 +80,8 @@ def one(side: str, data: Path, seed: int, args: argparse.Namespace) -> None:
     import torch
     from images import make_data, read, save
 
+    from pggan.evaluation.grids import save_grid
+
     folder, reals = folder_of(side, data, seed, args), args.runs / data.name / "reals"
     shutil.rmtree(folder, ignore_errors=True)
     make_data(str(data), reals)
@@ -94,6 +97,7 @@ def one(side: str, data: Path, seed: int, args: argparse.Namespace) -> None:
         samples, facts = rival(side, read(reals), seed, clock, args)
     for name, images in samples.items():
         save(images, folder / name)
+        save_grid(images[:ON_GRID], 16, folder / f"{name}.png")
     facts = {"side": side, "set": data.name, "seed": seed, "threads": args.threads, "cpu_time": args.cpu_time, **facts}
     facts |= {"load": [load, os.getloadavg()[0]], "torch": version("torch")}
     facts["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)

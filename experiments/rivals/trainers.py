@@ -64,8 +64,8 @@ class ProGanPth(Trainer):
     """pro-gan-pth: the classes and the order of its ProGAN.train(), which counts epochs instead of time.
 
     Published: the same number of images at each of 4, 8, 16, 32 and 64 px, half of each a fade, batches of 32 (16 at
-    64 px), four steps on the same images and latents, WGAN-GP, an average of G with 0.999. The end of a resolution is
-    set by the clock here. `SHARES` are in proportion to the time of an image in the narrow form: about as many are shown at each.
+    64 px), four steps on the same images and latents, WGAN-GP, an average of G with 0.999. Here the clock ends a
+    resolution. `SHARES` are in proportion to the time of an image, measured in the narrow form on one core.
     """
 
     default_batch = 32
