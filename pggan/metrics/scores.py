@@ -166,7 +166,9 @@ def _likeness(
         "soft": (soft.projection(found["soft classifier"]), soft.held_out, soft.fitted),
     }
     balls = {name: [in_balls(z, fitted) for z in others] for name, (*others, fitted) in points.items()}
-    own, usual = (coverage(sharp[:count], inside[:count]) for sharp, inside in zip(balls["sharp"], balls["random"], strict=True))
+    own, usual = (
+        coverage(sharp[:count], inside[:count]) for sharp, inside in zip(balls["sharp"], balls["random"], strict=True)
+    )
     return likeness(*balls["sharp"], effective), likeness(*balls["soft"], effective), own / usual if usual else 0.0
 
 
