@@ -6,6 +6,7 @@ The thresholds were chosen on one part of the cases in experiments/diversity-val
 from dataclasses import dataclass
 
 VERDICTS = ("healthy", "partial-collapse", "collapsed", "memorization", "too-early", "other-pictures")
+UNLIKE = VERDICTS[4:]  # samples that are not like the real images: their variety means nothing
 
 COLLAPSED_BELOW, PARTIAL_BELOW = 0.25, 0.7  # upper end of the diversity score's interval
 COLLAPSED_GROUP = 0.5  # share of the samples in one group of near-duplicates
@@ -33,6 +34,10 @@ class Evidence:
     uniform: bool  # whether all have equally much detail, as noise has and pictures have not
     pictures: bool  # whether they look like pictures of some kind, rather than like noise
 
+    @property
+    def least_likeness(self) -> float:
+        return min(self.likeness, self.soft_likeness)
+
 
 def judge(seen: Evidence) -> tuple[str, str]:
     """(one of VERDICTS, the reason as a sentence); the most severe finding decides.
@@ -46,17 +51,18 @@ def judge(seen: Evidence) -> tuple[str, str]:
     copied = seen.copied > COPIED
     also = f", and at least {seen.copied:.0%} are copies of training pictures" if copied else ""
     memorized = copied and seen.copied >= seen.duplicates  # among many copies, some are of the same image
+    same = max(seen.largest, seen.duplicates) > COLLAPSED_GROUP
     limit = UNIFORM_UNLIKE_BELOW if seen.uniform else UNLIKE_BELOW
     unlike = seen.likeness < limit or seen.soft_likeness < SOFT_UNLIKE_BELOW
-    if seen.largest > COLLAPSED_GROUP:
-        return "collapsed", f"at least {seen.largest:.0%} of the samples are nearly one and the same picture{also}"
-    if unlike and seen.duplicates <= COLLAPSED_GROUP and not copied:
-        how = f"likeness {min(seen.likeness, seen.soft_likeness):.2f}; 1: as held-out real pictures"
+    if unlike and not same and not copied:
+        how = f"likeness {seen.least_likeness:.2f}; 1: as held-out real pictures"
         if seen.pictures and not seen.uniform:
             return "other-pictures", f"the samples are other pictures than the real ones ({how})"
         return "too-early", f"the samples are not like the real pictures yet ({how})"
     if seen.high < COLLAPSED_BELOW:
         return "collapsed", varied + also
+    if seen.largest > COLLAPSED_GROUP:
+        return "collapsed", f"at least {seen.largest:.0%} of the samples are nearly one and the same picture{also}"
     if seen.high < PARTIAL_BELOW:
         return "partial-collapse", varied + also
     if seen.duplicates > PARTIAL_DUPLICATES and not memorized:
