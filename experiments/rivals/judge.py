@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compares folders of samples with a folder of real images, in four feature spaces, and writes tables and a grid.
 
-`python experiments/rivals/judge.py runs/rivals/monet/reals runs/rivals/monet/*-?/* --results results/rivals/monet`
-takes about a minute for each folder on one core. A folder SIDE-SEED/DRAW is a row; the seeds of a row stand side by
-side. README.md explains the figures.
+`python experiments/rivals/judge.py runs/rivals/monet/reals runs/rivals/monet/*-?/averaged runs/rivals/monet/*-?/live
+--results results/rivals/monet` makes a row for each folder SIDE-SEED/DRAW; the seeds of a side stand side by side.
+README.md explains the figures.
 """
 
 import argparse

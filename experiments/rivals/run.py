@@ -157,7 +157,7 @@ def ours(
     for record in steps:
         speeds.setdefault(record["growth/res"], []).append(record["speed/images_per_s"])
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
-    facts = {"commit": commit.stdout.strip(), "flags": flags, "batch": str(config.schedule.batch)}
+    facts = {"commit": commit.stdout.strip(), "flags": flags, "batch": str(config.training.batch)}
     facts |= {"images": steps[-1]["nimg"], "seconds": round(used, 1)}
     facts |= {"images_per_s": {res: round(sorted(each)[len(each) // 2], 2) for res, each in speeds.items()}}
     generator, alpha = load_generator(folder / "checkpoints" / "latest.pt")
