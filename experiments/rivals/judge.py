@@ -138,7 +138,7 @@ def table(rows: list[Row], floor: dict, reals: int) -> str:
             cells = [" / ".join(f"{row.figures[space][name]:.2f}" for row in some) for name in FIGURES]
             kernel = " / ".join(f"{row.figures[space]['kernel']:.3g}" for row in some)
             pairs = [(ours[row.seed], row.figures[space]["kernel"]) for row in some if row.seed in ours]
-            ahead = "" if key == OURS else f"{sum(own < their for own, their in pairs)} of {len(pairs)}"
+            ahead = "" if key == OURS or not pairs else f"{sum(own < their for own, their in pairs)} of {len(pairs)}"
             lines.append(f"| {' | '.join([*key, kernel, *cells, ahead])} |")
         cells = [f"{floor[space]['kernel']:.3g}", *(f"{floor[space][name]:.2f}" for name in FIGURES)]
         lines += [f"| held-out reals | | {' | '.join(cells)} | |", ""]

@@ -152,13 +152,13 @@ def ours(
     train(config, lambda: clock() - began)
     used = clock() - began
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    steps = [record for record in records if "speed/images_per_s" in record]
     speeds = {}
-    for record in steps:
-        speeds.setdefault(record["growth/res"], []).append(record["speed/images_per_s"])
+    for record in records:
+        if "growth/res" in record:  # not of an evaluation
+            speeds.setdefault(record["growth/res"], []).append(record["speed/images_per_s"])
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
     facts = {"commit": commit.stdout.strip(), "flags": flags, "batch": str(config.training.batch)}
-    facts |= {"images": steps[-1]["nimg"], "seconds": round(used, 1)}
+    facts |= {"images": records[-1]["nimg"], "seconds": round(used, 1)}
     facts |= {"images_per_s": {res: round(sorted(each)[len(each) // 2], 2) for res, each in speeds.items()}}
     generator, alpha = load_generator(folder / "checkpoints" / "latest.pt")
     return {"averaged": draw(generator, alpha, seed, args.samples)}, facts
