@@ -60,6 +60,7 @@ def main() -> None:
     if len(jobs) == 1 and unfinished:
         one(*jobs[0], args)
         return
+    print(f"{len(jobs) - len(unfinished)} of {len(jobs)} runs are finished", flush=True)
     command = [sys.executable, __file__, "--checkouts", args.checkouts, "--minutes", args.minutes]
     command += ["--threads", args.threads, "--runs", args.runs, "--samples", args.samples]
     command += [*(["--batch", args.batch] if args.batch else []), *(["--cpu-time"] if args.cpu_time else [])]
