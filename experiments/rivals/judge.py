@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compares folders of samples with a folder of real images, in four feature spaces, and writes tables and a grid.
 
-`python experiments/rivals/judge.py runs/rivals/monet/reals runs/rivals/monet/*-?/* --results results/rivals/monet`
-takes about a minute for each folder on one core. A folder SIDE-SEED/DRAW is a row; the seeds of a row stand side by
-side. README.md explains the figures.
+`python experiments/rivals/judge.py runs/rivals/monet/reals runs/rivals/monet/*-?/averaged runs/rivals/monet/*-?/live
+--results results/rivals/monet` makes a row for each folder SIDE-SEED/DRAW; the seeds of a side stand side by side.
+README.md explains the figures.
 """
 
 import argparse
@@ -138,7 +138,7 @@ def table(rows: list[Row], floor: dict, reals: int) -> str:
             cells = [" / ".join(f"{row.figures[space][name]:.2f}" for row in some) for name in FIGURES]
             kernel = " / ".join(f"{row.figures[space]['kernel']:.3g}" for row in some)
             pairs = [(ours[row.seed], row.figures[space]["kernel"]) for row in some if row.seed in ours]
-            ahead = "" if key == OURS else f"{sum(own < their for own, their in pairs)} of {len(pairs)}"
+            ahead = "" if key == OURS or not pairs else f"{sum(own < their for own, their in pairs)} of {len(pairs)}"
             lines.append(f"| {' | '.join([*key, kernel, *cells, ahead])} |")
         cells = [f"{floor[space]['kernel']:.3g}", *(f"{floor[space][name]:.2f}" for name in FIGURES)]
         lines += [f"| held-out reals | | {' | '.join(cells)} | |", ""]

@@ -60,6 +60,7 @@ def main() -> None:
     if len(jobs) == 1 and unfinished:
         one(*jobs[0], args)
         return
+    print(f"{len(jobs) - len(unfinished)} of {len(jobs)} runs are finished", flush=True)
     command = [sys.executable, __file__, "--checkouts", args.checkouts, "--minutes", args.minutes]
     command += ["--threads", args.threads, "--runs", args.runs, "--samples", args.samples]
     command += [*(["--batch", args.batch] if args.batch else []), *(["--cpu-time"] if args.cpu_time else [])]
@@ -152,13 +153,13 @@ def ours(
     train(config, lambda: clock() - began)
     used = clock() - began
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    steps = [record for record in records if "speed/images_per_s" in record]
     speeds = {}
-    for record in steps:
-        speeds.setdefault(record["growth/res"], []).append(record["speed/images_per_s"])
+    for record in records:
+        if "growth/res" in record:  # not of an evaluation
+            speeds.setdefault(record["growth/res"], []).append(record["speed/images_per_s"])
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
-    facts = {"commit": commit.stdout.strip(), "flags": flags, "batch": str(config.schedule.batch)}
-    facts |= {"images": steps[-1]["nimg"], "seconds": round(used, 1)}
+    facts = {"commit": commit.stdout.strip(), "flags": flags, "batch": str(config.training.batch)}
+    facts |= {"images": records[-1]["nimg"], "seconds": round(used, 1)}
     facts |= {"images_per_s": {res: round(sorted(each)[len(each) // 2], 2) for res, each in speeds.items()}}
     generator, alpha = load_generator(folder / "checkpoints" / "latest.pt")
     return {"averaged": draw(generator, alpha, seed, args.samples)}, facts

@@ -121,14 +121,14 @@ class LightweightGan(Trainer):
     """
 
     default_batch = 40
-    fmap_max = 512  # as published
+    fmap_max, attention = 512, (32,)  # as published
 
     def __init__(self, images: np.ndarray, batch: int | None, seed: int, checkout: Path):
         super().__init__(images, batch, seed)
         sys.path.insert(0, str(checkout))
         self.micro = min(10, self.batch)
         self.batch -= self.batch % self.micro
-        self.peer = OnCPU(self.micro, self.batch // self.micro, self.fmap_max)
+        self.peer = OnCPU(self.micro, self.batch // self.micro, self.fmap_max, self.attention)
         self.peer.trainer.aug_prob = min(0.5, (1e5 - len(images)) * 3e-6)
         self.peer.trainer.loader = ((reals + 1) / 2 for reals in batches(images, self.micro, seed))
 
@@ -146,15 +146,15 @@ class LightweightGan(Trainer):
 
 
 class LightweightGanNarrow(LightweightGan):
-    """The same with --fmap-max 64, as in the preset `cpu`."""
+    """The same with --fmap-max 64, as in the preset `cpu`, and without attention at 32 px in G and in D's body."""
 
-    fmap_max = 64
+    fmap_max, attention = 64, ()
 
 
 class OnCPU(peers.LightweightGan):
     """The Trainer of lightweight-gan, which asks for a GPU, on a CPU."""
 
-    def __init__(self, batch: int, accumulated: int, fmap_max: int):
+    def __init__(self, batch: int, accumulated: int, fmap_max: int, attention: tuple[int, ...]):
         self.module = peers.load("lightweight_gan.lightweight_gan")
         self.case = Case("lightweight-gan", RES, layout="contiguous")
         with self._on_device(), tempfile.TemporaryDirectory() as base:
@@ -163,7 +163,7 @@ class OnCPU(peers.LightweightGan):
                 image_size=RES,
                 batch_size=batch,
                 gradient_accumulate_every=accumulated,
-                attn_res_layers=[32],
+                attn_res_layers=list(attention),
                 fmap_max=fmap_max,
                 disc_output_size=1,
                 aug_types=["cutout", "translation"],
