@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -29,6 +28,7 @@ from cases import HEALTHY, NOT_HEALTHY, TOO_EARLY, Case, cases, held_out, other_
 from collapse import RUNS, SEEN  # noqa: E402
 from pictures import DRAWN, Pictures, Split, folder, split  # noqa: E402
 
+from pggan.evaluation.grids import split_grid  # noqa: E402
 from pggan.evaluation.samples import draw  # noqa: E402
 from pggan.metrics.random_features import random_features  # noqa: E402
 from pggan.metrics.reference import Reference  # noqa: E402
@@ -284,15 +284,8 @@ def young_rows(name: str, pictures: Callable[[], Pictures], grids: Path, n: int)
     for path in found:
         kimg = int(path.stem.partition("-")[2]) / 1000
         expected = TOO_EARLY if kimg <= EARLY else HEALTHY | NOT_HEALTHY if path == found[-1] else UNJUDGED
-        make = lambda split, n, rng, path=path: cut(path)  # noqa: E731
+        make = lambda split, n, rng, path=path: np.stack([read_one(image) for image in split_grid(path)[0]])  # noqa: E731
         yield bench.row(YOUNG_PARTS[name], Case("young generators", f"{kimg:g} kimg", make, expected), n)
-
-
-def cut(grid: Path) -> np.ndarray:
-    """uint8 [N, 64, 64, 3]: the samples on a grid, which has gaps of 2 px."""
-    side, pixels = int(grid.stem.partition("-")[0]), np.asarray(Image.open(grid).convert("RGB"))
-    starts = [range(0, length - side + 1, side + 2) for length in pixels.shape[:2]]
-    return np.stack([read_one(pixels[y : y + side, x : x + side]) for y in starts[0] for x in starts[1]])
 
 
 def truncated_rows(runs: Path) -> Iterator[dict]:

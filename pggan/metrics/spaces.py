@@ -112,13 +112,13 @@ def modes() -> list[str]:
 
 
 def mode_features(images: Tensor, more: Sequence[str] = (), contrast: float = 1.0) -> dict[str, Tensor]:
-    """Features [N, D] in each of the spaces `modes` and `more`, by name.
+    """Features [N, D] of softened images in each of the spaces `modes` and `more`, by name.
 
-    For `modes` the images are softened, and their contrast is multiplied by `contrast` before: both are matters of
-    quality, not of diversity. The networks of `more` see the images as they are.
+    contrast: a factor. Detail and contrast are matters of quality, not of diversity: without softening, a pretrained
+    network took a blur for dropped modes.
     """
     soft = softened(with_contrast(images, contrast))
-    return {name: SPACES[name].load()(images if name in more else soft) for name in (*modes(), *more)}
+    return {name: SPACES[name].load()(soft) for name in (*modes(), *more)}
 
 
 def classifier(images: Tensor) -> Tensor:
