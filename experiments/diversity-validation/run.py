@@ -59,7 +59,7 @@ DRAWS = {
 }  # fakes: (references, sets for each reference), for each source
 COPIES_EVERY = 4  # of so many held-out sets one is searched for copies
 TRUNCATED = ("builtin-paper-logistic-1", "builtin-style-logistic-1", "monet-paper-logistic-0")  # of --trained
-EARLY = 1  # kimg: until then a generator has learned nothing
+EARLY, LEARNED = 3, 12  # kimg: until then a generator has learned nothing; from then on, something (by eye)
 YOUNG_PARTS = {"monet": "development", "paintings": "frozen", "builtin 2": "frozen"}
 UNJUDGED = frozenset(VERDICTS)
 PSIS = {1.0: HEALTHY, 0.7: HEALTHY | NOT_HEALTHY, 0.5: NOT_HEALTHY, 0.3: NOT_HEALTHY}
@@ -280,10 +280,9 @@ def collapsed_rows(name: str, pictures: Callable[[], Pictures], runs: Path, n: i
 def young_rows(name: str, pictures: Callable[[], Pictures], grids: Path, n: int) -> Iterator[dict]:
     """Measures the sample grids of a young generator; see young.py."""
     bench = Bench(name, split(pictures(), 2 * n, 0))
-    found = sorted(grids.glob("*.png"))
-    for path in found:
+    for path in sorted(grids.glob("*.png")):
         kimg = int(path.stem.partition("-")[2]) / 1000
-        expected = TOO_EARLY if kimg <= EARLY else HEALTHY | NOT_HEALTHY if path == found[-1] else UNJUDGED
+        expected = TOO_EARLY if kimg <= EARLY else HEALTHY | NOT_HEALTHY if kimg >= LEARNED else UNJUDGED
         make = lambda split, n, rng, path=path: np.stack([read_one(image) for image in split_grid(path)[0]])  # noqa: E731
         yield bench.row(YOUNG_PARTS[name], Case("young generators", f"{kimg:g} kimg", make, expected), n)
 

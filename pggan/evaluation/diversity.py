@@ -245,7 +245,7 @@ def compare(
     against = reals.reference if held_out is None else judged_by(reals.reference, held_out)
     pixels, views = read_fakes(fake)
     seen = [name for name in more if spaces.flattered(name, trained_through(fake))]
-    found = scores.score(against, pixels, copies=copies, seen=seen)
+    found = scores.score(against, pixels, copies=copies, seen=seen, in_training=isinstance(fake, SampleSet))
     kinds = reals.kinds(known, pixels[: found.count])
     return Comparison(real, fake, held_out, against, found, kinds, views)
 

@@ -44,7 +44,7 @@ class Scores:
     detail_spread: float  # standard deviation of `spaces.detail` over the samples
     real_detail_spread: float
     seen: Sequence[str]  # feature spaces that the verdict leaves out: D looked through them
-    in_training: bool  # whether the samples are of a generator that is being trained on these reals
+    in_training: bool  # whether the samples are of a generator that is, or may be, trained on these reals
     different_bins: float  # NDB / K: see `different_bins`
     copies: Copies | None
     copied: float  # share of the samples that are copies of training images
