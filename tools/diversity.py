@@ -29,6 +29,9 @@ class Args(Sets):
     """Number of samples to use."""
     held_out: Annotated[str | None, flag("SET", "none: similarities within the training images set it")] = None
     """Real images that were not trained on; their similarity to the training images sets the threshold for copies."""
+    features: Annotated[str | None, flag("NAME", "none")] = None
+    """Look for dropped modes in the features of a pretrained network, too: efficientnet-lite0 or efficientnet-lite1. It
+    sees what pictures show, such as one painter of three that is gone."""
     copies: bool = True
     """Whether to search for copies of training images."""
     tags: Annotated[str | None, flag("FILE", "the classes, from folders or dataset.json")] = None
@@ -48,11 +51,18 @@ def main(argv: list[str]) -> None:
     refuse_if(args.tag and not args.tags, "--tag names columns of --tags: add --tags FILE")
     refuse_if(args.held_out and not args.copies, "--held-out is used to judge copies: leave out --no-copies")
     from pggan.evaluation import diversity
+    from pggan.metrics.spaces import MORE, SPACES
+
+    no_network = args.features is not None and args.features not in MORE
+    refuse_if(no_network, f"--features {args.features}: there are only {', '.join(MORE)}")
+    more = [args.features] if args.features else []
+    for name in more:
+        SPACES[name].load()  # weights that are missing are an error before anything is read
 
     how = {"num": args.num, "seed": args.seed, "fit": args.fit, **args.opening()}
     real, fake, held_out = diversity.open_sets(args.real, args.fake, args.held_out, **how)
     known = diversity.labels_of(real, args.tags, args.tag)
-    found = diversity.compare(real, fake, held_out, copies=args.copies, known=known, cache=args.cache)
+    found = diversity.compare(real, fake, held_out, copies=args.copies, known=known, more=more, cache=args.cache)
     result = found.result(args.seed)
     if args.num and args.num > found.scores.count:
         most = "at most 500, and at most half as many as there are real images"

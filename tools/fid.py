@@ -20,7 +20,8 @@ class Args(Sets):
 
     features: Annotated[str, flag("NAME", "inception")] = "inception"
     """The feature space. inception: FID and KID, with published weights. rand: RFD, with random filters; it needs no
-    download. RFD and FID cannot be compared. Others: see pggan/metrics/spaces.py."""
+    download. RFD and FID cannot be compared. efficientnet-lite0: another network trained on ImageNet; its weights are a
+    Python package. Others: see pggan/metrics/spaces.py."""
     resize: Literal["tf", "clean"] = "tf"
     """How images are resized to 299x299 px for Inception: as torch-fidelity does (tf), or as clean-fid does (clean).
     FIDs of the two cannot be compared."""
@@ -39,16 +40,20 @@ def main(argv: list[str]) -> None:
     other = args.weights and args.features != "inception"
     refuse_if(other, f"--weights are Inception's: leave out --features {args.features}")
     from pggan.evaluation.distances import measure
+    from pggan.evaluation.diversity import trained_through
     from pggan.evaluation.opening import open_pair
     from pggan.metrics.cache import statistics_folder
     from pggan.metrics.extractors import open_extractor
-    from pggan.metrics.spaces import SPACES
+    from pggan.metrics.spaces import SPACES, flattered
 
     refuse_if(args.features not in SPACES, f"--features {args.features}: there are only {', '.join(SPACES)}")
     how = args.opening()
     real, fake = open_pair(args.real, args.fake, num=args.num, seed=args.seed, res=args.res, fit=args.fit, **how)
     extractor = open_extractor(args.features, args.weights, how["device"], args.resize)
+    seen = {images.spec: trained_through(images) for images in (real, fake)}
+    flattering = [flattered(args.features, network) for network in seen.values()]
     found = measure(real, fake, extractor, swd=args.swd, seed=args.seed, cache=statistics_folder(args.cache))
+    found.notes.extend(note for note in flattering if note)
     print("\n".join(found.lines()))
     write_json(args.json, found.plain())
 

@@ -50,6 +50,35 @@ def table(found: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def verdicts(found: dict) -> str:
+    """The page of `run.py --ours`: how often the verdict is right, without and with a pretrained network."""
+    rows, about = found["rows"], found["about"]
+    head = f"Commit {' and '.join(about['commits'])}, torch {about['torch']}, {about['core seconds']} s of one core."
+    lines = [
+        f"# The verdict alone\n\n{head}\n",
+        "| case | n | right | with efficientnet-lite0 |",
+        "|---|---:|---:|---:|",
+    ]
+    for part in ("frozen", "development"):
+        of = [row for row in rows if row["part"] == part]
+        lines.append(f"| **{part}** | | | |")
+        for group in [*unique(row["group"] for row in of), "all"]:
+            some = [row for row in of if group in ("all", row["group"])]
+            cells = [share(row[key] for row in some) for key in ("right", "right with network")]
+            lines.append(f"| {group} | {len(some)} | {' | '.join(cells)} |")
+    lines += ["\n## Where it is wrong, without or with the network\n"]
+    lines += [
+        "| part | source | case | right would be | verdict | with network | reason |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if not (row["right"] and row["right with network"]):
+            case, right = f"{row['group']}: {row['case']}", " or ".join(row["expected"])
+            cells = [row["part"], row["source"], case, right, row["verdict"], row["with network"], row["reason"]]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 LEGEND = """`=` right, `x` wrong, `·` not judged, because both would be right. Ours: the verdict, the diversity score
 (interval), then the shares of near-duplicates, dropped reals and copies. Others: their value over the lowest of 20
 held-out sets of the same size; below 1 they alarm."""

@@ -13,12 +13,12 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -28,6 +28,7 @@ from cases import HEALTHY, NOT_HEALTHY, TOO_EARLY, Case, cases, held_out, other_
 from collapse import RUNS, SEEN  # noqa: E402
 from pictures import DRAWN, Pictures, Split, folder, split  # noqa: E402
 
+from pggan.evaluation.grids import split_grid  # noqa: E402
 from pggan.evaluation.samples import draw  # noqa: E402
 from pggan.metrics.random_features import random_features  # noqa: E402
 from pggan.metrics.reference import Reference  # noqa: E402
@@ -48,6 +49,7 @@ SOURCES = {
 }  # fmt: skip
 SEEN_FOLDERS = ("paintings",)  # development; all other folders are frozen
 FAKES = 300  # from a folder
+PRETRAINED = ("efficientnet-lite0",)
 RANGE = 20  # held-out sets; other measures alarm below the lowest of them
 DRAWS = {
     100: (2, 9),
@@ -57,7 +59,7 @@ DRAWS = {
 }  # fakes: (references, sets for each reference), for each source
 COPIES_EVERY = 4  # of so many held-out sets one is searched for copies
 TRUNCATED = ("builtin-paper-logistic-1", "builtin-style-logistic-1", "monet-paper-logistic-0")  # of --trained
-EARLY = 1  # kimg: until then a generator has learned nothing
+EARLY, LEARNED = 3, 12  # kimg: until then a generator has learned nothing; from then on, something (by eye)
 YOUNG_PARTS = {"monet": "development", "paintings": "frozen", "builtin 2": "frozen"}
 UNJUDGED = frozenset(VERDICTS)
 PSIS = {1.0: HEALTHY, 0.7: HEALTHY | NOT_HEALTHY, 0.5: NOT_HEALTHY, 0.3: NOT_HEALTHY}
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="*", default=[], metavar="PART", help="only parts with these words: shapes, draws"
     )
+    parser.add_argument("--ours", action="store_true", help="only our verdict, with and without a pretrained network")
     parser.add_argument("--figures-only", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,10 +87,14 @@ def main() -> None:
         for name, part in parts(args):
             if not args.only or any(word in name for word in args.only):
                 measure(name, part, args.runs)
-    from figures import figures
+    from figures import figures, verdicts
 
     args.results.mkdir(parents=True, exist_ok=True)
     done = [json.loads((args.runs / f"{name}.json").read_text()) for name, _ in parts(args) if done_already(name, args)]
+    if args.ours:
+        (args.results / "verdicts.json").write_text(as_json(done))
+        (args.results / "verdicts.md").write_text(verdicts(json.loads(as_json(done))))
+        return
     (args.results / "table.json").write_text(as_json(done))
     figures(args.results, args.collapsed)
 
@@ -95,6 +102,7 @@ def main() -> None:
 def parts(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[dict]]]]:
     """Everything to measure, as (name, function), in the order of the table."""
     given = [each.partition("=")[::2] for each in args.folders]
+    Bench.ours = args.ours
     drawn = {name: (n, part, partial(DRAWN[how], seed, count)) for name, (how, seed, count, n, part) in SOURCES.items()}
     folders = {
         name: (FAKES, "development" if name in SEEN_FOLDERS else "frozen", partial(folder, name, path, args.runs))
@@ -152,9 +160,13 @@ def related(name: str, other: str) -> bool:
 class Bench:
     """The reals of a split, measured once; cases are measured against them."""
 
+    ours = False  # whether other measures are left out, and a pretrained network is added
+
     def __init__(self, source: str, split: Split) -> None:
         self.source, self.split = source, split
-        self.reference = Reference.of(split.reals)
+        self.reference = Reference.of(split.reals, more=PRETRAINED if self.ours else ())
+        if self.ours:
+            return
         self.pool_features = self.features(split.pool)
         self.reals = self.reference.random.astype(np.float64)
 
@@ -174,6 +186,8 @@ class Bench:
         key = zlib.crc32(f"{self.source} {case.group} {case.name}".encode())
         fakes = case.make(self.split, n, np.random.default_rng(key))[:n]
         found = score(self.reference, fakes, copies=case.copies)
+        if self.ours:
+            return self.short(part, case, found)
         others, lowest = baselines(self.reals, fakes, self.features(fakes)), self.lowest(len(fakes))
         alarm_expected = None if case.expected > HEALTHY else case.expected != HEALTHY
         return {
@@ -196,6 +210,15 @@ class Bench:
                 for signal in SIGNALS
             },
         }
+
+    def short(self, part: str, case: Case, found: Scores) -> dict:
+        """A line with our verdict alone; "with network": also by the dropped modes that the network sees."""
+        alone, seen = replace(found, seen=PRETRAINED), {name: float(each.sum()) for name, each in found.dropped.items()}
+        words = {"part": part, "source": self.source, "group": case.group, "case": case.name, "n": found.count}
+        words |= {"expected": sorted(case.expected), "verdict": alone.verdict, "reason": alone.reason}
+        words |= {"right": alone.verdict in case.expected, "with network": found.verdict}
+        words |= {"right with network": found.verdict in case.expected, "coverage": round(found.coverage, 3)}
+        return words | {"evidence": evidence(alone), "dropped": rounded(seen)}
 
 
 def evidence(found: Scores) -> dict[str, float]:
@@ -257,19 +280,11 @@ def collapsed_rows(name: str, pictures: Callable[[], Pictures], runs: Path, n: i
 def young_rows(name: str, pictures: Callable[[], Pictures], grids: Path, n: int) -> Iterator[dict]:
     """Measures the sample grids of a young generator; see young.py."""
     bench = Bench(name, split(pictures(), 2 * n, 0))
-    found = sorted(grids.glob("*.png"))
-    for path in found:
+    for path in sorted(grids.glob("*.png")):
         kimg = int(path.stem.partition("-")[2]) / 1000
-        expected = TOO_EARLY if kimg <= EARLY else HEALTHY | NOT_HEALTHY if path == found[-1] else UNJUDGED
-        make = lambda split, n, rng, path=path: cut(path)  # noqa: E731
+        expected = TOO_EARLY if kimg <= EARLY else HEALTHY | NOT_HEALTHY if kimg >= LEARNED else UNJUDGED
+        make = lambda split, n, rng, path=path: np.stack([read_one(image) for image in split_grid(path)[0]])  # noqa: E731
         yield bench.row(YOUNG_PARTS[name], Case("young generators", f"{kimg:g} kimg", make, expected), n)
-
-
-def cut(grid: Path) -> np.ndarray:
-    """uint8 [N, 64, 64, 3]: the samples on a grid, which has gaps of 2 px."""
-    side, pixels = int(grid.stem.partition("-")[0]), np.asarray(Image.open(grid).convert("RGB"))
-    starts = [range(0, length - side + 1, side + 2) for length in pixels.shape[:2]]
-    return np.stack([read_one(pixels[y : y + side, x : x + side]) for y in starts[0] for x in starts[1]])
 
 
 def truncated_rows(runs: Path) -> Iterator[dict]:

@@ -3,7 +3,7 @@
 
     python experiments/diversity-validation/young.py --runs runs/young --folders paintings=DIR monet=DIR
 
-A run takes two minutes of one core. Finished runs are not repeated.
+A run takes four minutes of one core. Finished runs are not repeated.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = """--preset smoke --device cpu --threads 1 --wandb off --fmap-base 256 --fmap-max 32 --latent 64 --batch 8
     --lr 0.003 --warmup-kimg 0.5 --ema-kimg 1 --eval-kimg 0 --sample-kimg 1 --grid 20x15
-    --start-res 32 --max-res 32 --stable-kimg 8"""
+    --start-res 32 --max-res 32 --stable-kimg 16"""
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from pggan.data.reading import plain
 from pggan.errors import UserError
 from pggan.evaluation.figures import records
-from pggan.evaluation.image_sets import ImageSet, Size
+from pggan.evaluation.image_sets import ImageSet, SampleSet, Size
 from pggan.evaluation.opening import MAX_RES, is_checkpoint, open_pair, open_set
 from pggan.metrics import labels, montage, reference, scores, small_images, spaces
 from pggan.metrics.cache import from_arrays, statistics_folder, to_arrays
@@ -95,10 +95,10 @@ def common_size(fakes: ImageSet) -> Size:
 
 
 class RealImages:
-    """The real images, and what is measured of them; cached in `folder` across processes."""
+    """The real images, and what is measured of them; cached in `folder` across processes. more: see `Reference.of`."""
 
-    def __init__(self, images: ImageSet, folder: Path | None):
-        self.images, self.folder = images, folder
+    def __init__(self, images: ImageSet, folder: Path | None, more: Sequence[str] = ()):
+        self.images, self.folder, self.more = images, folder, more
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -108,7 +108,9 @@ class RealImages:
     @cached_property
     def reference(self) -> Reference:
         key = {"what": f"reference {reference.VERSION}"}
-        arrays = self.images.remembered(key, lambda: to_arrays(Reference.of(self.pixels)), self.folder)
+        key |= {name: spaces.SPACES[name].version for name in self.more}
+        make = lambda: to_arrays(Reference.of(self.pixels, more=self.more))  # noqa: E731
+        arrays = self.images.remembered(key, make, self.folder)
         return from_arrays(Reference, arrays)
 
     def kinds(self, known: Sequence[Labels], fakes: np.ndarray) -> dict[str, list[Kind]]:
@@ -171,6 +173,7 @@ class Comparison:
             "score_unclipped_high": varied.ratio_high,
             "fakes": self.scores.count,
             "reals": len(self.reference.order),
+            "dropped_shares": {name: float(shares.sum()) for name, shares in self.scores.dropped.items()},
             "duplicate_share_of_reals": self.scores.held_out.duplicates,
             "duplicate_groups": [len(group) for group in self.scores.diversity.groups],
             "ndb": self.scores.different_bins,
@@ -189,6 +192,8 @@ class Comparison:
         width, height = self.real.size
         if min(width, height) < TINY:
             out.append(f"at {width}x{height} px images are hard to tell apart: the figures mean little")
+        for name in self.scores.seen:
+            out.append(f"{spaces.flattered(name, trained_through(self.fake))}: the verdict leaves them out")
         if self.scores.verdict in UNLIKE:
             out.append("diversity score, effective samples and dropped modes mean nothing for samples like these")
         return list(dict.fromkeys(out))
@@ -196,7 +201,9 @@ class Comparison:
     def protocol(self, seed: int) -> str:
         """All that the figures depend on, in one line."""
         count, held_out = self.scores.count, self.held_out
-        parts = [f"diversity score of {count}", f"features {reference.VERSION}", "measured at 64x64"]
+        more = [f"{name} {spaces.SPACES[name].version}" for name in self.scores.dropped if name in spaces.MORE]
+        used = ", ".join([f"features {reference.VERSION}", *more])
+        parts = [f"diversity score of {count}", used, "measured at 64x64"]
         parts += [f"reals {len(self.real):,} ({self.real.describe()})", f"fakes {count:,} ({self.fake.describe()})"]
         parts += [] if held_out is None else [f"copies judged by {len(held_out):,} ({held_out.describe()})"]
         return ", ".join([*parts, f"seed {seed}", "float64"])
@@ -225,19 +232,27 @@ def compare(
     *,
     copies: bool = True,
     known: Sequence[Labels] = (),
+    more: Sequence[str] = (),
     cache: str | None = None,
 ) -> Comparison:
     """Measures the set `fake` against the set `real`; see `open_sets`.
 
     held_out: real images that were not trained on; similarities to the training images are judged by theirs. copies:
-    whether to search for copies. known: the kinds of the real images. cache: see `statistics_folder`.
+    whether to search for copies. known: the kinds of the real images. more: names of `spaces.MORE`, in which dropped
+    modes are looked for, too. cache: see `statistics_folder`.
     """
-    reals = RealImages(real, statistics_folder(cache))
+    reals = RealImages(real, statistics_folder(cache), more)
     against = reals.reference if held_out is None else judged_by(reals.reference, held_out)
     pixels, views = read_fakes(fake)
-    found = scores.score(against, pixels, copies=copies)
+    seen = [name for name in more if spaces.flattered(name, trained_through(fake))]
+    found = scores.score(against, pixels, copies=copies, seen=seen, in_training=isinstance(fake, SampleSet))
     kinds = reals.kinds(known, pixels[: found.count])
     return Comparison(real, fake, held_out, against, found, kinds, views)
+
+
+def trained_through(images: ImageSet) -> str:
+    """The network that D looked through when the generator of these samples was trained; "none" if that is unknown."""
+    return images.trained.config.network.features if isinstance(images, SampleSet) else "none"
 
 
 def read_fakes(fake: ImageSet) -> tuple[np.ndarray, np.ndarray]:
@@ -284,7 +299,8 @@ def draw_montage(result: dict, found: Comparison) -> Image.Image:
         pairs = list(zip(views[places], reals(scores.copies.original[places]), strict=True))
         limit, usual = result["copied_from_similarity"], result["copied_share_of_yardstick"]
         sections.append(montage.copied(scores.copies.similarity[places], limit, usual, pairs))
-    dropped = max(scores.dropped.values(), key=lambda shares: shares.sum())
+    judged = [shares for name, shares in scores.dropped.items() if name not in scores.seen]
+    dropped = max(judged, key=lambda shares: shares.sum())
     if dropped.sum() > DROPPED:
         fitted = found.reference.order[found.reference.count :]
         sections.append(montage.dropped(float(dropped.sum()), reals(fitted[montage.central(dropped)])))

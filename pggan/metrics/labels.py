@@ -101,10 +101,8 @@ def features(pixels: np.ndarray, contrast: float | None = None) -> np.ndarray:
     Fine detail, which is a matter of quality, is taken out. contrast: the mean contrast to bring the images to.
     """
     factor = 1.0 if contrast is None else small_images.contrast_factor(pixels, contrast)
-    soft = (
-        small_images.softened(small_images.with_contrast(images, factor)) for images in small_images.batches(pixels)
-    )
-    return np.concatenate([torch.cat([*spaces.mode_features(some).values()], dim=1).numpy() for some in soft])
+    found = (spaces.mode_features(images, contrast=factor) for images in small_images.batches(pixels))
+    return np.concatenate([torch.cat([*each.values()], dim=1).numpy() for each in found])
 
 
 def histogram(reals: np.ndarray, kinds: Labels, fakes: np.ndarray) -> list[Kind]:

@@ -6,6 +6,7 @@ samples, show which scores a set as good as the reals gets. Copies are searched 
 Shapes here: N real images, n of them held out; see spaces.py for features and diversity.py for points z.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class Reference:
     projection: Projection  # of handcrafted features
     z: np.ndarray  # [N, d]: the handcrafted features of all reals, projected
     held_out: HeldOutStatistics
-    modes: dict[str, Points]  # by feature space: softened images, in which dropped modes are looked for
+    modes: dict[str, Points]  # by feature space: see `spaces.mode_features`
     contrast: float  # mean contrast of the reals
     detail_spread: float  # standard deviation of `spaces.detail` over the reals
     thumbs: np.ndarray  # [N, 32, 32, 3]
@@ -52,8 +53,10 @@ class Reference:
     classifier: np.ndarray  # float32 [N'', 464]: features of the same reals in the space `classifier`
 
     @classmethod
-    def of(cls, reals: np.ndarray, seed: int = 0) -> "Reference":
+    def of(cls, reals: np.ndarray, seed: int = 0, more: Sequence[str] = ()) -> "Reference":
         """The reference of reals uint8 [N, H, W, 3], which may be a memory map. seed: of the split.
+
+        more: names of `spaces.MORE`, in which dropped modes are looked for, too.
 
         Raises UserError with fewer than 200 images, and when all look the same.
         """
@@ -64,7 +67,7 @@ class Reference:
         n = min(MOST_HELD_OUT, count // 2)
         held_out, fitted = order[:n], order[n : n + MOST_FITTED]
         chosen = np.sort(order[: n + MOST_FITTED])
-        found = _features(reals, chosen)
+        found = _features(reals, chosen, more)
         projection = fit_projection(found["handcrafted"][fitted])
         if not projection.axes.any():
             raise UserError("diversity cannot be measured against real pictures that all look the same")
@@ -82,7 +85,7 @@ class Reference:
             projection=projection,
             z=z,
             held_out=held_out_statistics(z[order[:n]]),
-            modes={name: _points(found[f"soft {name}"], fitted, held_out) for name in spaces.modes()},
+            modes={name: _points(found[f"modes {name}"], fitted, held_out) for name in (*spaces.modes(), *more)},
             contrast=float(found["contrast"].mean()),
             detail_spread=float(found["detail"].std()),
             thumbs=found["thumbs"],
@@ -115,7 +118,7 @@ def _points(features: np.ndarray, fitted: np.ndarray, held_out: np.ndarray) -> P
     return Points(projection, projection(features[fitted]), projection(features[held_out]))
 
 
-def _features(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+def _features(reals: np.ndarray, chosen: np.ndarray, more: Sequence[str]) -> dict[str, np.ndarray]:
     """Handcrafted features and thumbnails of all reals, and all other features of the `chosen` ones, in one pass."""
     wanted = iter(torch.from_numpy(np.isin(np.arange(len(reals)), chosen)).split(small_images.BATCH))
 
@@ -123,8 +126,8 @@ def _features(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
         found = {"handcrafted": spaces.handcrafted(images).double(), "thumbs": thumbnails(images)}
         some = images[next(wanted)]
         if len(some):
-            soft = spaces.mode_features(small_images.softened(some))
-            found |= {f"soft {name}": features.double() for name, features in soft.items()}
+            modes = spaces.mode_features(some, more)
+            found |= {f"modes {name}": features.double() for name, features in modes.items()}
             found |= {"random": of_images(some).double(), "contrast": small_images.contrast(some)}
             found |= {"classifier": spaces.classifier(some), "detail": spaces.detail(some).double()}
         return found

@@ -1,6 +1,7 @@
 """The scores of a set of samples against a Reference: diversity, quality, copies, and the verdict."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,7 +43,8 @@ class Scores:
     coverage: float  # see `likeness.coverage`; divided by the same of held-out reals
     detail_spread: float  # standard deviation of `spaces.detail` over the samples
     real_detail_spread: float
-    in_training: bool  # whether the samples are of a generator that is being trained on these reals
+    seen: Sequence[str]  # feature spaces that the verdict leaves out: D looked through them
+    in_training: bool  # whether the samples are of a generator that is, or may be, trained on these reals
     different_bins: float  # NDB / K: see `different_bins`
     copies: Copies | None
     copied: float  # share of the samples that are copies of training images
@@ -60,7 +62,7 @@ class Scores:
             count=self.count,
             largest=max(0.0, self.diversity.largest - self.held_out.largest),
             duplicates=sure_excess(self.diversity.duplicates, self.held_out.duplicates, self.count, self.count),
-            dropped=max(float(shares.sum()) for shares in self.dropped.values()),
+            dropped=max(float(shares.sum()) for name, shares in self.dropped.items() if name not in self.seen),
             copied=sure_excess(self.copied, self.real_copied, self.count, self.reals_compared),
             likeness=self.likeness,
             soft_likeness=self.soft_likeness,
@@ -77,17 +79,24 @@ class Scores:
         return judge(self.evidence)[1]
 
 
-def score(reference: Reference, fakes: np.ndarray, copies: bool = True, in_training: bool = False) -> Scores:
+def score(
+    reference: Reference,
+    fakes: np.ndarray,
+    copies: bool = True,
+    *,
+    seen: Sequence[str] = (),
+    in_training: bool = False,
+) -> Scores:
     """Scores of fakes uint8 [n, H, W, 3]; at most as many as there are held-out reals (up to 500) are used.
 
-    copies: whether to search for copies of training images. in_training: see `Scores`. Raises UserError with fewer than
-    100 samples.
+    copies: whether to search for copies of training images. seen, in_training: see `Scores`. Raises UserError with
+    fewer than 100 samples.
     """
     if len(fakes) < LEAST:
         raise UserError(f"diversity needs at least {LEAST} samples, and there are {len(fakes)}")
     fakes = fakes[: reference.count]
     count = len(fakes)
-    found = _look(fakes, reference.contrast, copies)
+    found = _look(fakes, reference.contrast, copies, [name for name in reference.modes if name in spaces.MORE])
     z, held_out_z = reference.projection(found["handcrafted"]), reference.held_out_z[:count]
     held = reference.held_out if count == reference.count else held_out_statistics(held_out_z)
     copied_from, copied, real_copied = None, 0.0, 0.0
@@ -104,7 +113,7 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True, in_train
         count=count,
         held_out=held,
         dropped={
-            name: dropped_shares(points.fitted, points.held_out, points.projection(found[f"soft {name}"]))
+            name: dropped_shares(points.fitted, points.held_out, points.projection(found[f"modes {name}"]))
             for name, points in reference.modes.items()
         },
         likeness=alike,
@@ -112,6 +121,7 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True, in_train
         coverage=covered,
         detail_spread=float(found["detail"].std()),
         real_detail_spread=reference.detail_spread,
+        seen=seen,
         in_training=in_training,
         different_bins=different_bins(reference.fitted_z, held_out_z, z),
         copies=copied_from,
@@ -163,7 +173,7 @@ def _likeness(
     points = {  # of the samples, of the held-out and of the fitting reals
         "sharp": (found["classifier"], *reference.split(reference.classifier)),
         "random": (random, *reference.split(reference.random)),
-        "soft": (soft.projection(found["soft classifier"]), soft.held_out, soft.fitted),
+        "soft": (soft.projection(found["modes classifier"]), soft.held_out, soft.fitted),
     }
     balls = {name: [in_balls(z, fitted) for z in others] for name, (*others, fitted) in points.items()}
     own, usual = (
@@ -172,14 +182,13 @@ def _likeness(
     return likeness(*balls["sharp"], effective), likeness(*balls["soft"], effective), own / usual if usual else 0.0
 
 
-def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndarray]:
-    """{name: features [n, D]} of the samples. Softened ones get the mean contrast of the reals first, because contrast
-    is a matter of quality, not of diversity."""
+def _look(fakes: np.ndarray, contrast: float, copies: bool, more: Sequence[str]) -> dict[str, np.ndarray]:
+    """{name: features [n, D]} of the samples."""
     factor = small_images.contrast_factor(fakes, contrast)
 
     def look(images: Tensor) -> dict[str, Tensor | np.ndarray]:
-        soft = spaces.mode_features(small_images.softened(small_images.with_contrast(images, factor)))
-        found = {f"soft {name}": features.double() for name, features in soft.items()}
+        modes = spaces.mode_features(images, more, factor)
+        found = {f"modes {name}": features.double() for name, features in modes.items()}
         found |= {name: spaces.SPACES[name].load()(images).double() for name in ("handcrafted", "classifier")}
         found |= {"random": of_images(images).double(), "detail": spaces.detail(images).double()}
         if copies:

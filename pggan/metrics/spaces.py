@@ -1,17 +1,22 @@
-"""The feature spaces in which figures are measured: the table SPACES, and two spaces that need no download.
+"""The feature spaces in which figures are measured: the table SPACES, and the spaces that need no download.
 
 `handcrafted` describes edge directions, texture, palette and the layout of colors. On images of known classes it told
 most classes apart better than random convolutions, wavelets and k-means filters did, at a tenth of their cost.
 `classifier` is the inner layers of the network that tells the built-in kinds apart. It sees kinds of texture, which
 `handcrafted` misses, and misses plain shapes, which `handcrafted` sees: figures that need both are measured in both.
 
-Both read images at 64 x 64 pixels and use no detail finer than 2 pixels, so that a blur or a little noise, which are a
+`efficientnet-lite0` and `-lite1` are networks trained on ImageNet, whose weights come with a Python package. They see
+what pictures show: whichever of three painters was dropped, they saw it. They are optional, and the verdict never needs
+them, because the discriminator may look through one of them, too.
+
+All read images at 64 x 64 pixels and use no detail finer than 2 pixels, so that a blur or a little noise, which are a
 matter of quality, change the features little. Shapes here: N images, float32 [N, 3, 64, 64] in [-1, 1].
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,7 +25,8 @@ from torch.nn import functional as F
 from pggan.metrics.kinds import WEIGHTS_SHA256, at_reading_size, trained_classifier
 from pggan.metrics.random_features import of_images
 from pggan.metrics.resizing import SIDE as INCEPTION_SIDE
-from pggan.metrics.small_images import SIDE, spread
+from pggan.metrics.small_images import SIDE, softened, spread, with_contrast
+from pggan.models.pretrained import LITE0, LITE1, open_network
 
 DIRECTIONS = 8  # of edges, over half a turn
 SCALES = (1, 2, 4)  # gradients are taken over so many of 32 pixels
@@ -41,7 +47,9 @@ class FeatureSpace:
     """Part of every cache key: change it when any feature changes."""
     license: str
     modes: bool = False
-    """Whether dropped modes and missing labels are looked for in this space; its side is then 64."""
+    """Whether dropped modes and missing labels are always looked for in this space; its side is then 64."""
+    imagenet: bool = False
+    """Whether its features were learned from ImageNet."""
 
 
 def _inception(weights: str | None = None, device: torch.device | str = "cpu") -> Callable:
@@ -50,15 +58,52 @@ def _inception(weights: str | None = None, device: torch.device | str = "cpu") -
     return open_network(weights, device).features
 
 
+@lru_cache(maxsize=2)
+def _network(name: str) -> Callable:
+    return open_network(name)
+
+
+def _pretrained(name: str) -> Callable:
+    """The features [N, 496] of a network of `models.pretrained`: the mean of each map over its pixels.
+
+    The means of a map are scaled to length 1, so that all four maps count the same. Raises UserError without weights.
+    """
+    network = _network(name)
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        return torch.cat([F.normalize(each.mean((2, 3)), dim=1) for each in network(images)], dim=1)
+
+    return features
+
+
 OURS = "MIT, as pggan"
 SPACES = {
     "handcrafted": FeatureSpace(lambda: handcrafted, SIDE, "1", OURS, modes=True),
     "classifier": FeatureSpace(lambda: classifier, SIDE, f"1 {WEIGHTS_SHA256[:12]}", OURS, modes=True),
     "rand": FeatureSpace(lambda: of_images, SIDE, "1", OURS),
-    "inception": FeatureSpace(_inception, INCEPTION_SIDE, "2015-12-05", "Apache-2.0"),
+    "inception": FeatureSpace(_inception, INCEPTION_SIDE, "2015-12-05", "Apache-2.0", imagenet=True),
+    "efficientnet-lite0": FeatureSpace(
+        lambda: _pretrained("efficientnet-lite0"), SIDE, f"1 {LITE0[:12]}", "Apache-2.0", imagenet=True
+    ),
+    "efficientnet-lite1": FeatureSpace(
+        lambda: _pretrained("efficientnet-lite1"), SIDE, f"1 {LITE1[:12]}", "Apache-2.0", imagenet=True
+    ),
 }
-# Of the spaces that read 64 x 64 images.
-VERSION = ", ".join(f"{name} {space.version}" for name, space in SPACES.items() if space.side == SIDE)
+# Of the spaces of every verdict.
+VERSION = ", ".join(f"{name} {space.version}" for name, space in SPACES.items() if not space.imagenet)
+MORE = tuple(name for name, space in SPACES.items() if space.imagenet and space.side == SIDE)  # for dropped modes
+
+
+def flattered(name: str, seen: str) -> str | None:
+    """Why figures in the space `name` are better than the samples, or None if they are not.
+
+    seen: the network that D looked through in training (a name in `models.pretrained.NETWORKS`), or "none".
+    """
+    if seen == "none" or not SPACES[name].imagenet:
+        return None
+    other = "" if seen == name else ", which was trained on ImageNet, too"
+    return f"figures in {name} flatter these samples: D looked through {seen} in training{other}"
 
 
 def modes() -> list[str]:
@@ -66,9 +111,14 @@ def modes() -> list[str]:
     return [name for name, space in SPACES.items() if space.modes]
 
 
-def mode_features(images: Tensor) -> dict[str, Tensor]:
-    """Features [N, D] in each of the spaces `modes`, by name."""
-    return {name: SPACES[name].load()(images) for name in modes()}
+def mode_features(images: Tensor, more: Sequence[str] = (), contrast: float = 1.0) -> dict[str, Tensor]:
+    """Features [N, D] of softened images in each of the spaces `modes` and `more`, by name.
+
+    contrast: a factor. Detail and contrast are matters of quality, not of diversity: without softening, a pretrained
+    network took a blur for dropped modes.
+    """
+    soft = softened(with_contrast(images, contrast))
+    return {name: SPACES[name].load()(soft) for name in (*modes(), *more)}
 
 
 def classifier(images: Tensor) -> Tensor:

@@ -57,7 +57,10 @@ def judge(seen: Evidence) -> tuple[str, str]:
     if unlike and not same and not copied:
         how = f"likeness {seen.least_likeness:.2f}; 1: as held-out real pictures"
         if seen.pictures and not seen.uniform:
-            return "other-pictures", f"the samples are other pictures than the real ones ({how})"
+            return (
+                "other-pictures",
+                f"the samples are other pictures than the real ones, or still far from them ({how})",
+            )
         return "too-early", f"the samples are not like the real pictures yet ({how})"
     if seen.high < COLLAPSED_BELOW:
         return "collapsed", varied + also

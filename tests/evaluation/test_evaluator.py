@@ -57,7 +57,9 @@ class Scorer:
         self.seen: list[np.ndarray] = []
         self.raw: list[np.ndarray] = []
 
-    def __call__(self, reference: object, fakes: np.ndarray, copies: bool = True) -> SimpleNamespace:
+    def __call__(
+        self, reference: object, fakes: np.ndarray, copies: bool = True, in_training: bool = False
+    ) -> SimpleNamespace:
         (self.seen if copies else self.raw).append(fakes)
         verdict, quality = self.given[min(len(self.seen), len(self.given)) - 1] if copies else ("collapsed", 99.0)
         diversity = SimpleNamespace(value=0.5, low=0.4, high=0.6)

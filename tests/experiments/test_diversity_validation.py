@@ -90,7 +90,7 @@ def test_a_blur_is_no_collapse():
 
 @pytest.mark.parametrize("kind", ["white", "blobs"])
 def test_noise_is_not_like_the_reals(kind):
-    assert scored("builtin", noise_of(kind)).verdict in TOO_EARLY
+    assert scored("builtin", noise_of(kind)).verdict in TOO_EARLY | COLLAPSED
 
 
 @pytest.mark.parametrize("how", ["flipped", "shifted"])

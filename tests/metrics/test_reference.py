@@ -45,7 +45,7 @@ def same(one: Reference, other: Reference) -> bool:
 
 
 def soft(pictures: np.ndarray, name: str) -> np.ndarray:
-    return spaces.mode_features(small_images.softened(small_images.read(pictures)))[name].double().numpy()
+    return spaces.mode_features(small_images.read(pictures))[name].double().numpy()
 
 
 # --- which picture is which --------------------------------------------------------------------------------------

