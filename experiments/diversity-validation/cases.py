@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pictures import Split
+from pictures import Pictures, Split
 from scipy.ndimage import gaussian_filter, zoom
 from torch.nn import functional as F
 
@@ -21,6 +21,8 @@ PARTIAL = frozenset(["partial-collapse"])
 COLLAPSED = frozenset(["collapsed"])
 NOT_HEALTHY = PARTIAL | COLLAPSED
 MEMORIZATION = frozenset(["memorization"])
+TOO_EARLY = frozenset(["too-early"])
+OTHER = frozenset(["other-pictures"])
 
 Make = Callable[[Split, int, np.random.Generator], np.ndarray]
 
@@ -87,11 +89,18 @@ def cases(part: Literal["development", "frozen"], split: Split, n: int, thorough
     for name, how, amount in values["blur"]:
         yield Case("quality", name, worse(how, amount), HEALTHY)
     for kind in values["noise"]:
-        yield Case("noise", kind, noise_of(kind), NOT_HEALTHY)
+        yield Case("noise", kind, noise_of(kind), TOO_EARLY | OTHER | COLLAPSED)
     for share, how in values["copies"]:
         yield Case("copies", f"{share:.0%} {how}", copied(share, how), MEMORIZATION, copies=True)
     if split.kinds is not None:
         yield from kind_cases(part, split)
+
+
+def other_pictures(others: dict[str, Callable[[], Pictures]]) -> Iterator[Case]:
+    """Images of other sources altogether, by the names of these."""
+    for name, pictures in others.items():
+        make = lambda split, n, rng, pictures=pictures: rng.permutation(pictures().images)[:n]  # noqa: E731
+        yield Case("other pictures", name, make, OTHER)
 
 
 def kind_cases(part: Literal["development", "frozen"], split: Split) -> Iterator[Case]:

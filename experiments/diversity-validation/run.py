@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from baselines import SIGNALS, baselines  # noqa: E402
-from cases import HEALTHY, NOT_HEALTHY, Case, cases, held_out  # noqa: E402
+from cases import HEALTHY, NOT_HEALTHY, TOO_EARLY, Case, cases, held_out, other_pictures  # noqa: E402
 from collapse import RUNS, SEEN  # noqa: E402
 from pictures import DRAWN, Pictures, Split, folder, split  # noqa: E402
 
@@ -31,6 +32,8 @@ from pggan.evaluation.samples import draw  # noqa: E402
 from pggan.metrics.random_features import random_features  # noqa: E402
 from pggan.metrics.reference import Reference  # noqa: E402
 from pggan.metrics.scores import Scores, score  # noqa: E402
+from pggan.metrics.small_images import read_one  # noqa: E402
+from pggan.metrics.verdict import VERDICTS  # noqa: E402
 from pggan.run.run_dir import commit  # noqa: E402
 from pggan.training.state import load_generator  # noqa: E402
 
@@ -54,6 +57,9 @@ DRAWS = {
 }  # fakes: (references, sets for each reference), for each source
 COPIES_EVERY = 4  # of so many held-out sets one is searched for copies
 TRUNCATED = ("builtin-paper-logistic-1", "builtin-style-logistic-1", "monet-paper-logistic-0")  # of --trained
+EARLY = 1  # kimg: until then a generator has learned nothing
+YOUNG_PARTS = {"monet": "development", "paintings": "frozen", "builtin 2": "frozen"}
+UNJUDGED = frozenset(VERDICTS)
 PSIS = {1.0: HEALTHY, 0.7: HEALTHY | NOT_HEALTHY, 0.5: NOT_HEALTHY, 0.3: NOT_HEALTHY}
 
 
@@ -61,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folders", nargs="*", default=[], metavar="NAME=DIR", help="folders of images")
     parser.add_argument("--collapsed", type=Path, help="the runs of collapse.py")
+    parser.add_argument("--young", type=Path, help="the runs of young.py")
     parser.add_argument("--trained", type=Path, help="the runs of experiments/side-by-side")
     parser.add_argument(
         "--runs", type=Path, default=ROOT / "runs" / "diversity-validation", help="where finished parts are kept"
@@ -95,6 +102,10 @@ def parts(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[dic
     }
     for name, (n, part, pictures) in (drawn | folders).items():
         yield f"cases {name}", partial(case_rows, name, part, pictures, n)
+        others = {other: how for other, (*_, how) in (drawn | folders).items() if not related(name, other)}
+        yield f"others {name}", partial(other_rows, name, part, pictures, n, others)
+        if args.young and (args.young / name).is_dir():
+            yield f"young {name}", partial(young_rows, name, pictures, args.young / name / "samples", n)
         if args.collapsed and list(args.collapsed.glob(f"{name}-*")):
             yield f"trained to collapse {name}", partial(collapsed_rows, name, pictures, args.collapsed, n)
         if part == "frozen":
@@ -123,6 +134,19 @@ def case_rows(name: str, part: str, pictures: Callable[[], Pictures], n: int) ->
     bench = Bench(name, split(pictures(), 2 * n, 0))
     for case in cases(part, bench.split, n, thorough=n == 500):
         yield bench.row(part, case, n)
+
+
+def other_rows(name: str, part: str, pictures: Callable[[], Pictures], n: int, others: dict) -> Iterator[dict]:
+    """Measures images of other sources against those of this one."""
+    bench = Bench(name, split(pictures(), 2 * n, 0))
+    for case in other_pictures(others):
+        yield bench.row(part, case, n)
+
+
+def related(name: str, other: str) -> bool:
+    """Whether two sources share images or kinds of images. The built-in images stand for all drawn ones."""
+    alike = name.split()[0] == other.split()[0] or {name, other} == {"monet", "paintings"}
+    return alike or other in ("builtin", "shapes", "shapes 2", "gratings", "close-ups") or "close-ups" in name
 
 
 class Bench:
@@ -163,7 +187,7 @@ class Bench:
             "right": found.verdict in case.expected,
             "reason": found.reason,
             "evidence": evidence(found),
-            "d low": round(found.diversity.low, 3),
+            "d low": round(found.diversity.ratio_low, 3),
             "others": rounded(others),
             "lowest": rounded(lowest),
             "alarms": {signal: bool(others[signal] < lowest[signal]) for signal in SIGNALS},
@@ -203,7 +227,7 @@ def held_out_draws(name: str, drawn: Callable[[], Pictures]) -> Iterator[dict]:
             for number in range(sets):
                 fakes = held_out(parts, n, np.random.default_rng([n, seed, number]))
                 found = score(reference, fakes, copies=number % COPIES_EVERY == 0)
-                interval = [round(found.diversity.low, 3), round(found.diversity.high, 3)]
+                interval = [round(found.diversity.ratio_low, 3), round(found.diversity.ratio_high, 3)]
                 yield {
                     "source": name,
                     "n": n,
@@ -226,8 +250,26 @@ def collapsed_rows(name: str, pictures: Callable[[], Pictures], runs: Path, n: i
         path = runs / run / "checkpoints" / "latest.pt"
         if run.startswith(f"{name}-") and path.exists():
             make = lambda split, n, rng, path=path: samples(path, n)  # noqa: E731
-            case = Case("trained to collapse", run.removeprefix(f"{name}-"), make, NOT_HEALTHY, copies=True)
+            case = Case("trained to collapse", run.removeprefix(f"{name}-"), make, NOT_HEALTHY | TOO_EARLY, copies=True)
             yield bench.row("development" if run in SEEN else "frozen", case, n)
+
+
+def young_rows(name: str, pictures: Callable[[], Pictures], grids: Path, n: int) -> Iterator[dict]:
+    """Measures the sample grids of a young generator; see young.py."""
+    bench = Bench(name, split(pictures(), 2 * n, 0))
+    found = sorted(grids.glob("*.png"))
+    for path in found:
+        kimg = int(path.stem.partition("-")[2]) / 1000
+        expected = TOO_EARLY if kimg <= EARLY else HEALTHY | NOT_HEALTHY if path == found[-1] else UNJUDGED
+        make = lambda split, n, rng, path=path: cut(path)  # noqa: E731
+        yield bench.row(YOUNG_PARTS[name], Case("young generators", f"{kimg:g} kimg", make, expected), n)
+
+
+def cut(grid: Path) -> np.ndarray:
+    """uint8 [N, 64, 64, 3]: the samples on a grid, which has gaps of 2 px."""
+    side, pixels = int(grid.stem.partition("-")[0]), np.asarray(Image.open(grid).convert("RGB"))
+    starts = [range(0, length - side + 1, side + 2) for length in pixels.shape[:2]]
+    return np.stack([read_one(pixels[y : y + side, x : x + side]) for y in starts[0] for x in starts[1]])
 
 
 def truncated_rows(runs: Path) -> Iterator[dict]:

@@ -19,7 +19,7 @@ from pggan.metrics.copies import find_copies, threshold, thumbnails
 from pggan.metrics.labels import Kind, Labels
 from pggan.metrics.reference import MOST_HELD_OUT, Reference
 from pggan.metrics.scores import Scores
-from pggan.metrics.verdict import DROPPED
+from pggan.metrics.verdict import DROPPED, UNLIKE
 
 MAX_REALS = 50_000  # 12 kB of memory each
 READ_AT = 64  # px of the shorter side, where samples are of many sizes
@@ -28,14 +28,20 @@ TINY = 16  # px; the content of smaller images is hard to tell apart
 MAX_NAMES = 3  # of missing kinds in a sentence
 FIGURES = (  # title, value, explanation; filled in from the result
     (
+        "likeness",
+        "{likeness:.2f}",
+        "of the samples to the real images; 1: as of held-out ones; if it is low, the rest means little",
+    ),
+    (
         "diversity score",
         "{score:.2f}",
-        "{score_low:.2f} to {score_high:.2f}, unclipped {score_unclipped:.2f}; 1: as varied as the real images",
+        "{score_low:.2f} to {score_high:.2f}; 1: as varied as the real images; unclipped {score_unclipped:.2f} "
+        "({score_unclipped_low:.2f} to {score_unclipped_high:.2f})",
     ),
     ("effective samples", "{effective_samples:.0f}", "of {fakes}: as varied as so many different images"),
     ("near-duplicates", "{duplicate_share:.1%}", "of the samples; {duplicate_share_of_reals:.1%} of real images"),
     ("dropped", "{dropped_share:.1%}", "of the real images: hardly any sample resembles them"),
-    ("coverage", "{coverage:.2f}", "1: as good as held-out real images; falls with quality, too"),
+    ("coverage", "{coverage:.2f}", "of the real images by samples; 1: as by held-out ones; falls with quality, too"),
     ("NDB / K", "{ndb:.2f}", "of the bins are filled differently than by held-out real images; 0.05 by chance"),
 )
 COPIES = (
@@ -148,7 +154,7 @@ class Comparison:
         found, reason, missing = self.scores.verdict, self.scores.reason, self.missing
         names = ", ".join(missing[:MAX_NAMES])
         names += f" and {len(missing) - MAX_NAMES} more" if len(missing) > MAX_NAMES else ""
-        if not missing:
+        if not missing or found in UNLIKE:
             return found, reason
         if found == "healthy":
             return "partial-collapse", f"hardly any sample is of these kinds of real pictures: {names}"
@@ -156,11 +162,13 @@ class Comparison:
 
     def result(self, seed: int) -> dict:
         """Everything measured, as plain values for JSON. seed: only named in the protocol."""
-        verdict, reason = self.verdict()
+        (verdict, reason), varied = self.verdict(), self.scores.diversity
         result = {key.partition("/")[2]: value for key, value in records(self.scores).items()} | {
             "verdict": verdict,
             "reason": reason,
-            "score_unclipped": self.scores.diversity.ratio,
+            "score_unclipped": varied.ratio,
+            "score_unclipped_low": varied.ratio_low,
+            "score_unclipped_high": varied.ratio_high,
             "fakes": self.scores.count,
             "reals": len(self.reference.order),
             "duplicate_share_of_reals": self.scores.held_out.duplicates,
@@ -181,6 +189,8 @@ class Comparison:
         width, height = self.real.size
         if min(width, height) < TINY:
             out.append(f"at {width}x{height} px images are hard to tell apart: the figures mean little")
+        if self.scores.verdict in UNLIKE:
+            out.append("diversity score, effective samples and dropped modes mean nothing for samples like these")
         return list(dict.fromkeys(out))
 
     def protocol(self, seed: int) -> str:

@@ -110,7 +110,7 @@ def evaluate(state: TrainState, alpha: float, against: Reference) -> Evaluation:
     """Measures G_ema at the state's resolution, and G itself with fewer samples. Raises UserError."""
     seed = Stream(state.config.training.seed).integer("measured samples")
     count = min(state.config.run.eval_samples, against.count)  # `score` uses no more
-    scores = score(against, samples(state.G_ema, alpha, seed, count, state.batch()))
+    scores = score(against, samples(state.G_ema, alpha, seed, count, state.batch()), in_training=True)
     with at_rest(state.G) as raw:
         few = score(against, samples(raw, alpha, seed, min(count, RAW_SAMPLES), state.batch()), copies=False)
     found = {**figures.records(scores), **figures.records(few, raw=True)}

@@ -74,8 +74,14 @@ FIGURES = (
     share("diversity/copied_share", "copies of training images", of=lambda s: s.copied if s.copies else None),
     Figure("quality/rfd", "RFD (not an FID)", "", "lower", log=True, raw=True, of=lambda s: s.rfd),
     Figure("quality/kid_rand", "kernel distance", "", "lower", band=True, raw=True, of=lambda s: s.kid),
+    score("quality/likeness", "likeness (1: as held-out real images)", of=lambda s: s.evidence.least_likeness),
     score(
-        "diversity/verdict", "verdict", better="none", high=3, names=VERDICTS, of=lambda s: VERDICTS.index(s.verdict)
+        "diversity/verdict",
+        "verdict",
+        better="none",
+        high=len(VERDICTS) - 1,
+        names=VERDICTS,
+        of=lambda s: VERDICTS.index(s.verdict),
     ),
 )
 

@@ -152,14 +152,26 @@ def held_out_statistics(z: np.ndarray, seed: int = 0) -> HeldOutStatistics:
 class Diversity:
     """The diversity of n samples."""
 
-    value: float  # the diversity score: `ratio`, at most 1
     ratio: float  # effective number of the samples divided by that of the held-out reals
-    low: float  # the 95 % interval of the ratio
-    high: float
+    ratio_low: float  # the 95 % interval of the ratio
+    ratio_high: float
     effective_samples: float  # the samples are as varied as so many different reals
     groups: list[np.ndarray] = field(compare=False)  # the numbers of near-duplicate samples, the largest group first
     duplicates: float  # share of the samples that are in a group
     largest: float  # share of the samples that are in the largest group
+
+    @property
+    def value(self) -> float:
+        """The diversity score: the ratio, at most 1. `low`, `high`: its interval, whose ends are at most 1, too."""
+        return min(1.0, self.ratio)
+
+    @property
+    def low(self) -> float:
+        return min(1.0, self.ratio_low)
+
+    @property
+    def high(self) -> float:
+        return min(1.0, self.ratio_high)
 
 
 def diversity(z: np.ndarray, reals: HeldOutStatistics, seed: int = 1) -> Diversity:
@@ -176,4 +188,4 @@ def diversity(z: np.ndarray, reals: HeldOutStatistics, seed: int = 1) -> Diversi
     effective_samples = float(np.interp(number, reals.curve, reals.counts))
     groups = near_duplicates(z, reals.near)
     shares = group_shares(groups, len(z))
-    return Diversity(min(1.0, ratio), ratio, float(low), float(high), effective_samples, groups, *shares)
+    return Diversity(ratio, float(low), float(high), effective_samples, groups, *shares)

@@ -44,7 +44,7 @@ def nearest(queries: np.ndarray, keys: np.ndarray, k: int = 1, exclude_self: boo
     queries, keys = check_features(queries), check_features(keys, least=k + exclude_self)
     check_same_width(queries, keys)
     distances, places = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
-    for start, block in _distances(queries, keys):
+    for start, block in distance_blocks(queries, keys):
         rows, part = torch.arange(len(block)), slice(start, start + len(block))
         if exclude_self:
             block[rows, start + rows] = torch.inf
@@ -72,7 +72,7 @@ def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> 
     fake_radii = SLACK * torch.from_numpy(nearest(fakes, fakes, k, exclude_self=True)[0])[:, k - 1]
     precise, balls = 0, 0
     recalled, covered = torch.zeros(len(reals), dtype=torch.bool), torch.zeros(len(reals), dtype=torch.bool)
-    for start, block in _distances(fakes, reals):
+    for start, block in distance_blocks(fakes, reals):
         precise += int((block <= real_radii[:, k - 1]).any(dim=1).sum())
         recalled |= (block <= fake_radii[start : start + len(block), None]).any(dim=0)
         inside = block <= real_radii[:, k_balls - 1]
@@ -82,7 +82,7 @@ def prdc(reals: np.ndarray, fakes: np.ndarray, k: int = 3, k_balls: int = 5) -> 
     return Prdc(precise / len(fakes), recall, balls / (k_balls * len(fakes)), coverage)
 
 
-def _distances(queries: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+def distance_blocks(queries: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, Tensor]]:
     """(start, distances [n, M]) of the queries from start on, block by block."""
     center = keys.mean(axis=0, dtype=np.float64)
     size = max(1, BLOCK // len(keys))

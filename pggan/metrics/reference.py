@@ -18,11 +18,10 @@ from pggan.metrics.copies import find_copies, thumbnails
 from pggan.metrics.diversity import HeldOutStatistics, Projection, fit_projection, held_out_statistics
 from pggan.metrics.random_features import Balance, balance, filters_digest, of_images
 
-VERSION = f"2 {spaces.VERSION} {filters_digest()[:12]}"  # raise the number when a figure or an array's name changes
+VERSION = f"3 {spaces.VERSION} {filters_digest()[:12]}"  # raise the number when a figure or an array's name changes
 LEAST = 200  # real images
 MOST_HELD_OUT = 500
 MOST_FITTED = 1000  # for projections and neighborhoods; all reals count for copies
-MOST_RANDOM = 2000  # reals whose random features are kept
 BASELINE = 250  # reals that are compared with all others
 
 
@@ -45,10 +44,12 @@ class Reference:
     held_out: HeldOutStatistics
     modes: dict[str, Points]  # by feature space: softened images, in which dropped modes are looked for
     contrast: float  # mean contrast of the reals
+    detail_spread: float  # standard deviation of `spaces.detail` over the reals
     thumbs: np.ndarray  # [N, 32, 32, 3]
     similarity: np.ndarray  # of up to 250 held-out reals: the similarity to the most similar other real
     balance: Balance
-    random: np.ndarray  # float32 [N'', 512]: balanced random features
+    random: np.ndarray  # float32 [N'', 512]: balanced random features, the held-out reals first, then the fitting ones
+    classifier: np.ndarray  # float32 [N'', 464]: features of the same reals in the space `classifier`
 
     @classmethod
     def of(cls, reals: np.ndarray, seed: int = 0) -> "Reference":
@@ -75,7 +76,7 @@ class Reference:
         copies = find_copies(found["thumbs"][some], [z[some], projection(mirrored)], found["thumbs"], z, some)
         fitted, held_out = np.searchsorted(chosen, fitted), np.searchsorted(chosen, held_out)
         balanced = balance(found["random"])
-        random = found["random"][np.append(held_out, fitted)[:MOST_RANDOM]]
+        both = np.append(held_out, fitted)
         return cls(
             order=order,
             projection=projection,
@@ -83,16 +84,22 @@ class Reference:
             held_out=held_out_statistics(z[order[:n]]),
             modes={name: _points(found[f"soft {name}"], fitted, held_out) for name in spaces.modes()},
             contrast=float(found["contrast"].mean()),
+            detail_spread=float(found["detail"].std()),
             thumbs=found["thumbs"],
             similarity=copies.similarity,
             balance=balanced,
-            random=balanced(random).astype(np.float32),
+            random=balanced(found["random"][both]).astype(np.float32),
+            classifier=found["classifier"][both].astype(np.float32),
         )
 
     @property
     def count(self) -> int:
         """n, the number of held-out reals."""
         return min(MOST_HELD_OUT, len(self.order) // 2)
+
+    def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the held-out reals and of the fitting ones; rows: `random` or `classifier`."""
+        return rows[: self.count], rows[self.count :]
 
     @property
     def held_out_z(self) -> np.ndarray:
@@ -119,6 +126,7 @@ def _features(reals: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
             soft = spaces.mode_features(small_images.softened(some))
             found |= {f"soft {name}": features.double() for name, features in soft.items()}
             found |= {"random": of_images(some).double(), "contrast": small_images.contrast(some)}
+            found |= {"classifier": spaces.classifier(some), "detail": spaces.detail(some).double()}
         return found
 
     return small_images.joined(map(look, small_images.batches(reals)))

@@ -15,7 +15,8 @@ from pggan.metrics.diversity import Diversity, HeldOutStatistics, diversity, hel
 from pggan.metrics.dropped_modes import dropped_shares
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.kernel_distance import Estimate
-from pggan.metrics.neighbors import nearest, prdc
+from pggan.metrics.likeness import coverage, in_balls, likeness
+from pggan.metrics.neighbors import nearest
 from pggan.metrics.random_features import of_images, random_kernel_distance
 from pggan.metrics.reference import Reference
 from pggan.metrics.verdict import Evidence, judge
@@ -24,6 +25,8 @@ LEAST = 100  # samples
 BINS, REALS_PER_BIN = 50, 20  # of different_bins: at most 50, each with 20 or more fitting reals on average
 SIGNIFICANT = 1.96  # standard errors (Richardson and Weiss 2018, section 3)
 KMEANS_ROUNDS = 20
+UNIFORM = 0.5  # a detail_spread below this share of that of the reals is too small
+PICTURES = 0.18  # detail_spread of sets of pictures, at least; of noise and barely trained generators it is smaller
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,12 @@ class Scores:
     count: int
     held_out: HeldOutStatistics  # of as many reals
     dropped: dict[str, np.ndarray]  # by feature space: see `dropped_modes`, for each fitting real
-    coverage: float  # share of reals with a sample in the ball around them, divided by the same of held-out reals
+    likeness: float  # of the samples as they are, in the space `classifier`: see `likeness.likeness`
+    soft_likeness: float  # of softened samples
+    coverage: float  # see `likeness.coverage`; divided by the same of held-out reals
+    detail_spread: float  # standard deviation of `spaces.detail` over the samples
+    real_detail_spread: float
+    in_training: bool  # whether the samples are of a generator that is being trained on these reals
     different_bins: float  # NDB / K: see `different_bins`
     copies: Copies | None
     copied: float  # share of the samples that are copies of training images
@@ -47,13 +55,17 @@ class Scores:
     def evidence(self) -> Evidence:
         return Evidence(
             ratio=self.diversity.ratio,
-            high=self.diversity.high,
+            high=self.diversity.ratio_high,
             effective_samples=self.diversity.effective_samples,
             count=self.count,
             largest=max(0.0, self.diversity.largest - self.held_out.largest),
             duplicates=sure_excess(self.diversity.duplicates, self.held_out.duplicates, self.count, self.count),
             dropped=max(float(shares.sum()) for shares in self.dropped.values()),
             copied=sure_excess(self.copied, self.real_copied, self.count, self.reals_compared),
+            likeness=self.likeness,
+            soft_likeness=self.soft_likeness,
+            uniform=self.detail_spread < UNIFORM * self.real_detail_spread,
+            pictures=self.detail_spread > PICTURES and not self.in_training,
         )
 
     @property
@@ -65,10 +77,11 @@ class Scores:
         return judge(self.evidence)[1]
 
 
-def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Scores:
+def score(reference: Reference, fakes: np.ndarray, copies: bool = True, in_training: bool = False) -> Scores:
     """Scores of fakes uint8 [n, H, W, 3]; at most as many as there are held-out reals (up to 500) are used.
 
-    copies: whether to search for copies of training images. Raises UserError with fewer than 100 samples.
+    copies: whether to search for copies of training images. in_training: see `Scores`. Raises UserError with fewer than
+    100 samples.
     """
     if len(fakes) < LEAST:
         raise UserError(f"diversity needs at least {LEAST} samples, and there are {len(fakes)}")
@@ -84,15 +97,22 @@ def score(reference: Reference, fakes: np.ndarray, copies: bool = True) -> Score
         limit = threshold(reference.similarity)
         copied, real_copied = (float((each >= limit).mean()) for each in (copied_from.similarity, reference.similarity))
     random = reference.balance(found["random"])
+    varied = diversity(z, held)
+    alike, soft_alike, covered = _likeness(reference, found, random, varied.effective_samples)
     return Scores(
-        diversity=diversity(z, held),
+        diversity=varied,
         count=count,
         held_out=held,
         dropped={
             name: dropped_shares(points.fitted, points.held_out, points.projection(found[f"soft {name}"]))
             for name, points in reference.modes.items()
         },
-        coverage=_coverage(reference.fitted_z[:count], held_out_z, z),
+        likeness=alike,
+        soft_likeness=soft_alike,
+        coverage=covered,
+        detail_spread=float(found["detail"].std()),
+        real_detail_spread=reference.detail_spread,
+        in_training=in_training,
         different_bins=different_bins(reference.fitted_z, held_out_z, z),
         copies=copied_from,
         copied=copied,
@@ -135,11 +155,21 @@ def k_means(points: np.ndarray, bins: int) -> np.ndarray:
         return kmeans2(points, start, iter=KMEANS_ROUNDS, minit="matrix")[0]
 
 
-def _coverage(reals: np.ndarray, held: np.ndarray, z: np.ndarray) -> float:
-    """Coverage (Naeem et al. 2020) by the samples z, divided by that of as many held-out reals."""
-    size = min(len(reals), len(held), len(z))
-    usual, found = (prdc(reals[:size], points[:size]).coverage for points in (held, z))
-    return found / usual if usual else 0.0
+def _likeness(
+    reference: Reference, found: dict[str, np.ndarray], random: np.ndarray, effective: float
+) -> tuple[float, float, float]:
+    """(likeness of the samples, the same of softened ones, coverage). found: of `_look`. random: balanced features."""
+    soft, count = reference.modes["classifier"], len(random)
+    points = {  # of the samples, of the held-out and of the fitting reals
+        "sharp": (found["classifier"], *reference.split(reference.classifier)),
+        "random": (random, *reference.split(reference.random)),
+        "soft": (soft.projection(found["soft classifier"]), soft.held_out, soft.fitted),
+    }
+    balls = {name: [in_balls(z, fitted) for z in others] for name, (*others, fitted) in points.items()}
+    own, usual = (
+        coverage(sharp[:count], inside[:count]) for sharp, inside in zip(balls["sharp"], balls["random"], strict=True)
+    )
+    return likeness(*balls["sharp"], effective), likeness(*balls["soft"], effective), own / usual if usual else 0.0
 
 
 def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndarray]:
@@ -150,7 +180,8 @@ def _look(fakes: np.ndarray, contrast: float, copies: bool) -> dict[str, np.ndar
     def look(images: Tensor) -> dict[str, Tensor | np.ndarray]:
         soft = spaces.mode_features(small_images.softened(small_images.with_contrast(images, factor)))
         found = {f"soft {name}": features.double() for name, features in soft.items()}
-        found |= {"handcrafted": spaces.handcrafted(images).double(), "random": of_images(images).double()}
+        found |= {name: spaces.SPACES[name].load()(images).double() for name in ("handcrafted", "classifier")}
+        found |= {"random": of_images(images).double(), "detail": spaces.detail(images).double()}
         if copies:
             found |= {"thumbs": thumbnails(images), "mirrored": spaces.handcrafted(images.flip(3)).double()}
         return found

@@ -5,13 +5,16 @@ The thresholds were chosen on one part of the cases in experiments/diversity-val
 
 from dataclasses import dataclass
 
-VERDICTS = ("healthy", "partial-collapse", "collapsed", "memorization")
+VERDICTS = ("healthy", "partial-collapse", "collapsed", "memorization", "too-early", "other-pictures")
+UNLIKE = VERDICTS[4:]  # samples that are not like the real images: their variety means nothing
 
 COLLAPSED_BELOW, PARTIAL_BELOW = 0.25, 0.7  # upper end of the diversity score's interval
 COLLAPSED_GROUP = 0.5  # share of the samples in one group of near-duplicates
 PARTIAL_DUPLICATES = 0.03  # share of near-duplicates in excess of the real images
 DROPPED = 0.05  # share of the real images
 COPIED = 0.05  # share of copies in excess of the real images
+UNLIKE_BELOW, SOFT_UNLIKE_BELOW = 0.33, 0.5  # likeness of the samples, and of softened ones
+UNIFORM_UNLIKE_BELOW = 0.7  # likeness of samples that all have equally much detail
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,36 @@ class Evidence:
     duplicates: float  # share of near-duplicates among the samples, in excess of as many real images
     dropped: float  # share of the real images that hardly any sample resembles
     copied: float  # share of copies of training images, in excess of the real images; 0 if copies were not searched for
+    likeness: float  # of the samples to the real images; about 1 for real ones
+    soft_likeness: float  # the same of softened images
+    uniform: bool  # whether all have equally much detail, as noise has and pictures have not
+    pictures: bool  # whether they look like pictures of some kind, rather than like noise
+
+    @property
+    def least_likeness(self) -> float:
+        return min(self.likeness, self.soft_likeness)
 
 
 def judge(seen: Evidence) -> tuple[str, str]:
     """(one of VERDICTS, the reason as a sentence); the most severe finding decides.
 
-    Copies of many training images are memorization, copies of few a collapse.
+    Samples that are nearly all the same are a collapse, whatever they look like. After that, quality comes first: the
+    variety of samples that are not like the real images says nothing. Copies of many training images are memorization,
+    copies of few a collapse.
     """
     score = f"diversity score {seen.ratio:.2f}"
     varied = f"the samples are as varied as {seen.effective_samples:.0f} of {seen.count} different pictures ({score})"
     copied = seen.copied > COPIED
     also = f", and at least {seen.copied:.0%} are copies of training pictures" if copied else ""
     memorized = copied and seen.copied >= seen.duplicates  # among many copies, some are of the same image
+    same = max(seen.largest, seen.duplicates) > COLLAPSED_GROUP
+    limit = UNIFORM_UNLIKE_BELOW if seen.uniform else UNLIKE_BELOW
+    unlike = seen.likeness < limit or seen.soft_likeness < SOFT_UNLIKE_BELOW
+    if unlike and not same and not copied:
+        how = f"likeness {seen.least_likeness:.2f}; 1: as held-out real pictures"
+        if seen.pictures and not seen.uniform:
+            return "other-pictures", f"the samples are other pictures than the real ones ({how})"
+        return "too-early", f"the samples are not like the real pictures yet ({how})"
     if seen.high < COLLAPSED_BELOW:
         return "collapsed", varied + also
     if seen.largest > COLLAPSED_GROUP:

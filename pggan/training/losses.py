@@ -158,9 +158,12 @@ def generator_loss(loss: Loss, critic: Critic, fakes: Tensor, reals: Tensor) -> 
     return total, {"g": total.detach()}
 
 
-# ---- of the heads on features: the hinge loss, as in Projected GAN (Sauer et al. 2021). Each head counts the same
+# ---- of the heads on features: the hinge loss, as in Projected GAN (Sauer et al. 2021)
 
 Heads = Callable[[Tensor], list[Tensor]]  # images [N, 3, H, W] -> the logits [N, K] of each head
+# The first head sees the image itself. At the image its gradient is several times smaller than those of the others: with
+# weight 1 colors go wrong, with 10 there are colors and nothing else (LOG.md).
+IMAGE_WEIGHT = 5.0
 
 
 def heads_loss(heads: Heads, reals: Tensor, fakes: Tensor) -> Result:
@@ -174,7 +177,7 @@ def heads_loss(heads: Heads, reals: Tensor, fakes: Tensor) -> Result:
 
 
 def heads_generator_loss(heads: Heads, fakes: Tensor, weight: Scalar = 1.0) -> Result:
-    """weight * the loss of G by the heads: the mean over heads."""
-    hinge = LOSSES["hinge"]
-    total = torch.stack([hinge.generator(None, logits).mean() for logits in heads(fakes)]).mean()
+    """weight * the loss of G by the heads: the mean over heads, the first one multiplied by IMAGE_WEIGHT."""
+    first, *others = (LOSSES["hinge"].generator(None, logits).mean() for logits in heads(fakes))
+    total = torch.stack([IMAGE_WEIGHT * first, *others]).mean()
     return weight * total, {"g_features": total.detach()}

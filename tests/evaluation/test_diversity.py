@@ -54,6 +54,7 @@ def comparison(verdict: str, **kinds: list[str]) -> Comparison:
             comparison("healthy", kind=["a"]),
             ("partial-collapse", "hardly any sample is of these kinds of real pictures: a"),
         ),
+        (comparison("too-early", kind=["a", "b"]), ("too-early", "because")),
         (comparison("collapsed", kind=["a", "b"]), ("collapsed", "because; missing kinds: a, b")),
         (
             comparison("memorization", hair=["a", "b", "c"], eyes=["d", "e"]),

@@ -118,7 +118,7 @@ def test_blocks_give_the_same_neighbours(exclude_self, monkeypatch):
 
 def test_no_table_of_all_distances_is_held(monkeypatch):
     monkeypatch.setattr(neighbors, "BLOCK", 1000)
-    sizes = [block.numel() for _, block in neighbors._distances(normal(0, 90, 3), normal(1, 110, 3))]
+    sizes = [block.numel() for _, block in neighbors.distance_blocks(normal(0, 90, 3), normal(1, 110, 3))]
     assert max(sizes) <= 1000 and sum(sizes) == 90 * 110
 
 

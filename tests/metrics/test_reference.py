@@ -76,8 +76,8 @@ def test_the_space_is_fitted_to_the_fitting_reals_alone(reference):
 
 def test_each_part_is_of_the_reals_that_it_says(pictures, monkeypatch):
     """Not all reals are used: numbers within a batch must not be confused with numbers within the set."""
-    held, fitted, random, baseline = 60, 70, 90, 40
-    for name, value in {"HELD_OUT": held, "FITTED": fitted, "RANDOM": random}.items():
+    held, fitted, baseline = 60, 70, 40
+    for name, value in {"HELD_OUT": held, "FITTED": fitted}.items():
         monkeypatch.setattr(module, f"MOST_{name}", value)
     monkeypatch.setattr(module, "BASELINE", baseline)
     monkeypatch.setattr(small_images, "BATCH", 50)
@@ -90,7 +90,12 @@ def test_each_part_is_of_the_reals_that_it_says(pictures, monkeypatch):
         np.testing.assert_allclose(points.fitted, points.projection(soft(reals[second], name)), atol=1e-4)
     chosen = np.concatenate([first, second])
     features = random_features(reals[chosen])
-    np.testing.assert_allclose(found.random, balance(features)(features)[:random], atol=1e-4)
+    np.testing.assert_allclose(found.random, balance(features)(features), atol=1e-4)
+    classified = small_images.features(reals[chosen], spaces.classifier)
+    np.testing.assert_allclose(np.concatenate(found.split(found.classifier)), classified, atol=1e-4)
+    assert [len(part) for part in found.split(found.random)] == [found.count, fitted]
+    sharp = small_images.features(reals[chosen], lambda images: spaces.detail(images)[:, None])
+    assert found.detail_spread == pytest.approx(sharp.std(), rel=1e-4)
     assert found.contrast == pytest.approx(
         small_images.contrast(small_images.read(reals[chosen])).mean().item(), rel=1e-4
     )

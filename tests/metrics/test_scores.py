@@ -1,5 +1,7 @@
 """Scores of whole sets of pictures: what is healthy, what is not, and the counts that they are made of."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 
 from pggan.data.builtin import draw
 from pggan.errors import UserError
+from pggan.evaluation.diversity import open_sets
 from pggan.evaluation.figures import FIGURES, records
 from pggan.metrics import scores as module
 from pggan.metrics import small_images, spaces
@@ -61,7 +64,7 @@ def good(reference, samples):
 
 def test_other_pictures_of_the_same_kind_are_healthy(good):
     assert good.verdict == "healthy" and good.count == SAMPLES
-    assert good.diversity.low <= 1 <= good.diversity.high and 0.9 < good.diversity.ratio < 1.1
+    assert good.diversity.ratio_low <= 1 <= good.diversity.ratio_high and 0.9 < good.diversity.ratio < 1.1
     assert good.coverage > 0.9 and good.different_bins < 0.35 and good.rfd < 0.3
     assert good.evidence.dropped < 0.05 and good.evidence.copied == good.evidence.duplicates == 0
     assert abs(good.kid.value) < 0.5 and good.copied < 0.05
@@ -80,7 +83,7 @@ ODD = {
     ),
     "forty pictures": ("partial-collapse", lambda samples: samples[:40]),
     "black": ("collapsed", lambda samples: np.zeros_like(samples)),
-    "noise": (None, lambda samples: changed(samples, lambda x: 2 * torch.rand(x.shape, generator=seeded()) - 1)),
+    "noise": ("too-early", lambda samples: changed(samples, lambda x: 2 * torch.rand(x.shape, generator=seeded()) - 1)),
     "a third of them one picture": (
         "partial-collapse",
         lambda samples: np.concatenate([samples[:1].repeat(40, 0), samples[40:]]),
@@ -110,7 +113,7 @@ def test_a_set_of_samples_has_the_verdict_that_it_deserves(reference, samples, g
     made = by(samples)
     fakes = np.resize(made, (SAMPLES, *made.shape[1:]))
     found = score(reference, fakes, copies=False)
-    assert found.verdict == verdict or (verdict is None and found.verdict in ("collapsed", "partial-collapse"))
+    assert found.verdict == verdict
     assert all(np.isfinite(value) for value in records(found).values()) and records(found).keys() < records(good).keys()
     if verdict != "healthy":
         assert found.diversity.high < 1 and found.diversity.ratio < good.diversity.ratio
@@ -228,9 +231,40 @@ def test_reals_that_repeat_themselves_are_judged_by_the_repeats_they_have(reals,
 
     reference = Reference.of(as_often(reals))
     found = score(reference, as_often(samples))
-    assert found.diversity.low < 1 < found.diversity.high and found.verdict != "collapsed"
+    assert found.diversity.ratio_low < 1 < found.diversity.ratio_high and found.verdict != "collapsed"
     assert found.evidence.largest < 0.2 and found.evidence.duplicates == found.evidence.copied == 0
     assert score(reference, np.resize(reals[:1], samples.shape)).verdict == "collapsed"
+
+
+# --- quality first ------------------------------------------------------------------------------------------------
+
+
+def test_samples_of_a_generator_in_training_are_never_other_pictures(reference):
+    gratings = 128 + 100 * np.sin(np.linspace(0, 12, 64) * np.linspace(0.5, 4, SAMPLES)[:, None])
+    fakes = np.uint8(np.broadcast_to(gratings[:, None, :, None], (SAMPLES, 64, 64, 3)))
+    assert score(reference, fakes, copies=False).verdict == "other-pictures"
+    assert score(reference, fakes, copies=False, in_training=True).verdict == "too-early"
+
+
+SHARED = Path(__file__).parents[3].parent / "shared"
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "verdict"),
+    [
+        ("data/monet", "cases/noise-64", "too-early"),
+        ("data/monet", "data/anime", "other-pictures"),
+        ("data/paintings/kandinsky", "data/monet", "other-pictures"),
+    ],
+)
+def test_noise_and_other_pictures_are_told_from_collapses(real, fake, verdict):
+    if not (SHARED / real).is_dir():
+        pytest.skip("needs the paintings")
+    real, fake, _ = open_sets(str(SHARED / real), str(SHARED / fake))
+    found = score(Reference.of(real.read(small_images.read_one)), fake.read(small_images.read_one), copies=False)
+    assert found.verdict == verdict and found.reason.startswith("the samples are ")
+    if verdict == "too-early":
+        assert found.coverage < 0.1
 
 
 # --- numbers of samples ------------------------------------------------------------------------------------------
@@ -266,7 +300,7 @@ def test_the_order_of_the_samples_makes_no_difference_but_to_the_interval(refere
     found = score(reference, samples[::-1], copies=False)
     apart = {name for name, value in records(found).items() if value != pytest.approx(records(good)[name], rel=1e-6)}
     assert apart <= {"diversity/score_low", "diversity/score_high"}
-    assert found.diversity.high == pytest.approx(good.diversity.high, rel=0.1)
+    assert found.diversity.ratio_high == pytest.approx(good.diversity.ratio_high, rel=0.1)
 
 
 # --- the share that is sure --------------------------------------------------------------------------------------

@@ -16,7 +16,16 @@ from pggan.errors import UserError
 
 REALS, FAKES = 200, 100
 FIGURES = ("score", "score_unclipped", "score_low", "score_high", "effective_samples", "duplicate_share")
-FIGURES += ("dropped_share", "coverage", "ndb", "rfd", "kid_rand")
+FIGURES += (
+    "likeness",
+    "score_unclipped_low",
+    "score_unclipped_high",
+    "dropped_share",
+    "coverage",
+    "ndb",
+    "rfd",
+    "kid_rand",
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +62,7 @@ def test_figures_verdict_and_kinds_are_in_the_json_and_the_same_from_the_cache(m
     figures, said = measured("reals", "others")
     assert all(np.isfinite(figures[name]) for name in FIGURES) and 0.8 < figures["score"] <= 1
     assert figures["verdict"] in ("healthy", "partial-collapse") and figures["reason"] in said
+    assert figures["score_low"] <= figures["score"] <= figures["score_high"]
     assert f"protocol: {figures['protocol']}" in said and "diversity score" in said and "kind3" in said
     assert sum(kind["real_share"] for kind in figures["kinds"]["kind"].values()) == pytest.approx(1)
     assert measured("reals", "others") == (figures, said)

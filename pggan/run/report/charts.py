@@ -56,6 +56,7 @@ def chart_of(figure: Figure) -> Chart:
 CHARTS = (
     Chart("losses of D and G", ("loss/d", "loss/g")),
     Chart("D's mean output for real and generated images", ("loss/real_logit", "loss/fake_logit")),
+    Chart("losses of the heads on features, and of G by them", ("loss/d_features", "loss/g_features")),
     Chart("gradient penalty, before its weight", ("loss/penalty",)),
     Chart("overfitting of D, r_t (0: none, 1: complete)", ("loss/r_t",), labels=("r_t",)),
     *map(chart_of, FIGURES),
