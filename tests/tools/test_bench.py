@@ -239,7 +239,43 @@ def test_a_cycle_has_one_penalty(config, images):
         assert (trial.state.counts["d"], trial.state.counts["penalty"]) == (3 * number, number)
 
 
-@pytest.mark.parametrize("flags", [(), ("--penalty-interval", "2"), ("--loss", "hinge")])
+FEATURES = ("--features", "efficientnet-lite0", "--d-interval", "2")
+
+
+def test_with_heads_on_features_a_cycle_has_d_and_its_penalty_as_often_as_a_run(config, images):
+    trial = Trial(config(*FEATURES, "--penalty-interval", 2), 8, 1.0, images, CPU)
+    trial.cycle()
+    assert {name: trial.state.counts[name] for name in ("d_features", "d", "penalty")} == {
+        "d_features": 4,
+        "d": 2,
+        "penalty": 1,
+    }
+
+
+def test_the_flops_of_the_heads_are_counted_and_those_of_d_as_often_as_it_acts(config, images):
+    bare, every, second = (
+        cycle(config("--loss", "hinge", *flags), images) for flags in ((), (*FEATURES, "--d-interval", 1), FEATURES)
+    )
+    assert bare < second < every
+    heads = every - bare
+    assert second == pytest.approx(heads + (bare + without_d(config, images)) / 2)
+
+
+def without_d(config, images: ImageCache) -> float:
+    """FLOPs an image of G alone: its forward passes and its gradient, in a step in which only heads judge it."""
+    trial = Trial(config("--loss", "hinge"), 8, 1.0, images, CPU)
+    G, latents = trial.state.G, torch.zeros(8, 8, requires_grad=True)
+
+    def work():
+        with torch.no_grad():
+            G(latents.detach(), 1.0, None)
+        made = G(latents.detach(), 1.0, None)
+        torch.autograd.grad(made.sum(), [*G.parameters()], allow_unused=True)
+
+    return counted(work) / 8
+
+
+@pytest.mark.parametrize("flags", [(), ("--penalty-interval", "2"), ("--loss", "hinge"), FEATURES])
 def test_the_parts_of_a_step_are_told_apart_and_leave_no_hook(config, images, flags):
     trial = Trial(config(*flags), 8, 1.0, images, CPU)
     found = shares(trial, cycles=1)
@@ -247,7 +283,7 @@ def test_the_parts_of_a_step_are_told_apart_and_leave_no_hook(config, images, fl
     taken = shares_with_penalty(trial, cycles=1)
     assert (taken["penalty"] != 0) == ("hinge" not in flags)
     assert not trial.state.config.training.penalty_weight
-    for adam in (trial.state.opt_D, trial.state.opt_G):
+    for adam in trial.state.optimizers.values():
         assert not adam._optimizer_step_post_hooks
 
 
