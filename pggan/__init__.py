@@ -14,7 +14,7 @@ _HOMES = {
     "UserError": "errors",
     "Diverged": "errors",
     "Interrupted": "errors",
-    "load_generator": "training.state",
+    "load_generator": "training.loading",
     "train": "run.loop",
 }
 __all__ = sorted(_HOMES)

@@ -26,7 +26,8 @@ from pggan.metrics.spaces import mode_features
 from pggan.run.profiling import computed_peak, trial_state, trial_step
 from pggan.schedule import scheduler_for
 from pggan.schedule.stages import Progress, Stage
-from pggan.training.state import new_state, state_from
+from pggan.training.loading import state_from
+from pggan.training.state import new_state
 from pggan.training.step import step, step_phases
 
 flags = ["--preset", "smoke", "--loss", "squared-hinge", "--arch", "mono", "--augment", "negative"]

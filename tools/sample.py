@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     refuse_if(not 0 <= args.psi <= 10, "--psi must be from 0 to 10")
     from pggan.evaluation.samples import save_samples
     from pggan.run.devices import pick_device
-    from pggan.training.state import load_generator
+    from pggan.training.loading import load_generator
 
     generator, alpha = load_generator(args.ckpt, pick_device(args.device))
     out = Path(os.path.expanduser(args.out))

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pggan.evaluation.grids import make_grid
 from pggan.evaluation.samples import draw
-from pggan.training.state import load_generator
+from pggan.training.loading import load_generator
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -142,7 +142,7 @@ def ours(
     from pggan.data.sources import open_source
     from pggan.evaluation.samples import draw
     from pggan.run.loop import train
-    from pggan.training.state import load_generator
+    from pggan.training.loading import load_generator
 
     flags = [*OURS[side], "--start-res", "32", "--max-res", "64", "--seed", str(seed)]
     flags += ["--data", str(reals), "--out", str(folder), "--threads", str(args.threads)]

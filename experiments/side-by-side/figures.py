@@ -12,7 +12,7 @@ from pggan.data.sources import open_source
 from pggan.evaluation.grids import make_grid
 from pggan.evaluation.samples import draw
 from pggan.metrics.kinds import count_kinds
-from pggan.training.state import load_generator
+from pggan.training.loading import load_generator
 
 SAMPLES = 500  # that kinds are counted in
 SHOWN = 14  # images in a row of the montage

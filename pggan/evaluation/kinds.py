@@ -8,7 +8,7 @@ from pggan.errors import UserError
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics.kinds import SMALLEST, KindCounts, at_reading_size, count_kinds
 from pggan.training import checkpoint
-from pggan.training.state import load_generator
+from pggan.training.loading import load_generator
 
 
 def kinds_of_checkpoint(path: str, num: int, seed: int) -> KindCounts:

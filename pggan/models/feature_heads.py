@@ -18,8 +18,7 @@ from pggan.models.archs.arch import Arch
 from pggan.models.layers import LEAK, Rng, minibatch_stddev
 from pggan.models.pretrained import NETWORKS, open_network
 
-MIXED = (16, 32, 64, 128)  # channels of the mixed maps, largest map first
-MOST_MAPS = 128  # of a head
+FEWEST_MAPS, MOST_MAPS = 16, 128  # channels of the largest mixed map, doubled from each map to the next; of any map
 IMAGE_MAPS, SMALL_SIDE = 32, 16  # of the head that sees the image: its first maps, and the pixels of the image
 
 
@@ -37,14 +36,16 @@ class FeatureHeads(nn.Module):
         super().__init__()
         self.config, self.autocast_dtype = config, None
         self.frozen = open_network(config.features)
+        channels = NETWORKS[config.features].channels
+        widths = [min(FEWEST_MAPS << number, MOST_MAPS) for number in range(len(channels))]  # of the mixed maps
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, (), generator=rng)))
-            for number, (fan, out) in enumerate(zip(NETWORKS[config.features].channels, MIXED, strict=True)):
+            for number, (fan, out) in enumerate(zip(channels, widths, strict=True)):
                 self.register_buffer(f"mix{number}", torch.randn(out, fan, 1, 1) / fan**0.5)
                 if number:
-                    self.register_buffer(f"up{number}", torch.randn(MIXED[number - 1], out, 1, 1) / out**0.5)
-            group, last = config.stddev_group, len(MIXED) - 1
-            self.heads = nn.ModuleList(Head(width, last - number, group) for number, width in enumerate(MIXED))
+                    self.register_buffer(f"up{number}", torch.randn(widths[number - 1], out, 1, 1) / out**0.5)
+            group, last = config.stddev_group, len(widths) - 1
+            self.heads = nn.ModuleList(Head(width, last - number, group) for number, width in enumerate(widths))
             self.image_head = Head(IMAGE_MAPS, 2, group, _convolution(3, IMAGE_MAPS, 3, 1), nn.LeakyReLU(LEAK))
         self.set_resolution(config.stages()[0])
 

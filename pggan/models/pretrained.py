@@ -25,13 +25,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 
 class Pretrained:
     """A network. load() returns a module: images [N, 3, H, W] in [-1, 1] -> list of feature maps, the largest first.
 
-    channels: of these maps. stride: of the last one. load raises UserError if the weights are missing or wrong.
+    channels: of these maps. load raises UserError if the weights are missing or wrong.
     """
 
     load: Callable[[], nn.Module]
     channels: tuple[int, ...]
     license: str
-    stride: int = 32
 
 
 def open_network(name: str) -> "Frozen":

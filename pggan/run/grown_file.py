@@ -8,7 +8,8 @@ from pggan.errors import UserError
 from pggan.run.run_dir import RunDir
 from pggan.training import checkpoint
 from pggan.training.growth import Probe, grow_state
-from pggan.training.state import TrainState, state_from
+from pggan.training.loading import state_from
+from pggan.training.state import TrainState
 
 
 def grow_file(path: Path, out: Path | None = None) -> tuple[int, TrainState, Path, bool]:

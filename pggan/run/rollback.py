@@ -5,7 +5,8 @@ from dataclasses import replace
 from pggan.errors import Diverged, NonFiniteError
 from pggan.run.events import Events
 from pggan.training import checkpoint
-from pggan.training.state import TrainState, state_from
+from pggan.training.loading import state_from
+from pggan.training.state import TrainState
 
 MOST_ROLLBACKS = 3
 

@@ -24,7 +24,8 @@ from pggan.schedule.replay import ReplayScheduler, check_growth
 from pggan.schedule.stages import StageStart
 from pggan.training import checkpoint
 from pggan.training.compile import graphs_for
-from pggan.training.state import TrainState, allow_tf32, new_state, state_from
+from pggan.training.loading import state_from
+from pggan.training.state import TrainState, allow_tf32, new_state
 
 CROP_MARGIN = 1.25  # for random crops, images are packed larger by this factor
 

@@ -1,21 +1,17 @@
 """The state of a run: everything that the loop changes and a checkpoint holds."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields, is_dataclass
 
 import torch
 
 from pggan.config.presets import with_settings
-from pggan.config.schema import Config, from_dict, to_dict
-from pggan.errors import UserError, first_line
+from pggan.config.schema import Config, to_dict
 from pggan.models.feature_heads import FeatureHeads
 from pggan.models.networks import Discriminator, Generator, Growing
 from pggan.randomness import Stream
 from pggan.schedule.stages import Stage
-from pggan.training import ada, checkpoint, ema
+from pggan.training import ada, ema
 from pggan.training.compile import Graphs
 from pggan.training.optimizer import Moments, adam, lazy_ratio, moments
 from pggan.training.phases import Player
@@ -210,87 +206,19 @@ def _plain(value: object) -> object:
     return copy.copy(value) if isinstance(value, (dict, list)) else value
 
 
-def _restored(now: object, saved: object, device: torch.device) -> object:
-    """The inverse of `_plain`: `saved` as a value like `now`. Fields that `saved` lacks keep their values in `now`."""
-    if is_dataclass(now):
-        known = [item.name for item in fields(now) if item.name in saved]
-        return replace(now, **{name: _restored(getattr(now, name), saved[name], device) for name in known})
-    if isinstance(saved, torch.Tensor):
-        return saved.to(device)
-    if isinstance(saved, dict):
-        return {key: _restored(None, value, device) for key, value in saved.items()}
-    return copy.deepcopy(saved)
-
-
 def new_state(config: Config, device: torch.device, attempt: int = 0, precision: str = "fp32") -> TrainState:
     """Returns the state before the first step. Its stage has no end until a scheduler plans it."""
     stream = Stream(config.training.seed, attempt)
-    G = _place(Generator(config.network, _rng(stream, "init G")), device)
-    D = _place(Discriminator(config.network, _rng(stream, "init D")), device)
+    G = placed(Generator(config.network, _rng(stream, "init G")), device)
+    D = placed(Discriminator(config.network, _rng(stream, "init D")), device)
     G_ema = copy.deepcopy(G).requires_grad_(False).eval()
     heads = None
     if config.network.features != "none":
-        heads = _place(FeatureHeads(config.network, _rng(stream, "init heads")), device)
+        heads = placed(FeatureHeads(config.network, _rng(stream, "init heads")), device)
     stage = StageState(Stage(G.res))
     state = TrainState(config, G, D, G_ema, stage, heads=heads, attempt=attempt, precision=precision)
     state.renew_adam()
     return state
-
-
-def state_from(values: dict, device: torch.device, config: Config | None = None) -> TrainState:
-    """Returns the state of `values`, which `TrainState.to_dict` or `checkpoint.load` returned, on any device.
-
-    config: settings to continue with; None: the saved ones. Raises UserError if the tensors do not fit the networks.
-    """
-    with _explaining_misfits():
-        config = config or from_dict(values["config"])
-        state = new_state(config, device, values.get("attempt", 0), values.get("precision", "fp32"))
-        for name, network in state.networks.items():
-            _load(network, values[name], values["res"])
-        state.G_ema.requires_grad_(False)
-        state.stage = StageState(Stage(state.res))
-        state.renew_adam({player: values[f"opt_{player}"] for player in state.players})
-        if values["scaler"]:  # empty unless the precision is fp16
-            state.scaler.load_state_dict(values["scaler"])
-        special = {"config", *state.networks, *(f"opt_{player}" for player in state.players)}
-        for name in values.keys() & {item.name for item in fields(state)} - special:
-            setattr(state, name, _restored(getattr(state, name), values[name], device))
-    return state
-
-
-def generator_from(values: dict, device: torch.device) -> tuple[Generator, float]:
-    """Returns (G_ema, alpha) of the same values as `state_from`, without any other network. Raises UserError."""
-    with _explaining_misfits():
-        G = _place(Generator(from_dict(values["config"]).network), device)
-        _load(G, values["G_ema"], values["res"])
-        stage = _restored(StageState(Stage(G.res)), values["stage"], device)
-        return G.requires_grad_(False).eval(), stage.plan.alpha(values["nimg"])
-
-
-def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[Generator, float]:
-    """Returns (G_ema, alpha) of a checkpoint; `G_ema(z, alpha)` draws images. Raises UserError if it cannot be read."""
-    return generator_from(checkpoint.load(Path(path)), torch.device(device))
-
-
-@contextmanager
-def _explaining_misfits() -> Iterator[None]:
-    """Raises UserError if a checkpoint lacks something, or has tensors of another shape than its settings say."""
-    try:
-        yield
-    except KeyError as error:
-        raise UserError(f"this checkpoint lacks {error}: it is of another version of the project") from error
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"this checkpoint has another shape than its settings say ({first_line(error)})") from error
-
-
-def _load(network: Growing | FeatureHeads, weights: dict[str, torch.Tensor], res: int) -> None:
-    """Grows the network to `res`, and gives it the weights. Raises ValueError or RuntimeError if they do not fit."""
-    if res not in network.config.resolutions():
-        raise ValueError(f"{res} px is none of its resolutions")
-    device = next(network.parameters()).device
-    while network.res < res:
-        network.grow()
-    _place(network, device).load_state_dict(weights)
 
 
 def allow_tf32(precision: str) -> None:
@@ -303,7 +231,7 @@ def allow_tf32(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
-def _place(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+def placed(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)
 
 

@@ -32,7 +32,8 @@ def step(state: TrainState, reals: Tensor, say: Callable[[str], None] = print) -
     for phase in step_phases(state):
         stats |= optimize(state, phase, inputs, scalars, say)
     if settings.ada and "r_t" in stats:
-        p, r_t = ada.adjust(state.augment["p"], state.augment["r_t"], stats["r_t"], state.batch(), settings)
+        images = state.batch() * d_interval(state)  # since D acted before
+        p, r_t = ada.adjust(state.augment["p"], state.augment["r_t"], stats["r_t"], images, settings)
         state.augment = {"p": p, "r_t": r_t}
     ema.update(state.G_ema, state.G, *ema_decays(state))
     state.add(stats)
@@ -42,8 +43,13 @@ def step_phases(state: TrainState) -> list[Phase]:
     """The phases of the coming step."""
     settings, plan = state.config.training, state.stage.plan
     number = (state.nimg - plan.start) // state.batch()
-    interval = int(settings.d_interval.at(state.res)) if state.heads else 0
+    interval = d_interval(state) if state.heads else 0
     return phases(settings, number, settings.penalty_weight.fading(state.res, state.alpha), interval)
+
+
+def d_interval(state: TrainState) -> int:
+    """D acts in every so many steps of the current stage."""
+    return int(state.config.training.d_interval.at(state.res))
 
 
 def optimize(
@@ -84,7 +90,7 @@ def step_scalars(state: TrainState) -> StepScalars:
     alpha = _scalar(state, state.alpha) if state.alpha < 1 else 1.0
     settings = state.config.training
     weight = settings.features_weight.fading(state.res, state.alpha)
-    weight = _scalar(state, weight) if state.alpha < 1 else weight
+    weight = _scalar(state, weight) if state.heads and state.alpha < 1 else weight
     return StepScalars(alpha=alpha, p=state.augment["p"] if settings.ada else 1.0, features_weight=weight)
 
 

@@ -32,7 +32,8 @@ from pggan.run import loop
 from pggan.run.events import Events
 from pggan.run.loop import train
 from pggan.training import checkpoint
-from pggan.training.state import new_state, state_from
+from pggan.training.loading import state_from
+from pggan.training.state import new_state
 
 pytest_plugins = ["short_runs"]
 

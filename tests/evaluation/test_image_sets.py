@@ -15,7 +15,7 @@ from pggan.errors import UserError
 from pggan.evaluation.opening import open_set
 from pggan.evaluation.samples import draw
 from pggan.metrics.ahead import AHEAD, THREADS
-from pggan.training.state import load_generator
+from pggan.training.loading import load_generator
 
 
 def pixels(pictures) -> np.ndarray:

@@ -17,7 +17,8 @@ from pggan.errors import Interrupted, UserError
 from pggan.run.dry_run import dry_run
 from pggan.run.loop import train
 from pggan.training import checkpoint, phases
-from pggan.training.state import new_state, state_from
+from pggan.training.loading import state_from
+from pggan.training.state import new_state
 
 pytest_plugins = ["short_runs"]
 

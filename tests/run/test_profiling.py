@@ -22,9 +22,10 @@ from pggan.run.profiling import MemoryWatch, computed_peak, lasting, step_cost, 
 from pggan.schedule.stages import Stage
 from pggan.training import compile, micro_batches, phases
 from pggan.training.compile import Graphs
+from pggan.training.loading import state_from
 from pggan.training.micro_batches import next_fallback
 from pggan.training.phases import Phase, StepInputs, StepScalars
-from pggan.training.state import TrainState, state_from
+from pggan.training.state import TrainState
 from pggan.training.step import step, step_inputs
 
 pytest_plugins = ["short_runs"]

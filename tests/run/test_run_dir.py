@@ -25,7 +25,7 @@ from pggan.run import loop
 from pggan.run.loop import train
 from pggan.run.run_dir import CLOCK_KEYS, RunDir
 from pggan.training import checkpoint
-from pggan.training.state import load_generator
+from pggan.training.loading import load_generator
 
 PREFIXES = ("loss/", "growth/", "speed/", "memory/", "wall/")
 

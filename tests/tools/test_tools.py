@@ -17,7 +17,7 @@ from pggan.models.layers import downsample, upsample
 from pggan.models.networks import Discriminator, Generator
 from pggan.randomness import Stream
 from pggan.training import checkpoint, growth
-from pggan.training.state import load_generator
+from pggan.training.loading import load_generator
 
 pytest_plugins = ["short_runs"]
 

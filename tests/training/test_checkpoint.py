@@ -18,7 +18,8 @@ from pggan.config.schema import Config, NetworkConfig, TrainingConfig
 from pggan.errors import UserError
 from pggan.schedule.stages import Stage
 from pggan.training import checkpoint
-from pggan.training.state import StageState, TrainState, new_state, state_from
+from pggan.training.loading import state_from
+from pggan.training.state import StageState, TrainState, new_state
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

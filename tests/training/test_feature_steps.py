@@ -6,7 +6,7 @@ from featured import FADE, fresh, gradients, reals
 from runs import assert_same
 
 from pggan.schedule.stages import Stage
-from pggan.training import phases
+from pggan.training import ada, phases
 from pggan.training import step as one_step
 from pggan.training.compile import Graphs
 from pggan.training.phases import Phase
@@ -15,6 +15,19 @@ from pggan.training.step import step
 
 FULL = torch.OutOfMemoryError("CUDA out of memory")
 STABLE = Stage(8, 104, stable=10**6)
+
+
+@pytest.mark.parametrize("interval", [1, 2, 4])
+def test_ada_counts_every_image_no_matter_how_rarely_d_acts(interval, monkeypatch):
+    state, counted, real = fresh("--d-interval", interval, "--augment", "color:0.3", "--ada"), [], ada.adjust
+    state.nimg = state.stage.plan.start
+    monkeypatch.setattr(
+        ada, "adjust", lambda p, r_t, now, images, s: counted.append(images) or real(p, r_t, now, images, s)
+    )
+    for _ in range(4):
+        step(state, reals(state))
+        state.nimg += state.batch()
+    assert len(counted) == 4 // interval and sum(counted) == 4 * state.batch()
 
 
 # ---- micro-batches and less memory

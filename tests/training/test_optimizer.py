@@ -13,8 +13,9 @@ from pggan.models.networks import Discriminator, Growing
 from pggan.run.events import Events
 from pggan.run.loop import train
 from pggan.schedule.stages import Stage
+from pggan.training.loading import state_from
 from pggan.training.optimizer import ADAM_EPS, adam, moments, set_lr
-from pggan.training.state import TrainState, new_state, state_from
+from pggan.training.state import TrainState, new_state
 
 pytest_plugins = ["short_runs"]
 

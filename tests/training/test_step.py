@@ -26,10 +26,11 @@ from pggan.schedule.stages import Stage
 from pggan.training import ada, micro_batches, phases
 from pggan.training import step as one_step
 from pggan.training.compile import Graphs
+from pggan.training.loading import state_from
 from pggan.training.losses import LOSSES
 from pggan.training.micro_batches import next_fallback
 from pggan.training.phases import Phase, StepInputs
-from pggan.training.state import TrainState, allow_tf32, new_state, state_from
+from pggan.training.state import TrainState, allow_tf32, new_state
 from pggan.training.step import step, step_inputs, step_phases
 
 pytest_plugins = ["short_runs"]
