@@ -36,7 +36,7 @@ from pggan.metrics.scores import Scores, score  # noqa: E402
 from pggan.metrics.small_images import read_one  # noqa: E402
 from pggan.metrics.verdict import VERDICTS  # noqa: E402
 from pggan.run.run_dir import commit  # noqa: E402
-from pggan.training.state import load_generator  # noqa: E402
+from pggan.training.loading import load_generator  # noqa: E402
 
 # name            how         seed  images    fakes  part; the thresholds were chosen on the development part
 SOURCES = {
