@@ -58,6 +58,7 @@ class NetworkConfig(Settings):
         refuse_if(top < start, f"--max-res {top} is below --start-res {start}: swap them or raise it")
         empty = self.fmaps(self.level(top)) < 1
         refuse_if(empty, f"--fmap-base {self.fmap_base} leaves no feature maps at {top} px: raise it")
+        refuse_if(not self.can_have(top), f"--d-width {self.d_width:g} leaves D no feature maps at {top} px: raise it")
 
     def check_resolution(self, name: str, res: int) -> None:
         """Raises UserError if `res`, given by the flag `name`, is none of `resolutions()`."""
@@ -96,12 +97,12 @@ class NetworkConfig(Settings):
 
     def of_d(self) -> "NetworkConfig":
         """Returns the sizes of D: `fmaps` with `d_width`."""
-        maps = {name: max(1, round(self.d_width * getattr(self, name))) for name in ("fmap_base", "fmap_max")}
-        return replace(self, d_width=1.0, **maps)
+        most = max(1, round(self.d_width * self.fmap_max))
+        return replace(self, d_width=1.0, fmap_base=round(self.d_width * self.fmap_base), fmap_max=most)
 
     def can_have(self, res: int) -> bool:
-        """Returns whether --base can be doubled to `res`, with feature maps left there."""
-        return res in self.resolutions() and self.fmaps(self.level(res)) >= 1
+        """Returns whether --base can be doubled to `res`, with feature maps of G and of D left there."""
+        return res in self.resolutions() and min(1.0, self.d_width) * self.fmap_base >= 2 << self.level(res)
 
     def stages(self) -> list[int]:
         """Returns the resolutions to train at, in order."""

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_level_k_has_the_feature_maps_of_4_times_2_to_the_k(base):
     network = NetworkConfig(base=base, fmap_base=8192)
     fmaps = [network.fmaps(network.level(res)) for res in network.resolutions()[:9]]
     assert fmaps == [512, 512, 512, 512, 256, 128, 64, 32, 16] and network.fmaps(-1) == 512
+
+
+def test_d_has_its_share_of_the_feature_maps_at_each_resolution():
+    network = NetworkConfig(fmap_base=1024, fmap_max=64, d_width=0.25)
+    d = network.of_d()
+    assert [d.fmaps(level) for level in range(-1, 7)] == [16, 16, 16, 16, 16, 8, 4, 2]
+    assert [network.fmaps(level) for level in range(-1, 7)] == [64, 64, 64, 64, 64, 32, 16, 8] and d.of_d() == d
+    assert network.can_have(512) and not network.can_have(1024)  # G would have one map there, and D none
+
+
+@pytest.mark.parametrize("width", [0, 0.002, 0.03])
+def test_a_d_without_feature_maps_is_refused_by_the_flag_that_makes_it_so(width):
+    said = refusal(partial(NetworkConfig, d_width=width, fmap_base=256, max_res=16))
+    assert said == f"--d-width {width:g} leaves D no feature maps at 16 px: raise it"
 
 
 @pytest.mark.parametrize("name", ["start_res", "max_res"])
