@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -77,7 +76,7 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     path = Path(os.path.expanduser(config.run.resume))
     values = checkpoint.load(path)
     settings = from_dict(values["config"])
-    was, now = (asdict(part.network) for part in (settings, config))
+    was, now = (vars(part.network) for part in (settings, config))
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")

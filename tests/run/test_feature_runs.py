@@ -142,6 +142,18 @@ def test_a_run_grown_by_hand_equals_a_fixed_one(whole, settings, capsys):
     assert records(whole) == records(run)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"), [([*FEATURES, "--features-res", 96], "--features-res 4:64,8:72"), ([], "--features none")]
+)
+def test_resume_with_other_heads_is_refused_by_the_flags_of_the_checkpoint(
+    whole, started, cache, tmp_path, flags, said
+):
+    path = (whole if flags else started) / "checkpoints" / "latest.pt"
+    run = ["--resume", path, "--out", tmp_path / "run", "--cache", cache]
+    refused = refused_here(*run, *(flags or FEATURES), script="train.py").strip()
+    assert refused == f"error: {path} was made with {said}: leave these flags and --preset out"
+
+
 def test_growing_by_hand_beyond_the_planned_end_grows_the_heads(whole, tmp_path):
     grow.main([str(whole / "checkpoints" / "latest.pt"), "--out", str(tmp_path / "grown.pt")])
     state = state_from(checkpoint.load(tmp_path / "grown.pt"), CPU)
