@@ -48,8 +48,8 @@ def step_phases(state: TrainState) -> list[Phase]:
 
 
 def d_interval(state: TrainState) -> int:
-    """D acts in every so many steps of the current stage."""
-    return int(state.config.training.d_interval.at(state.res))
+    """D acts in every so many steps of the current stage: without heads in each."""
+    return int(state.config.training.d_interval.at(state.res)) if state.heads else 1
 
 
 def optimize(

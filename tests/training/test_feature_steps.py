@@ -17,9 +17,11 @@ FULL = torch.OutOfMemoryError("CUDA out of memory")
 STABLE = Stage(8, 104, stable=10**6)
 
 
-@pytest.mark.parametrize("interval", [1, 2, 4])
-def test_ada_counts_every_image_no_matter_how_rarely_d_acts(interval, monkeypatch):
-    state, counted, real = fresh("--d-interval", interval, "--augment", "color:0.3", "--ada"), [], ada.adjust
+@pytest.mark.parametrize(("interval", "features"), [(1, True), (2, True), (4, True), (4, False)])
+def test_ada_counts_every_image_once_no_matter_how_rarely_d_acts(interval, features, monkeypatch):
+    """Without heads, D acts in every step: a preset may have an interval, and --features none be given."""
+    state = fresh("--d-interval", interval, "--augment", "color:0.3", "--ada", features=features)
+    counted, real = [], ada.adjust
     state.nimg = state.stage.plan.start
     monkeypatch.setattr(
         ada, "adjust", lambda p, r_t, now, images, s: counted.append(images) or real(p, r_t, now, images, s)
@@ -27,7 +29,7 @@ def test_ada_counts_every_image_no_matter_how_rarely_d_acts(interval, monkeypatc
     for _ in range(4):
         step(state, reals(state))
         state.nimg += state.batch()
-    assert len(counted) == 4 // interval and sum(counted) == 4 * state.batch()
+    assert len(counted) == (4 // interval if features else 4) and sum(counted) == 4 * state.batch()
 
 
 # ---- micro-batches and less memory
