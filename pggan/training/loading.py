@@ -41,7 +41,7 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
 def generator_from(values: dict, device: torch.device) -> tuple[Generator, float]:
     """Returns (G_ema, alpha) of the same values as `state_from`, without any other network. Raises UserError."""
     with _explaining_misfits():
-        G = placed(Generator(from_dict(values["config"]).network), device)
+        G = placed(Generator(from_dict(values["config"]).network, torch.Generator()), device)
         _load(G, values["G_ema"], values["res"])
         stage = _restored(StageState(Stage(G.res)), values["stage"], device)
         return G.requires_grad_(False).eval(), stage.plan.alpha(values["nimg"])
@@ -69,7 +69,7 @@ def _load(network: Growing | FeatureHeads, weights: dict[str, torch.Tensor], res
         raise ValueError(f"{res} px is none of its resolutions")
     device = next(network.parameters()).device
     while network.res < res:
-        network.grow()
+        network.grow(torch.Generator())  # all that is drawn here is overwritten
     placed(network, device).load_state_dict(weights)
 
 

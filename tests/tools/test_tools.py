@@ -194,6 +194,14 @@ def test_another_batch_changes_no_image_by_more_than_its_last_bit(run):
         assert abs(samples.draw(average, alpha, 5, 37, batch=batch) - one).max() <= 1
 
 
+def test_loading_a_generator_leaves_the_random_numbers_of_its_user_alone(run):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    load_generator(run / "latest.pt")
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_two_runs_are_byte_for_byte_the_same_and_seeds_differ(run, tmp_path):
     one = drawn(run / "latest.pt", tmp_path / "a", "--num", 6, "--seed", 1)
     assert one == drawn(run / "latest.pt", tmp_path / "b", "--num", 6, "--seed", 1)
