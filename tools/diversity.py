@@ -29,7 +29,7 @@ class Args(Sets):
     """Number of samples to use."""
     held_out: Annotated[str | None, flag("SET", "none: similarities within the training images set it")] = None
     """Real images that were not trained on; their similarity to the training images sets the threshold for copies."""
-    features: Annotated[str | None, flag("NAME", "none")] = None
+    features: Annotated[str, flag("NAME")] = "none"
     """Look for dropped modes in the features of a pretrained network, too: efficientnet-lite0 or efficientnet-lite1. It
     sees what pictures show, such as one painter of three that is gone."""
     copies: bool = True
@@ -53,9 +53,9 @@ def main(argv: list[str]) -> None:
     from pggan.evaluation import diversity
     from pggan.metrics.spaces import MORE, SPACES
 
-    no_network = args.features is not None and args.features not in MORE
-    refuse_if(no_network, f"--features {args.features}: there are only {', '.join(MORE)}")
-    more = [args.features] if args.features else []
+    known = ("none", *MORE)
+    refuse_if(args.features not in known, f"--features {args.features}: there are only {', '.join(known)}")
+    more = [args.features] if args.features != "none" else []
     for name in more:
         SPACES[name].load()  # weights that are missing are an error before anything is read
 

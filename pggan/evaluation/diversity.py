@@ -193,7 +193,7 @@ class Comparison:
         if min(width, height) < TINY:
             out.append(f"at {width}x{height} px images are hard to tell apart: the figures mean little")
         for name in self.scores.seen:
-            out.append(f"{spaces.flattered(name, trained_through(self.fake))}: the verdict leaves them out")
+            out.append(f"{spaces.flattered(name, trained_through(self.fake))}; the verdict leaves them out")
         if self.scores.verdict in UNLIKE:
             out.append("diversity score, effective samples and dropped modes mean nothing for samples like these")
         return list(dict.fromkeys(out))

