@@ -55,6 +55,17 @@ def scored(name: str, make, copies: bool = False) -> Scores:
     return score(reference, make(parts, N[name], np.random.default_rng(0)), copies=copies)
 
 
+def test_a_case_for_which_every_verdict_is_right_counts_for_nothing():
+    row = {"part": "frozen", "source": "x", "case": "4 kimg", "reason": "", "right": True, "right with network": True}
+    row |= {"verdict": "too-early", "with network": "too-early"}
+    rows = [
+        row | {"group": "young", "expected": sorted(run.UNJUDGED)},
+        row | {"group": "noise", "expected": ["too-early"]},
+    ]
+    page = figures.verdicts({"rows": rows, "about": {"commits": ["c"], "torch": "2", "core seconds": 1}})
+    assert "| young | 1 |  |  |" in page and "| all | 2 | 1 of 1 | 1 of 1 |" in page
+
+
 @pytest.mark.parametrize(("k", "right"), [(4, COLLAPSED), (60, PARTIAL), (N["builtin"], HEALTHY)])
 def test_k_distinct_images_get_the_right_verdict(k, right):
     assert scored("builtin", distinct(k)).verdict in right
