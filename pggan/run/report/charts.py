@@ -58,7 +58,11 @@ CHARTS = (
     Chart("D's mean output for real and generated images", ("loss/real_logit", "loss/fake_logit")),
     Chart("losses of the heads on features, and of G by them", ("loss/d_features", "loss/g_features")),
     Chart("gradient penalty, before its weight", ("loss/penalty",)),
-    Chart("overfitting of D, r_t (0: none, 1: complete)", ("loss/r_t",), labels=("r_t",)),
+    Chart(
+        "overfitting of D, r_t (0: none, 1: complete)",
+        ("loss/r_t", "loss/r_t_features"),
+        labels=("r_t", "r_t of the heads"),
+    ),
     *map(chart_of, FIGURES),
     Chart("resolution (px)", ("growth/res",), step=True),
     Chart("alpha, weight of the newest block", ("growth/alpha",)),
