@@ -56,12 +56,11 @@ def judge(seen: Evidence) -> tuple[str, str]:
     unlike = seen.likeness < limit or seen.soft_likeness < SOFT_UNLIKE_BELOW
     if unlike and not same and not copied:
         how = f"likeness {seen.least_likeness:.2f}; 1: as held-out real pictures"
+        alike = f"; they are also nearly all alike ({score})" if seen.high < COLLAPSED_BELOW else ""
         if seen.pictures and not seen.uniform:
-            return (
-                "other-pictures",
-                f"the samples are other pictures than the real ones, or still far from them ({how})",
-            )
-        return "too-early", f"the samples are not like the real pictures yet ({how})"
+            far = "the samples are other pictures than the real ones, or still far from them"
+            return "other-pictures", f"{far} ({how}){alike}"
+        return "too-early", f"the samples are not like the real pictures yet ({how}){alike}"
     if seen.high < COLLAPSED_BELOW:
         return "collapsed", varied + also
     if seen.largest > COLLAPSED_GROUP:

@@ -62,6 +62,8 @@ def test_samples_as_good_as_the_reals_are_healthy_and_the_reason_says_how_varied
         ({"copied": 0.3}, "memorization", "30% of the samples are copies of training pictures"),
         ({"dropped": 0.2, "ratio": 0.93}, "partial-collapse", "20% of the real pictures"),
         ({"likeness": 0.2, "pictures": False}, "too-early", "not like the real pictures yet (likeness 0.20"),
+        ({"likeness": 0.2, "pictures": False, "high": 0.2}, "too-early", "they are also nearly all alike"),
+        ({"likeness": 0.2, "pictures": True, "high": 0.2}, "other-pictures", "they are also nearly all alike"),
         ({"likeness": 0.6, "uniform": True}, "too-early", "not like the real pictures yet (likeness 0.60"),
         (
             {"likeness": 0.2},

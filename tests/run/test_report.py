@@ -499,7 +499,7 @@ class Browser:
             event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
         ]
         assert any(url.startswith("file:") for url in asked)  # requests are seen at all
-        return [url for url in asked if not url.startswith(("file:", "data:"))]
+        return [url for url in asked if not url.startswith(("file:", "data:", "chrome:"))]
 
 
 @pytest.fixture
