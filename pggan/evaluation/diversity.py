@@ -28,8 +28,8 @@ TINY = 16  # px; the content of smaller images is hard to tell apart
 MAX_NAMES = 3  # of missing kinds in a sentence
 FIGURES = (  # title, value, explanation; filled in from the result
     (
-        "likeness",
-        "{likeness:.2f}",
+        "fidelity",
+        "{fidelity:.2f}",
         "of the samples to the real images; 1: as of held-out ones; if it is low, the rest means little",
     ),
     (

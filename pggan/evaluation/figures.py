@@ -74,7 +74,7 @@ FIGURES = (
     share("diversity/copied_share", "copies of training images", of=lambda s: s.copied if s.copies else None),
     Figure("quality/rfd", "RFD (not an FID)", "", "lower", log=True, raw=True, of=lambda s: s.rfd),
     Figure("quality/kid_rand", "kernel distance", "", "lower", band=True, raw=True, of=lambda s: s.kid),
-    score("quality/likeness", "likeness (1: as held-out real images)", of=lambda s: s.evidence.least_likeness),
+    score("quality/fidelity", "fidelity (1: as held-out real images)", of=lambda s: s.evidence.least_fidelity),
     score(
         "diversity/verdict",
         "verdict",

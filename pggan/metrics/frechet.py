@@ -126,7 +126,9 @@ def _overlap(a: Moments, b: Moments) -> float:
         singular = torch.linalg.svdvals(_unit(a) @ _unit(b).T)
     else:
         root, covariance = _root_and_other(a, b)
-        singular = torch.linalg.eigvalsh(root @ covariance @ root.T).clamp(min=0).sqrt()
+        singular = torch.linalg.eigvalsh(root @ covariance @ root.T).clamp(min=0).sqrt()  # ascending
+        if a.covariance is None or b.covariance is None:
+            singular = singular[1:]  # centered rows are linearly dependent: the smallest is the root of a rounded zero
     return min(1.0, singular.sum().item())
 
 

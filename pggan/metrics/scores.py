@@ -14,9 +14,9 @@ from pggan.metrics import small_images, spaces
 from pggan.metrics.copies import Copies, find_copies, threshold, thumbnails
 from pggan.metrics.diversity import Diversity, HeldOutStatistics, diversity, held_out_statistics
 from pggan.metrics.dropped_modes import dropped_shares
+from pggan.metrics.fidelity import coverage, fidelity, in_balls
 from pggan.metrics.frechet import frechet_distance, moments
 from pggan.metrics.kernel_distance import Estimate
-from pggan.metrics.likeness import coverage, in_balls, likeness
 from pggan.metrics.neighbors import nearest
 from pggan.metrics.random_features import of_images, random_kernel_distance
 from pggan.metrics.reference import Reference
@@ -38,9 +38,9 @@ class Scores:
     count: int
     held_out: HeldOutStatistics  # of as many reals
     dropped: dict[str, np.ndarray]  # by feature space: see `dropped_modes`, for each fitting real
-    likeness: float  # of the samples as they are, in the space `classifier`: see `likeness.likeness`
-    soft_likeness: float  # of softened samples
-    coverage: float  # see `likeness.coverage`; divided by the same of held-out reals
+    fidelity: float  # of the samples as they are, in the space `classifier`: see `fidelity.fidelity`
+    soft_fidelity: float  # of softened samples
+    coverage: float  # see `fidelity.coverage`; divided by the same of held-out reals
     detail_spread: float  # standard deviation of `spaces.detail` over the samples
     real_detail_spread: float
     seen: Sequence[str]  # feature spaces that the verdict leaves out: D looked through them
@@ -64,8 +64,8 @@ class Scores:
             duplicates=sure_excess(self.diversity.duplicates, self.held_out.duplicates, self.count, self.count),
             dropped=max(float(shares.sum()) for name, shares in self.dropped.items() if name not in self.seen),
             copied=sure_excess(self.copied, self.real_copied, self.count, self.reals_compared),
-            likeness=self.likeness,
-            soft_likeness=self.soft_likeness,
+            fidelity=self.fidelity,
+            soft_fidelity=self.soft_fidelity,
             uniform=self.detail_spread < UNIFORM * self.real_detail_spread,
             pictures=self.detail_spread > PICTURES and not self.in_training,
         )
@@ -99,15 +99,10 @@ def score(
     found = _look(fakes, reference.contrast, copies, [name for name in reference.modes if name in spaces.MORE])
     z, held_out_z = reference.projection(found["handcrafted"]), reference.held_out_z[:count]
     held = reference.held_out if count == reference.count else held_out_statistics(held_out_z)
-    copied_from, copied, real_copied = None, 0.0, 0.0
-    if copies:
-        both = [z, reference.projection(found["mirrored"])]
-        copied_from = find_copies(found["thumbs"], both, reference.thumbs, reference.z)
-        limit = threshold(reference.similarity)
-        copied, real_copied = (float((each >= limit).mean()) for each in (copied_from.similarity, reference.similarity))
+    copied_from, copied, real_copied = _copied(reference, found, z) if copies else (None, 0.0, 0.0)
     random = reference.balance(found["random"])
     varied = diversity(z, held)
-    alike, soft_alike, covered = _likeness(reference, found, random, varied.effective_samples)
+    alike, soft_alike, covered = _fidelity(reference, found, random, varied.effective_samples)
     return Scores(
         diversity=varied,
         count=count,
@@ -116,8 +111,8 @@ def score(
             name: dropped_shares(points.fitted, points.held_out, points.projection(found[f"modes {name}"]))
             for name, points in reference.modes.items()
         },
-        likeness=alike,
-        soft_likeness=soft_alike,
+        fidelity=alike,
+        soft_fidelity=soft_alike,
         coverage=covered,
         detail_spread=float(found["detail"].std()),
         real_detail_spread=reference.detail_spread,
@@ -131,6 +126,13 @@ def score(
         rfd=frechet_distance(moments(reference.random.astype(np.float64)), moments(random)),
         kid=random_kernel_distance(reference.random, random),
     )
+
+
+def _copied(reference: Reference, found: dict[str, np.ndarray], z: np.ndarray) -> tuple[Copies, float, float]:
+    """(the most similar real of each sample, the share of samples that are copies, the same share of reals)."""
+    both = [z, reference.projection(found["mirrored"])]
+    copies, limit = find_copies(found["thumbs"], both, reference.thumbs, reference.z), threshold(reference.similarity)
+    return copies, *(float((each >= limit).mean()) for each in (copies.similarity, reference.similarity))
 
 
 def sure_excess(own: float, real: float, count: int, reals: int) -> float:
@@ -165,10 +167,10 @@ def k_means(points: np.ndarray, bins: int) -> np.ndarray:
         return kmeans2(points, start, iter=KMEANS_ROUNDS, minit="matrix")[0]
 
 
-def _likeness(
+def _fidelity(
     reference: Reference, found: dict[str, np.ndarray], random: np.ndarray, effective: float
 ) -> tuple[float, float, float]:
-    """(likeness of the samples, the same of softened ones, coverage). found: of `_look`. random: balanced features."""
+    """(fidelity of the samples, the same of softened ones, coverage). found: of `_look`. random: balanced features."""
     soft, count = reference.modes["classifier"], len(random)
     points = {  # of the samples, of the held-out and of the fitting reals
         "sharp": (found["classifier"], *reference.split(reference.classifier)),
@@ -179,7 +181,7 @@ def _likeness(
     own, usual = (
         coverage(sharp[:count], inside[:count]) for sharp, inside in zip(balls["sharp"], balls["random"], strict=True)
     )
-    return likeness(*balls["sharp"], effective), likeness(*balls["soft"], effective), own / usual if usual else 0.0
+    return fidelity(*balls["sharp"], effective), fidelity(*balls["soft"], effective), own / usual if usual else 0.0
 
 
 def _look(fakes: np.ndarray, contrast: float, copies: bool, more: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ COLLAPSED_GROUP = 0.5  # share of the samples in one group of near-duplicates
 PARTIAL_DUPLICATES = 0.03  # share of near-duplicates in excess of the real images
 DROPPED = 0.05  # share of the real images
 COPIED = 0.05  # share of copies in excess of the real images
-UNLIKE_BELOW, SOFT_UNLIKE_BELOW = 0.33, 0.5  # likeness of the samples, and of softened ones
-UNIFORM_UNLIKE_BELOW = 0.7  # likeness of samples that all have equally much detail
+UNLIKE_BELOW, SOFT_UNLIKE_BELOW = 0.33, 0.5  # fidelity of the samples, and of softened ones
+UNIFORM_UNLIKE_BELOW = 0.7  # fidelity of samples that all have equally much detail
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Evidence:
     duplicates: float  # share of near-duplicates among the samples, in excess of as many real images
     dropped: float  # share of the real images that hardly any sample resembles
     copied: float  # share of copies of training images, in excess of the real images; 0 if copies were not searched for
-    likeness: float  # of the samples to the real images; about 1 for real ones
-    soft_likeness: float  # the same of softened images
+    fidelity: float  # of the samples to the real images; about 1 for real ones
+    soft_fidelity: float  # the same of softened images
     uniform: bool  # whether all have equally much detail, as noise has and pictures have not
     pictures: bool  # whether they look like pictures of some kind, rather than like noise
 
     @property
-    def least_likeness(self) -> float:
-        return min(self.likeness, self.soft_likeness)
+    def least_fidelity(self) -> float:
+        return min(self.fidelity, self.soft_fidelity)
 
 
 def judge(seen: Evidence) -> tuple[str, str]:
@@ -53,9 +53,9 @@ def judge(seen: Evidence) -> tuple[str, str]:
     memorized = copied and seen.copied >= seen.duplicates  # among many copies, some are of the same image
     same = max(seen.largest, seen.duplicates) > COLLAPSED_GROUP
     limit = UNIFORM_UNLIKE_BELOW if seen.uniform else UNLIKE_BELOW
-    unlike = seen.likeness < limit or seen.soft_likeness < SOFT_UNLIKE_BELOW
+    unlike = seen.fidelity < limit or seen.soft_fidelity < SOFT_UNLIKE_BELOW
     if unlike and not same and not copied:
-        how = f"likeness {seen.least_likeness:.2f}; 1: as held-out real pictures"
+        how = f"fidelity {seen.least_fidelity:.2f}; 1: as held-out real pictures"
         alike = f"; they are also nearly all alike ({score})" if seen.high < COLLAPSED_BELOW else ""
         if seen.pictures and not seen.uniform:
             far = "the samples are other pictures than the real ones, or still far from them"

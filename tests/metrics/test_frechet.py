@@ -187,7 +187,7 @@ def test_the_singular_covariance_gives_the_root_whichever_it_is(n):
     rows = np.sqrt(100 / 299) * (a - a.mean(axis=0))[::100]
     expected = frechet_distance(Moments(3, a.mean(axis=0), root=rows), moments(b))
     for value in (distance(a, b), distance(b, a)):
-        assert value == pytest.approx(expected, rel=1e-8)  # the root of a rounded zero: 1.2e-9 on some processors
+        assert value == pytest.approx(expected, rel=1e-9)
 
 
 HARD = {

@@ -248,7 +248,7 @@ def test_dropped_modes_in_features_that_d_saw_do_not_count(reference, samples):
 
 
 def test_samples_of_a_generator_in_training_are_never_other_pictures(good):
-    unlike = replace(good, likeness=0.1)
+    unlike = replace(good, fidelity=0.1)
     assert unlike.verdict == "other-pictures"
     assert replace(unlike, in_training=True).verdict == replace(unlike, detail_spread=0.1).verdict == "too-early"
 

@@ -17,8 +17,8 @@ FINE = Evidence(
     duplicates=0.0,
     dropped=0.0,
     copied=0.0,
-    likeness=1.0,
-    soft_likeness=0.9,
+    fidelity=1.0,
+    soft_fidelity=0.9,
     uniform=False,
     pictures=True,
 )
@@ -61,19 +61,19 @@ def test_samples_as_good_as_the_reals_are_healthy_and_the_reason_says_how_varied
         ({"duplicates": 0.1}, "partial-collapse", "10% of the samples are near-duplicates"),
         ({"copied": 0.3}, "memorization", "30% of the samples are copies of training pictures"),
         ({"dropped": 0.2, "ratio": 0.93}, "partial-collapse", "20% of the real pictures"),
-        ({"likeness": 0.2, "pictures": False}, "too-early", "not like the real pictures yet (likeness 0.20"),
-        ({"likeness": 0.2, "pictures": False, "high": 0.2}, "too-early", "they are also nearly all alike"),
-        ({"likeness": 0.2, "pictures": True, "high": 0.2}, "other-pictures", "they are also nearly all alike"),
-        ({"likeness": 0.6, "uniform": True}, "too-early", "not like the real pictures yet (likeness 0.60"),
+        ({"fidelity": 0.2, "pictures": False}, "too-early", "not like the real pictures yet (fidelity 0.20"),
+        ({"fidelity": 0.2, "pictures": False, "high": 0.2}, "too-early", "they are also nearly all alike"),
+        ({"fidelity": 0.2, "pictures": True, "high": 0.2}, "other-pictures", "they are also nearly all alike"),
+        ({"fidelity": 0.6, "uniform": True}, "too-early", "not like the real pictures yet (fidelity 0.60"),
         (
-            {"likeness": 0.2},
+            {"fidelity": 0.2},
             "other-pictures",
-            "other pictures than the real ones, or still far from them (likeness 0.20",
+            "other pictures than the real ones, or still far from them (fidelity 0.20",
         ),
         (
-            {"soft_likeness": 0.4},
+            {"soft_fidelity": 0.4},
             "other-pictures",
-            "other pictures than the real ones, or still far from them (likeness 0.40",
+            "other pictures than the real ones, or still far from them (fidelity 0.40",
         ),
     ],
 )
@@ -91,8 +91,8 @@ def test_each_piece_of_evidence_has_its_verdict_and_its_reason(others, verdict, 
         ("duplicates", 0.03, 0.001, "partial-collapse"),
         ("copied", 0.05, 0.001, "memorization"),
         ("dropped", 0.05, 0.001, "partial-collapse"),
-        ("likeness", 0.33, -0.001, "other-pictures"),
-        ("soft_likeness", 0.5, -0.001, "other-pictures"),
+        ("fidelity", 0.33, -0.001, "other-pictures"),
+        ("soft_fidelity", 0.5, -0.001, "other-pictures"),
     ],
 )
 def test_a_verdict_begins_just_beyond_its_threshold(name, bound, step, verdict):
@@ -149,15 +149,15 @@ def test_every_copy_drawn_twice_is_memorization_and_few_of_them_a_collapse():
 def test_quality_comes_before_variety():
     """Not before samples that are nearly all the same, nor before copies: these are like the reals, or a collapse."""
     for found in ({"high": 0.2, "ratio": 0.1}, {"dropped": 0.9}, {"duplicates": 0.4}, {"ratio": 1.6, "high": 1.63}):
-        assert seen(likeness=0.1, **found)[0] == "other-pictures"
-        assert seen(likeness=0.1, pictures=False, **found)[0] == "too-early"
-    assert seen(likeness=0.1, largest=0.9)[0] == "collapsed" and seen(likeness=0.1, copied=0.9)[0] == "memorization"
-    assert seen(likeness=0.1, duplicates=0.9, high=0.1)[0] == "collapsed"
+        assert seen(fidelity=0.1, **found)[0] == "other-pictures"
+        assert seen(fidelity=0.1, pictures=False, **found)[0] == "too-early"
+    assert seen(fidelity=0.1, largest=0.9)[0] == "collapsed" and seen(fidelity=0.1, copied=0.9)[0] == "memorization"
+    assert seen(fidelity=0.1, duplicates=0.9, high=0.1)[0] == "collapsed"
 
 
 def test_samples_that_are_not_like_the_reals_are_never_healthy():
     for evidence in ALL:
-        for unlike in ({"likeness": 0.3}, {"soft_likeness": 0.4}, {"uniform": True, "likeness": 0.6}):
+        for unlike in ({"fidelity": 0.3}, {"soft_fidelity": 0.4}, {"uniform": True, "fidelity": 0.6}):
             assert judge(replace(evidence, **unlike))[0] != "healthy"
 
 

@@ -17,7 +17,7 @@ from pggan.errors import UserError
 REALS, FAKES = 200, 100
 FIGURES = ("score", "score_unclipped", "score_low", "score_high", "effective_samples", "duplicate_share")
 FIGURES += (
-    "likeness",
+    "fidelity",
     "score_unclipped_low",
     "score_unclipped_high",
     "dropped_share",

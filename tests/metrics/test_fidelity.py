@@ -1,9 +1,9 @@
-"""Likeness: against a loop over balls, and what it must see: noise near the mean, few of the reals, nothing at all."""
+"""Fidelity: against a loop over balls, and what it must see: noise near the mean, few of the reals, nothing at all."""
 
 import numpy as np
 import pytest
 
-from pggan.metrics.likeness import K, coverage, in_balls, likeness
+from pggan.metrics.fidelity import K, coverage, fidelity, in_balls
 
 
 def normal(seed: int, n: int, dim: int = 6) -> np.ndarray:
@@ -11,7 +11,7 @@ def normal(seed: int, n: int, dim: int = 6) -> np.ndarray:
 
 
 def of(samples: np.ndarray, held: np.ndarray, fitted: np.ndarray, effective: float | None = None) -> float:
-    return likeness(in_balls(samples, fitted), in_balls(held, fitted), effective or len(samples))
+    return fidelity(in_balls(samples, fitted), in_balls(held, fitted), effective or len(samples))
 
 
 def test_a_point_is_in_the_balls_that_a_loop_says():
@@ -24,7 +24,7 @@ def test_a_point_is_in_the_balls_that_a_loop_says():
             assert found[row, place] == (distance <= reach) or distance == pytest.approx(reach)
 
 
-def test_held_out_reals_have_likeness_one():
+def test_held_out_reals_have_fidelity_one():
     found = [of(normal(seed, 200), normal(seed + 100, 200), normal(seed + 200, 300)) for seed in range(6)]
     assert np.mean(found) == pytest.approx(1, abs=0.05) and max(found) < 1.2 and min(found) > 0.8
 
@@ -39,7 +39,7 @@ def test_few_different_reals_are_as_like_as_many():
 def test_points_near_the_mean_of_all_are_not_like_the_reals_though_they_lie_in_many_balls():
     held, fitted, middle = normal(0, 300, 40), normal(1, 300, 40), 0.1 * normal(2, 300, 40)
     inside, usual = in_balls(middle, fitted), in_balls(held, fitted)
-    assert inside.mean() > 3 * usual.mean() and likeness(inside, usual, 300) > 1  # in one space; see `coverage`
+    assert inside.mean() > 3 * usual.mean() and fidelity(inside, usual, 300) > 1  # in one space; see `coverage`
     far = 3 * normal(3, 300, 40)
     assert of(far, held, fitted) < 0.1
     assert coverage(inside, in_balls(far, fitted)) < 0.1 * coverage(usual, usual)

@@ -1,4 +1,4 @@
-"""Likeness: whether samples are like the real images at all. Only then do figures of variety mean anything.
+"""Fidelity: whether samples are like the real images at all. Only then do figures of variety mean anything.
 
 Around each fitting real is a ball that reaches to its fifth nearest neighbor. Samples like the reals lie in as many
 balls as held-out reals do (density), and together they lie in the balls of as many reals (coverage); both are from
@@ -24,7 +24,7 @@ def in_balls(z: np.ndarray, fitted: np.ndarray) -> np.ndarray:
     return torch.cat([block <= reach for _, block in distance_blocks(z, fitted)]).numpy()
 
 
-def likeness(samples: np.ndarray, held_out: np.ndarray, effective: float) -> float:
+def fidelity(samples: np.ndarray, held_out: np.ndarray, effective: float) -> float:
     """The geometric mean of density and coverage, each divided by that of held-out reals: about 1 for good samples.
 
     samples, held_out: `in_balls` [n, N] and [m, N]. effective: the samples are as varied as so many reals.
