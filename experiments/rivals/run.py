@@ -23,10 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "experiments" / "speed")]
 import environment  # noqa: E402, F401  (OpenMP's settings, before torch is loaded)
 
+D_ALONE = ["--preset", "cpu", "--features", "none", "--augment", "none", "--d-width", "1", "--batch", "16"]
 OURS = {
     # name           flags of train.py
     "pggan":         ["--preset", "cpu"],
-    "growing-dcgan": ["--preset", "cpu", "--arch", "dcgan", "--loss", "bce"],
+    "pggan-alone":   [*D_ALONE, "--arch", "paper"],  # without a pretrained network
+    "growing-dcgan": [*D_ALONE, "--arch", "dcgan", "--loss", "bce"],
 }  # fmt: skip
 RIVALS = (
     *("projected-gan", "projected-gan-64", "projected-gan-narrow"),

@@ -24,8 +24,9 @@ IMAGE_MAPS, SMALL_SIDE = 32, 16  # of the head that sees the image: its first ma
 
 
 class FeatureHeads(nn.Module):
-    """heads(images, alpha): images [N, 3, H, W] to the logits of each head, a list of [N, K]; higher: more real.
+    """heads(images, alpha, kinds): images [N, 3, H, W] to the logits of each head, a list of [N, K]; higher: more real.
 
+    kinds: 2 if real and fake images alternate; then the variety of each kind is measured as if it came alone.
     The heads do not grow, but grow() tells them the resolution of the images. At alpha 0 of a fade they see the images
     that they saw before, up to rounding: the upsampling of the arch is undone. Images are resized to `--features-res`;
     during a fade, that is still the value of the resolution before.
@@ -68,12 +69,13 @@ class FeatureHeads(nn.Module):
             pair = nn.ModuleList(Resizing(self.config, res, to, fading) for to in (side, SMALL_SIDE))
             setattr(self, "fading_resizing" if fading else "resizing", pair.to(self.mix0.device))
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0) -> list[Tensor]:
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, kinds: int = 1) -> list[Tensor]:
         fading = isinstance(alpha, Tensor) or alpha < 1  # as in networks.py: the value of a tensor is not read
         pair = self.fading_resizing if fading else self.resizing
         large, small = (resize(images, alpha) for resize in pair)
         with torch.autocast(images.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            return [self.image_head(small), *(head(x) for head, x in zip(self.heads, self.mixed(large), strict=True))]
+            by_image, maps = self.image_head(small, kinds), self.mixed(large)
+            return [by_image, *(head(x, kinds) for head, x in zip(self.heads, maps, strict=True))]
 
     def mixed(self, images: Tensor) -> list[Tensor]:
         """The mixed feature maps [N, C, H', W'] of images that have the size `--features-res`, largest map first."""
@@ -98,21 +100,20 @@ class Head(nn.Module):
         super().__init__()
         self.group, layers = group, [*first]
         for _ in range(halvings):
-            layers += _normalized(channels, min(2 * channels, MOST_MAPS), 4, 2)
+            layers += _layer(channels, min(2 * channels, MOST_MAPS), 4, 2)
             channels = min(2 * channels, MOST_MAPS)
         self.halve = nn.Sequential(*layers)
-        last = _normalized(channels + (group > 0), MOST_MAPS, 3, 1)
+        last = _layer(channels + (group > 0), MOST_MAPS, 3, 1)
         self.judge = nn.Sequential(*last, _convolution(MOST_MAPS, 1, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kinds: int = 1) -> Tensor:
         x = self.halve(x)
-        x = minibatch_stddev(x, self.group) if self.group else x
+        x = minibatch_stddev(x, min(self.group, len(x) // kinds)) if self.group else x  # a group is of one kind
         return self.judge(x).flatten(1).float()  # (N, K)
 
 
-def _normalized(fan: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
-    norm = nn.BatchNorm2d(out, track_running_stats=False)
-    return [_convolution(fan, out, kernel, stride), norm, nn.LeakyReLU(LEAK)]
+def _layer(fan: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
+    return [_convolution(fan, out, kernel, stride), nn.LeakyReLU(LEAK)]
 
 
 def _convolution(fan: int, out: int, kernel: int, stride: int) -> nn.Module:

@@ -125,4 +125,4 @@ class Graph:
 
 
 def _with(network: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Tensor]:
-    return lambda *inputs: functional_call(network, weights, inputs)
+    return lambda *inputs, **more: functional_call(network, weights, inputs, more)

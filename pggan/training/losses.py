@@ -160,7 +160,7 @@ def generator_loss(loss: Loss, critic: Critic, fakes: Tensor, reals: Tensor) -> 
 
 # ---- of the heads on features: the hinge loss, as in Projected GAN (Sauer et al. 2021)
 
-Heads = Callable[[Tensor], list[Tensor]]  # images [N, 3, H, W] -> the logits [N, K] of each head
+Heads = Callable[..., list[Tensor]]  # (images [N, 3, H, W], kinds=1) -> the logits [N, K] of each head; see FeatureHeads
 # The first head sees the image itself. At the image its gradient is several times smaller than those of the others:
 # with weight 1 colors go wrong, with 10 there are colors and nothing else (LOG.md).
 IMAGE_WEIGHT = 5.0
@@ -168,11 +168,11 @@ IMAGE_WEIGHT = 5.0
 
 def heads_loss(heads: Heads, reals: Tensor, fakes: Tensor) -> Result:
     """The loss of the heads: the mean over heads."""
-    real, fake = heads(reals), heads(fakes)
+    alternating = torch.stack([reals, fakes], dim=1).flatten(0, 1)  # (2N, 3, H, W)
+    judged = [logits.unflatten(0, (-1, 2)).unbind(1) for logits in heads(alternating, kinds=2)]
     hinge = LOSSES["hinge"]
-    losses = [hinge.discriminator(*logits).mean() for logits in zip(real, fake, strict=True)]
-    total = torch.stack(losses).mean()
-    overfit = torch.stack([torch.sign(logits.detach()).mean() for logits in real]).mean()
+    total = torch.stack([hinge.discriminator(real, fake).mean() for real, fake in judged]).mean()
+    overfit = torch.stack([torch.sign(real.detach()).mean() for real, _ in judged]).mean()
     return total, {"d_features": total.detach(), "r_t_features": overfit}
 
 

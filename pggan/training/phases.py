@@ -167,9 +167,15 @@ def _critic(
 ) -> Callable[[Tensor], Any]:
     """D, or the heads, as a function of images before augmentation, with the same draws for reals and fakes.
 
-    The gradient penalty is therefore taken with respect to the images before augmentation.
+    The gradient penalty is therefore taken with respect to the images before augmentation. The heads may get images of
+    several kinds, which alternate.
     """
     augmented = augmentation(settings.augment)
-    if not augmented:
-        return lambda images: network(images, scalars.alpha)
-    return lambda images: network(augment(images, draws, scalars.p, augmented), scalars.alpha)
+
+    def critic(images: Tensor, **kinds: int) -> Any:
+        if augmented:
+            own = draws.repeat_interleave(len(images) // len(draws), dim=0)
+            images = augment(images, own, scalars.p, augmented)
+        return network(images, scalars.alpha, **kinds)
+
+    return critic

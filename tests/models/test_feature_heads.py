@@ -205,13 +205,9 @@ def test_each_head_gives_an_image_a_logit_for_each_place_in_float32(base):
 
 
 @pytest.mark.parametrize("group", [0, 4])
-def test_but_for_batch_norm_a_head_sees_an_image_and_the_variety_of_its_group(group):
+def test_a_head_sees_an_image_and_the_variety_of_its_group(group):
     """Images i, i + N/4, i + 2N/4, i + 3N/4 are a group, also in a micro-batch."""
     head = Head(16, 1, group).eval().double()
-    norms = [layer for layer in head.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    assert norms and all(norm.running_mean is None for norm in norms)  # nothing measured is kept between steps
-    for part in (head.halve, head.judge):
-        part[1] = torch.nn.Identity()
     x = torch.randn(16, 16, 4, 4, dtype=torch.float64, generator=seeded())
     whole, other = head(x), x.clone()
     other[1] += 1
@@ -230,6 +226,19 @@ def test_spectral_norm_brings_every_layer_to_a_norm_of_1():
     assert len(layers) == 19
     for layer in layers:
         assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_real_and_fake_images_that_alternate_are_judged_as_if_each_kind_came_alone(count, alpha):
+    heads = make(network())
+    heads.grow()
+    heads.double()
+    kinds = [images(heads.config, 32, count, seed).double() * (1 - 0.4 * seed) for seed in (0, 1)]
+    both = heads(torch.stack(kinds, 1).flatten(0, 1), alpha, kinds=2)
+    for number, kind in enumerate(kinds):
+        for together, alone in zip(both, heads(kind, alpha), strict=True):
+            torch.testing.assert_close(together[number::2], alone)
 
 
 # ---- what is trained, saved and drawn
