@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields, replace
 
 from pggan.config.schema import GROUPS, Config
-from pggan.config.tables import ARCH_TABLE, LOSS_SETTINGS, LOSS_TABLE, PAIR_TABLE, PRESET_TABLE, PRESETS
+from pggan.config.tables import ARCH_TABLE, LOSS_SETTINGS, LOSS_TABLE, PAIR_TABLE, PENALIZED, PRESET_TABLE, PRESETS
 
 
 def preset(name: str = "paintings", arch: str | None = None, loss: str | None = None) -> Config:
@@ -26,6 +26,8 @@ def with_defaults_for(config: Config, arch: str | None = None, loss: str | None 
     arch, loss = arch or config.network.arch, changes.get("loss", config.training.loss)
     if loss != config.training.loss:
         changes |= dict(zip(LOSS_SETTINGS, LOSS_TABLE[loss], strict=True))
+        if loss not in PENALIZED:
+            changes["penalty_interval"] = 1
     elif same_arch:
         return config
     return with_settings(config, {**changes, **PAIR_TABLE.get((arch, loss), {})})

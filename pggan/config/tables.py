@@ -26,6 +26,7 @@ PRESET_TABLE = {
     "max_res":         (None,                 None,                  64,               None),
     "loss":            ("wgan-gp",            None,                  None,             None),
     "penalty_weight":  ("10",                 None,                  None,             None),
+    "penalty_interval": (None,                8,                     None,              None),
     "drift":           (0.001,                None,                  None,             None),
     "batch":           (PAPER_BATCH,          "4",                   "8",              "16,256:8"),
     "lr":              ("0.001,1024:0.0015",  "0.002",               "0.003",          "0.002"),
