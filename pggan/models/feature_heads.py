@@ -3,6 +3,7 @@
 The feature maps are mixed across channels and scales by random 1x1 convolutions that are never trained (section 3.2).
 A small discriminator, called a head, judges each of the mixed maps. Unlike there, each head sees how varied the batch
 is (minibatch stddev), and one more head sees the image itself at 16 px, because features tell little about colors.
+There is no batch norm: with it, the heads do not see how bright a whole batch is (LOG.md, 2026-11-29).
 
 Shapes: N images, C channels. An image is [N, 3, H, W], nominally in [-1, 1].
 """
