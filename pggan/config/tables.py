@@ -8,7 +8,7 @@ None stands for the default of the field in schema.py. The user's flags replace 
 PAPER_BATCH = "4:128,32:64,64:32,128:16,256:8,512:4"
 PAPER_EMA = "4:88.7,32:44.34,64:22.17,128:11.09,256:5.542,512:2.771"
 
-# Against the noise of few pictures; color is left out, because colors then drift.
+# Keeps D from memorizing few pictures. Without color: augmented colors drift.
 PAINTINGS_AUGMENT = "translation:0.8,cutout:0.8"
 
 PRESETS = ("paintings", "paper", "cpu", "demo", "smoke")  # paintings: the default of every field
