@@ -25,7 +25,7 @@ SPACES = {
     "handcrafted": "edges, texture and palette; seen by no side",
     "rand": "random filters; seen by no side",
     "classifier": "a small network that tells built-in kinds apart; seen by no side",
-    LITE0: "ImageNet features; **seen** by projected-gan's discriminator, and by pggan's with --features",
+    LITE0: "ImageNet features; **seen** by the discriminators of projected-gan and of pggan",
 }
 SHOWN = 14  # images in a row of the grid
 

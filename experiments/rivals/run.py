@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "experiments" / "speed")]
 import environment  # noqa: E402, F401  (OpenMP's settings, before torch is loaded)
 
-D_ALONE = ["--preset", "cpu", "--features", "none", "--augment", "none", "--d-width", "1", "--batch", "16"]
+D_ALONE = [
+    *("--preset", "cpu", "--features", "none", "--augment", "none"),
+    *("--d-width", "1", "--batch", "16", "--penalty-interval", "1"),
+]
 OURS = {
     # name           flags of train.py
     "pggan":         ["--preset", "cpu"],

@@ -247,7 +247,7 @@ class ProjectedGan64(ProjectedGan):
 
 
 class ProjectedGanNarrow(ProjectedGan):
-    """The same at a quarter of the published width: 64 feature maps at 32 and 64 px, as the preset `cpu`."""
+    """The same at a quarter of the published width: 64 feature maps at 32 and 64 px (the preset `cpu`: 64, 32)."""
 
     ngf = 32
 

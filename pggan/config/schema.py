@@ -62,7 +62,7 @@ class TrainingConfig(Settings):
     penalty_weight: PerResolution = PerResolution.parse("32:0.3,64:1,128:3,256:10")
     """Weight of the gradient penalty: gamma of R1 and R2, lambda of wgan-gp. Each loss has its own default."""
     penalty_interval: int = 1
-    """Apply the penalty only in every N-th step, N times as strong (lazy regularization)."""
+    """Apply the penalty only in every N-th step of D, N times as strong (lazy regularization)."""
     clip: float = 0.0
     """Keep each weight of D between -CLIP and CLIP (only for --loss wgan: its default is 1, with dcgan 0.01)."""
     drift: float = 0.0

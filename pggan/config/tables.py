@@ -8,8 +8,8 @@ None stands for the default of the field in schema.py. The user's flags replace 
 PAPER_BATCH = "4:128,32:64,64:32,128:16,256:8,512:4"
 PAPER_EMA = "4:88.7,32:44.34,64:22.17,128:11.09,256:5.542,512:2.771"
 
-# Keeps D from memorizing few pictures. Without color: augmented colors drift.
-PAINTINGS_AUGMENT = "translation:0.8,cutout:0.8"
+# Keeps D from memorizing few pictures. Without color, which makes colors drift beside heads on features.
+MOVE_AND_CUT = "translation:0.8,cutout:0.8"
 
 PRESETS = ("paintings", "paper", "cpu", "demo", "smoke")  # paintings: the default of every field
 PRESET_TABLE = {
@@ -19,7 +19,7 @@ PRESET_TABLE = {
     "features_res":    (None,                 "32:64,64:96,128:128", None,             None),
     "d_width":         (None,                 0.5,                   None,             None),
     "d_interval":      (None,                 "32:16,64:4",          None,             None),
-    "augment":         (None,                 PAINTINGS_AUGMENT,     None,             None),
+    "augment":         (None,                 MOVE_AND_CUT,          None,             None),
     "fmap_base":       (8192,                 1024,                  512,              256),
     "fmap_max":        (512,                  64,                    64,               16),
     "latent":          (512,                  64,                    64,               32),

@@ -81,8 +81,9 @@ def _check_training(config: Config) -> None:
     ignored = training.penalty_weight and loss not in PENALIZED
     refuse_if(ignored, f"--loss {loss} has no gradient penalty and would ignore --penalty-weight: set it to 0")
     refuse_if(training.penalty_interval < 1, "--penalty-interval must be at least 1")
-    lazy = training.penalty_interval > 1 and not training.penalty_weight
-    refuse_if(lazy, f"--penalty-interval needs a penalty: --loss {loss} has none here")
+    every = training.penalty_interval
+    idle = every > 1 and not training.penalty_weight
+    refuse_if(idle, f"--penalty-interval {every} needs a penalty, but --penalty-weight is 0: give --penalty-interval 1")
     refuse_if(loss in losses_with("clip") and not training.clip, f"--loss {loss} needs --clip above 0")
     for name in ("clip", "drift"):
         foreign = getattr(training, name) and loss not in losses_with(name)

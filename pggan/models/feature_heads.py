@@ -3,7 +3,8 @@
 The feature maps are mixed across channels and scales by random 1x1 convolutions that are never trained (section 3.2).
 A small discriminator, called a head, judges each of the mixed maps. Unlike there, each head sees how varied the batch
 is (minibatch stddev), and one more head sees the image itself at 16 px, because features tell little about colors.
-There is no batch norm: with it, the heads do not see how bright a whole batch is (LOG.md, 2026-11-29).
+There is no batch norm, which hides how bright a whole batch is: with it, images of the style networks leave [-1, 1]
+(LOG.md, 2026-11-29).
 
 Shapes: N images, C channels. An image is [N, 3, H, W], nominally in [-1, 1].
 """
@@ -27,7 +28,8 @@ IMAGE_MAPS, SMALL_SIDE = 32, 16  # of the head that sees the image: its first ma
 class FeatureHeads(nn.Module):
     """heads(images, alpha, kinds): images [N, 3, H, W] to the logits of each head, a list of [N, K]; higher: more real.
 
-    kinds: 2 if real and fake images alternate; then the variety of each kind is measured as if it came alone.
+    kinds: 2 if real and fake images alternate; then the variety of each kind is measured as if it came alone. The
+    images of a kind must then divide into groups of minibatch stddev.
     The heads do not grow, but grow() tells them the resolution of the images. At alpha 0 of a fade they see the images
     that they saw before, up to rounding: the upsampling of the arch is undone. Images are resized to `--features-res`;
     during a fade, that is still the value of the resolution before.

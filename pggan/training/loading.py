@@ -60,7 +60,8 @@ def _explaining_misfits() -> Iterator[None]:
     except KeyError as error:
         raise UserError(f"this checkpoint lacks {error}: it is of another version of the project") from error
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"this checkpoint has another shape than its settings say ({first_line(error)})") from error
+        why = f"it has another shape than its settings say: {first_line(error)}"
+        raise UserError(f"this checkpoint is damaged, or of another version ({why})") from error
 
 
 def _load(network: Growing | FeatureHeads, weights: dict[str, torch.Tensor], res: int) -> None:

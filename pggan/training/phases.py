@@ -167,15 +167,15 @@ def _critic(
 ) -> Callable[[Tensor], Any]:
     """D, or the heads, as a function of images before augmentation, with the same draws for reals and fakes.
 
-    The gradient penalty is therefore taken with respect to the images before augmentation. The heads may get images of
-    several kinds, which alternate.
+    The gradient penalty is therefore taken with respect to the images before augmentation. The heads may get `kinds`,
+    too: see FeatureHeads.
     """
     augmented = augmentation(settings.augment)
 
-    def critic(images: Tensor, **kinds: int) -> Any:
+    def critic(images: Tensor, **more: int) -> Any:
         if augmented:
             own = draws.repeat_interleave(len(images) // len(draws), dim=0)
             images = augment(images, own, scalars.p, augmented)
-        return network(images, scalars.alpha, **kinds)
+        return network(images, scalars.alpha, **more)
 
     return critic

@@ -85,7 +85,7 @@ def test_settings_of_a_controller_that_is_not_there_are_refused(name, value):
 
 
 def test_no_preset_changes_colors_or_turns_pictures_or_adapts():
-    """Colors drift, and pictures turned or mirrored leak. (The presets mirror when they read.)"""
+    """Colors would drift, and pictures that are turned leak. (The presets mirror when they read.)"""
     for name in PRESETS:
         training = preset(name).training
         assert augmentation(training.augment).strengths().keys() <= {"translation", "cutout"} and not training.ada

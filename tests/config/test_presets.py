@@ -89,6 +89,11 @@ def test_the_clip_is_the_published_one_for_dcgan_and_1_for_equalized_weights():
     assert preset("smoke", "dcgan", "wgan").training.beta1 == 0.0
 
 
+def test_a_loss_without_a_penalty_brings_no_interval_of_one():
+    assert preset("cpu").training.penalty_interval == preset("cpu", None, "wgan-gp").training.penalty_interval == 8
+    assert preset("cpu", None, "bce").training.penalty_interval == 1
+
+
 @EACH_PRESET
 def test_style_keeps_the_loss_of_the_preset_and_asking_for_the_same_changes_nothing(name):
     config = preset(name)

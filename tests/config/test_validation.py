@@ -66,8 +66,16 @@ IGNORED = [  # what is said, what is asked for, and the same without the contrad
     ("--loss hinge has no gradient penalty", {"loss": "hinge"}, {"penalty_weight": "0"}),
     ("--loss wgan has no gradient penalty", {"loss": "wgan", "clip": 1.0}, {"penalty_weight": "0"}),
     ("--penalty-interval must be at least 1", {"penalty_interval": 0}, {"penalty_interval": 1}),
-    ("--penalty-interval needs a penalty", {"penalty_interval": 4, "penalty_weight": "0"}, {"penalty_weight": "1"}),
-    ("--loss bce has none", {"penalty_interval": 4, "penalty_weight": "0", "loss": "bce"}, {"penalty_interval": 1}),
+    (
+        "--penalty-interval 4 needs a penalty, but",
+        {"penalty_interval": 4, "penalty_weight": "0"},
+        {"penalty_weight": "1"},
+    ),
+    (
+        "give --penalty-interval 1",
+        {"penalty_interval": 4, "penalty_weight": "0", "loss": "bce"},
+        {"penalty_interval": 1},
+    ),
     ("--loss wgan needs --clip above 0", {"loss": "wgan", "penalty_weight": "0"}, {"clip": 0.01}),
     ("--clip belongs to --loss wgan: with --loss logistic, set it to 0", {"clip": 0.01}, {"clip": 0.0}),
     ("--drift belongs to --loss wgan-gp: with --loss logistic", {"drift": 0.001}, {"loss": "wgan-gp"}),
