@@ -10,7 +10,7 @@ from pggan.errors import UserError, refuse_if
 LEAST_MEASURED = 100  # samples
 LEAST_FEATURES_RES = 64  # px: the smallest feature maps then have 2x2 pixels
 MOST_THREADS = 1024
-MOST_TURNED = 0.5  # of the images, by any one augmentation: with 0.6, G may settle on the wrong way up
+MOST_TURNED = 0.5  # of the images, by any one augmentation: with 0.6, G may learn the wrong way up
 MOST_AUGMENT_KIMG = 10_000  # with more, the change of p in a step would round to 0
 
 

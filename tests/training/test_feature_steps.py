@@ -44,6 +44,8 @@ def test_the_mean_gradient_of_micro_batches_is_that_of_the_whole():
         step(state, reals(state))
         found[parts] = {f"{p}.{n}": w.grad for p, net in state.players.items() for n, w in net.named_parameters()}
         assert state.finite() and state.counts["d_features"] == 1
+    for name, whole in found[1].items():
+        assert whole is None or (found[2][name].isfinite().all() and found[2][name].shape == whole.shape)
     for player in ("D.", "heads."):  # G acts after both have changed, and Adam's first step is a sign
         whole, parts = (
             torch.cat([w.flatten() for n, w in found[count].items() if n.startswith(player)]) for count in (1, 2)
