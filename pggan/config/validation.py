@@ -101,8 +101,9 @@ def _check_training(config: Config) -> None:
     refuse_if(ignored, "--warmup-kimg belongs to --adam-at-growth carry; with reset, set it to 0")
     for name in ("beta1", "beta2"):
         refuse_if(getattr(training, name) >= 1, f"{flag(name)} must be below 1")
-    many = training.threads > MOST_THREADS
-    refuse_if(many, f"--threads {training.threads} is more than any machine has: at most {MOST_THREADS}")
+    for name in ("threads", "processes"):
+        many = getattr(training, name)
+        refuse_if(many > MOST_THREADS, f"--{name} {many} is more than any machine has: at most {MOST_THREADS}")
 
 
 def _check_augment(config: Config) -> None:

@@ -21,7 +21,7 @@ from pggan.models.layers import LEAK, Rng, minibatch_stddev
 from pggan.models.pretrained import NETWORKS, open_network
 
 FEWEST_MAPS = 16  # channels of the largest mixed map; each smaller map has twice as many, up to MOST_MAPS
-MOST_MAPS = 128
+MOST_MAPS = 64
 IMAGE_MAPS, SMALL_SIDE = 32, 16  # of the head that sees the image: its first maps, and the pixels of the image
 
 

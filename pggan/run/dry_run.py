@@ -19,6 +19,8 @@ from pggan.schedule import scheduler_for
 from pggan.schedule.budget import expected_speed
 from pggan.schedule.forecast import forecast
 from pggan.schedule.stages import Stage
+from pggan.training.gradient_workers import GradientWorkers, gradient_workers
+from pggan.training.state import TrainState
 
 MOST_SECONDS = 60.0  # for all trials; larger resolutions are then estimated from smaller ones
 SECONDS_TO_START = 5.0  # of a budget, before the first step
@@ -37,9 +39,10 @@ def dry_run(config: Config) -> None:
         return
     source = open_images(state, folder)
     kind = state.device.type
-    machine = torch.cuda.get_device_name(state.device) if kind == "cuda" else f"{kind}, {state.threads} threads"
+    machine = torch.cuda.get_device_name(state.device) if kind == "cuda" else f"{kind}, {cores_used(state)}"
     print(f"{len(source):,} pictures in {config.data.data}; {machine}, {state.precision}; {_networks(config)}")
-    costs = step_costs(config, state.device, (state.res, *state.later))
+    with gradient_workers(state.processes, state.threads) as workers:
+        costs = step_costs(config, state.device, (state.res, *state.later), workers)
     start = stage_start(state, state.seconds + SECONDS_TO_START)
     stages = forecast(scheduler, start, state.history, lambda res: costs[res].images_per_s, state.stage.seconds)
     print("\n".join(_table(config, stages, costs)))
@@ -49,7 +52,14 @@ def dry_run(config: Config) -> None:
         print(f"{folder.path} is at {state.res} px, {state.nimg / 1000:.2f} kimg, and would go on from there")
 
 
-def step_costs(config: Config, device: torch.device, resolutions: tuple[int, ...]) -> dict[int, StepCost]:
+def cores_used(state: TrainState) -> str:
+    """The threads of a run on a CPU, and its processes if there are several."""
+    return f"{state.processes} processes" if state.processes > 1 else f"{state.threads} threads"
+
+
+def step_costs(
+    config: Config, device: torch.device, resolutions: tuple[int, ...], workers: GradientWorkers | None = None
+) -> dict[int, StepCost]:
     """{resolution: the cost of a step}. Slow resolutions are estimated. Raises UserError if memory is too small."""
     costs, started = {}, time.monotonic()
     for res in resolutions:
@@ -58,7 +68,7 @@ def step_costs(config: Config, device: torch.device, resolutions: tuple[int, ...
             continue
         tried = f"out of memory at {res} px, with the smallest micro-batches and no activations kept"
         with explaining_full_memory(f"{tried}: lower --batch, --fmap-base or --max-res"):
-            costs[res] = step_cost(config, res, device)
+            costs[res] = step_cost(config, res, device, workers)
     return costs
 
 

@@ -20,6 +20,7 @@ from pggan.run.timer import Timer
 from pggan.schedule import Scheduler, scheduler_for
 from pggan.schedule.stages import Decision
 from pggan.system import Signals
+from pggan.training.gradient_workers import gradient_workers
 from pggan.training.state import TrainState
 from pggan.training.step import step
 
@@ -48,7 +49,8 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
         folder.acquire_lock()
         write_config(state, images, folder)
         timer = Timer(clock, max(state.seconds, folder.noted_seconds()), startup)
-        run_all(folder, state, scheduler, images, timer)
+        with gradient_workers(state.processes, state.threads) as state.workers:
+            run_all(folder, state, scheduler, images, timer)
         if waits(state, scheduler):
             print(what_next(folder, state))
     return folder.path

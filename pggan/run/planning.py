@@ -21,7 +21,7 @@ def next_start(state: TrainState, seconds: float) -> StageStart:
 def plan_stage(state: TrainState, scheduler: Scheduler, start: StageStart) -> Stage:
     """Asks the scheduler for a plan; measures a speed first, if one is needed and none is known."""
     if scheduler.needs_speed and start.fades and not start.under_way and not state.speeds:
-        state.speeds[state.res] = step_cost(state.config, state.res, state.device).images_per_s
+        state.speeds[state.res] = step_cost(state.config, state.res, state.device, state.workers).images_per_s
         start.speeds.update(state.speeds)
     return scheduler.begin(start, state.history)
 

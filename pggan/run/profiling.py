@@ -16,6 +16,7 @@ from pggan.config.schema import Config
 from pggan.models.networks import fade_reals
 from pggan.run.devices import pick_precision
 from pggan.schedule.stages import Stage
+from pggan.training.gradient_workers import GradientWorkers, ranks_for
 from pggan.training.micro_batches import accumulate
 from pggan.training.state import TrainState, allow_tf32, new_state
 from pggan.training.step import phase_scalars, step, step_inputs, step_phases, step_scalars
@@ -35,14 +36,16 @@ class StepCost:
     estimated: bool = False
 
 
-def step_cost(config: Config, res: int, device: torch.device) -> StepCost:
+def step_cost(config: Config, res: int, device: torch.device, workers: GradientWorkers | None = None) -> StepCost:
     """Takes a few steps at `res`, in the middle of a fade if it has one: to warm up, for memory, for time.
 
+    workers: the other processes of the run, if it has any. The memory is that of all processes together.
     On a CPU, the first has few images, and so have the others if the whole batch would take too long.
     """
     batch = int(config.training.batch.at(res))
     few = batch if device.type == "cuda" else min(batch, config.network.stddev_group or 4)
     state = trial_state(config, res, device)
+    state.workers, processes = workers, workers.count if workers else 1
     kinds = step_kinds(config, res)
     most, _ = kinds[0]
     took = _timed(state, few, most)
@@ -56,7 +59,8 @@ def step_cost(config: Config, res: int, device: torch.device) -> StepCost:
             took = _timed(state, tried, most)
         if took < SLOW_STEP or len(kinds) > 1:
             took = _mean_time(state, tried, kinds)
-        peak = watch.alive + (watch.peak - watch.alive) * batch / tried
+        sharing = ranks_for(tried, config.network.stddev_group, state.stage.micro_batches, processes)
+        peak = processes * watch.alive + sharing * (watch.peak - watch.alive) * batch / tried
     return StepCost(tried / took, peak, state.stage.micro_batches, state.stage.recompute)
 
 

@@ -24,7 +24,7 @@ def roll_back(events: Events, failed: TrainState, error: NonFiniteError) -> Trai
         raise Diverged(f"{where}, after {MOST_ROLLBACKS} rollbacks: start a new run with a lower --lr, another --out")
     state = state_from(checkpoint.load_latest(folder.checkpoints), failed.device, failed.config)
     state.attempt, state.lr_factor = attempt, failed.lr_factor / 2
-    state.graphs = failed.graphs
+    state.graphs, state.workers = failed.graphs, failed.workers
     if state.res == failed.res:  # keeps the time of the failed try, and the number of micro-batches that fits
         state.stage = replace(failed.stage, plan=state.stage.plan, timed_from=state.stage.timed_from)
     else:

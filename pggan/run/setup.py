@@ -21,8 +21,10 @@ from pggan.schedule import scheduler_for
 from pggan.schedule.forecast import forecast
 from pggan.schedule.replay import ReplayScheduler, check_growth
 from pggan.schedule.stages import StageStart
+from pggan.system import usable_cores
 from pggan.training import checkpoint
 from pggan.training.compile import graphs_for
+from pggan.training.gradient_workers import ranks_for
 from pggan.training.loading import state_from
 from pggan.training.state import TrainState, allow_tf32, new_state
 
@@ -59,7 +61,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
         print(f"trained in {values['precision']} so far, going on in {precision}, which suits {device.type} here")
         values["precision"] = precision
     state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
-    state.threads = threads
+    state.threads, state.processes = threads, processes_for(config, device, values.get("processes", 1) if values else 0)
     state.replay = growth_to_replay(state, goes_on=bool(known and values))
     state.graphs = graphs_for(config.training.compile, device)
     if values and not known and stops_now(state, scheduler_for(config.schedule, state.replay)):
@@ -69,6 +71,21 @@ def begin(config: Config, folder: RunDir) -> TrainState:
     if values and values["torch"] != torch.__version__:
         print(f"begun with torch {values['torch']}, going on with {torch.__version__}: not bit for bit the same")
     return state
+
+
+def processes_for(config: Config, device: torch.device, known: int = 0) -> int:
+    """How many processes share a gradient: --processes, or `known` if it is 0, or what suits the machine.
+
+    Raises UserError if there can be no more than one, or not so many.
+    """
+    asked, group = config.training.processes, config.network.stddev_group
+    if device.type != "cpu":
+        refuse_if(asked > 1, f"--processes {asked} is for the CPU: with {device.type}, leave it out")
+        return 1
+    batches = [int(config.training.batch.at(res)) for res in config.network.stages()]
+    most = max(ranks_for(batch, group, 1, batch) for batch in batches)
+    refuse_if(asked > most, f"--processes {asked}: the batches have {most} groups of --stddev-group to share out")
+    return asked or known or min(most, usable_cores())
 
 
 def begun_elsewhere(config: Config, device: torch.device) -> dict:

@@ -26,7 +26,7 @@ def state_from(values: dict, device: torch.device, config: Config | None = None)
         config = config or from_dict(values["config"])
         state = new_state(config, device, values.get("attempt", 0), values.get("precision", "fp32"))
         for name, network in state.networks.items():
-            _load(network, values[name], values["res"])
+            load_weights(network, values[name], values["res"])
         state.G_ema.requires_grad_(False)
         state.stage = StageState(Stage(state.res))
         state.renew_adam({player: values[f"opt_{player}"] for player in state.players})
@@ -42,7 +42,7 @@ def generator_from(values: dict, device: torch.device) -> tuple[Generator, float
     """Returns (G_ema, alpha) of the same values as `state_from`, without any other network. Raises UserError."""
     with _explaining_misfits():
         G = placed(Generator(from_dict(values["config"]).network, torch.Generator()), device)
-        _load(G, values["G_ema"], values["res"])
+        load_weights(G, values["G_ema"], values["res"])
         stage = _restored(StageState(Stage(G.res)), values["stage"], device)
         return G.requires_grad_(False).eval(), stage.plan.alpha(values["nimg"])
 
@@ -64,7 +64,7 @@ def _explaining_misfits() -> Iterator[None]:
         raise UserError(f"this checkpoint is damaged, or of another version ({why})") from error
 
 
-def _load(network: Growing | FeatureHeads, weights: dict[str, torch.Tensor], res: int) -> None:
+def load_weights(network: Growing | FeatureHeads, weights: dict[str, torch.Tensor], res: int) -> None:
     """Grows the network to `res`, and gives it the weights. Raises ValueError or RuntimeError if they do not fit."""
     if res not in network.config.resolutions():
         raise ValueError(f"{res} px is none of its resolutions")

@@ -1,6 +1,7 @@
 """The gradients of a phase, in as many micro-batches as memory asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +20,12 @@ def accumulate(
     If memory runs out, it tries again with more micro-batches, then without keeping activations. Weights do not change
     here, so a failed try changes nothing. Raises the error of the last try.
     """
-    networks = state.players
-    others = [network for name, network in networks.items() if name not in phase.players]
-    buffers = [(buffer, buffer.clone()) for network in networks.values() for buffer in _changing(network)]
-    for network in others:
-        network.requires_grad_(False)
-    try:
+    gradients = state.workers.gradients if state.workers else _all_gradients
+    buffers = [(buffer, buffer.clone()) for network in state.players.values() for buffer in _changing(network)]
+    with training_only(state, phase):
         while True:
             try:
-                _zero_grad(state, phase)
-                parts = inputs.micro_batches(state.stage.micro_batches, state.config.network.stddev_group)
-                return [_backward(state, phase, part, scalars, len(parts)) for part in parts]
+                return gradients(state, phase, inputs, scalars)
             except (RuntimeError, MemoryError) as error:
                 fallback = next_fallback(state) if out_of_memory(error) else None
                 if fallback is None:
@@ -38,9 +34,42 @@ def accumulate(
                 buffer.copy_(before)
             _zero_grad(state, phase)
             _fall_back(state, *fallback, say)
+
+
+@contextmanager
+def training_only(state: TrainState, phase: Phase) -> Iterator[None]:
+    """Meanwhile, only the weights of the phase's players require gradients."""
+    others = [network for name, network in state.players.items() if name not in phase.players]
+    for network in others:
+        network.requires_grad_(False)
+    try:
+        yield
     finally:
         for network in others:
             network.requires_grad_(True)
+
+
+def _all_gradients(
+    state: TrainState, phase: Phase, inputs: StepInputs, scalars: StepScalars
+) -> list[dict[str, Tensor]]:
+    return part_gradients(state, phase, inputs, scalars, state.stage.micro_batches)
+
+
+def part_gradients(
+    state: TrainState,
+    phase: Phase,
+    inputs: StepInputs,
+    scalars: StepScalars,
+    count: int,
+    parts: slice = slice(None),
+) -> list[dict[str, Tensor]]:
+    """Puts the sum over some of `count` micro-batches into the gradients; all of them make up the mean gradient.
+
+    parts: which of them. Returns the stats of each.
+    """
+    _zero_grad(state, phase)
+    split = inputs.micro_batches(count, state.config.network.stddev_group)
+    return [_backward(state, phase, part, scalars, count) for part in split[parts]]
 
 
 def _changing(network: nn.Module) -> list[Tensor]:

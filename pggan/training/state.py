@@ -64,6 +64,8 @@ class TrainState:
     """fp32, bf16 or fp16."""
     threads: int = 0
     """CPU threads, which rounding depends on."""
+    processes: int = 1
+    """Processes that share each gradient, which rounding depends on, too."""
     data: str = ""
     """Fingerprint of the images trained on."""
     seconds: float = 0.0
@@ -89,6 +91,7 @@ class TrainState:
 
     def __post_init__(self):
         self.graphs = Graphs()  # of compiled phases, which no checkpoint holds
+        self.workers = None  # the other processes: see gradient_workers.py
         if not self.augment:
             p, r_t = ada.begin(self.config.training, self.device)
             self.augment = {"p": p, "r_t": r_t}

@@ -20,6 +20,8 @@ from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import FULL_PRECISION_RES
 from pggan.run import profiling
 from pggan.run.devices import pick_precision
+from pggan.run.setup import processes_for
+from pggan.training.gradient_workers import gradient_workers
 from pggan.training.state import HALVES
 
 MID_FADE = 0.5
@@ -75,23 +77,24 @@ def measure_all(
     images = open_images(config, resolutions)
     records, products, brief = [], {}, min(seconds, SECONDS)
     half = HALVES[pick_precision(config.training.precision, device)]
-    for res in resolutions:
-        dtype = half if half and res > FULL_PRECISION_RES else torch.float32  # of the largest layers
-        batch = int(config.training.batch.at(res))
-        for alpha in (1.0, MID_FADE) if res > config.network.ends()[0] else (1.0,):
-            try:
-                gc.collect()  # frees the networks of the record before
-                if alpha == 1:
-                    products[dtype] = products.get(dtype) or matmul_rate(dtype, device, brief)
-                    rates = convolution_rates(config.network, res, batch, dtype, device, brief)
-                how = (rates, products[dtype], seconds, repeat, breakdown)
-                record = measure(Trial(config, res, alpha, images, device), *how)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                raise UserError(f"out of memory at {res} px: lower --batch or --fmap-base") from None
-            records.append(record)
-            tell(record)
+    with gradient_workers(processes_for(config, device), torch.get_num_threads()) as workers:
+        for res in resolutions:
+            dtype = half if half and res > FULL_PRECISION_RES else torch.float32  # of the largest layers
+            batch = int(config.training.batch.at(res))
+            for alpha in (1.0, MID_FADE) if res > config.network.ends()[0] else (1.0,):
+                try:
+                    gc.collect()  # frees the networks of the record before
+                    if alpha == 1:
+                        products[dtype] = products.get(dtype) or matmul_rate(dtype, device, brief)
+                        rates = convolution_rates(config.network, res, batch, dtype, device, brief)
+                    how = (rates, products[dtype], seconds, repeat, breakdown)
+                    record = measure(Trial(config, res, alpha, images, device, workers), *how)
+                except (RuntimeError, MemoryError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    raise UserError(f"out of memory at {res} px: lower --batch or --fmap-base") from None
+                records.append(record)
+                tell(record)
     return records
 
 

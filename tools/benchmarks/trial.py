@@ -13,6 +13,7 @@ from pggan.run.profiling import step_kinds, trial_state
 from pggan.run.setup import batches_at, check_enough, pack_images
 from pggan.schedule.stages import Stage
 from pggan.training.compile import graphs_for
+from pggan.training.gradient_workers import GradientWorkers
 from pggan.training.step import step
 
 FAR = 10_000_000  # images shown before the first step: with so many, alpha hardly changes in a step
@@ -25,9 +26,18 @@ class Trial:
     often as a run has it: it is one step, unless the penalty or D comes in every so many steps only.
     """
 
-    def __init__(self, config: Config, res: int, alpha: float, images: ImageCache, device: torch.device):
+    def __init__(
+        self,
+        config: Config,
+        res: int,
+        alpha: float,
+        images: ImageCache,
+        device: torch.device,
+        workers: GradientWorkers | None = None,
+    ):
         self.config, self.alpha, self.images, self.device = config, alpha, images, device
         self.state = trial_state(config, res, device)
+        self.state.workers = workers
         self.state.graphs = graphs_for(config.training.compile, device, say=_tell)
         self.steps_a_cycle = sum(count for _, count in step_kinds(config, res))
         self.images_a_cycle = self.steps_a_cycle * self.state.batch()
