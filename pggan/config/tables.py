@@ -29,7 +29,7 @@ PRESET_TABLE = {
     "penalty_interval": (None,                8,                     None,              None),
     "drift":           (0.001,                None,                  None,             None),
     "processes":       (None,                 0,                      0,                 None),
-    "batch":           (PAPER_BATCH,          "4",                   "8",              "16,256:8"),
+    "batch":           (PAPER_BATCH,          "8",                   "8",              "16,256:8"),
     "lr":              ("0.001,1024:0.0015",  "0.002",               "0.003",          "0.002"),
     "adam_at_growth":  ("reset",              None,                  None,             None),
     "warmup_kimg":     (0.0,                  1.0,                   0.5,              0.1),
