@@ -133,9 +133,10 @@ class MemoryWatch(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
+        if not function.is_view:  # a view of a weight has no memory of its own, but a fake storage of its own
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, Tensor):
+                    self._count(tensor.untyped_storage())
         return made
 
     def _count(self, storage: torch.UntypedStorage) -> None:

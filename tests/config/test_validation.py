@@ -35,6 +35,7 @@ CONTRADICTIONS = [
     ("--floor-kimg", {"floor_kimg": float("nan")}),
     ("--floor-kimg", {"floor_kimg": float("inf")}),
     ("--threads", {"threads": -1}),
+    ("--processes", {"processes": -1}),
     ("--seed", {"seed": -1}),
     ("--builtin-images", {"builtin_images": 0}),
     ("--grid", {"grid": "big"}),
@@ -87,6 +88,7 @@ IGNORED = [  # what is said, what is asked for, and the same without the contrad
     ("use --critic-norm layer", {**DCGAN, "loss": "wgan-gp", "penalty_weight": "1"}, {"penalty_weight": "0"}),
     ("--beta1 must be below 1", {"beta1": 1.0}, {"beta1": 0.99}),
     ("--threads 1025 is more than any machine has", {"threads": 1025}, {"threads": 1024}),
+    ("--processes 1025 is more than any machine has", {"processes": 1025}, {"processes": 1024}),
     ("--budget: 'soon' is no time", {"budget": "soon"}, {"budget": "25m"}),
     ("--budget is empty", {"budget": ""}, {"budget": None}),
     ("--budget-share must be above 0", {"budget": "25m", "budget_share": "32:0,64:1"}, {"budget_share": "32:1"}),
@@ -176,6 +178,6 @@ def test_a_continued_run_may_change_some_settings_and_no_others(name):
 def test_the_settings_that_may_change():
     assert flat(Config()).keys() - fixed_settings() == {
         *("max_res", "fade_kimg", "stable_kimg", "stage_minutes", "floor_kimg", "out", "resume", "save_minutes"),
-        *("record_kimg", "sample_kimg", "grid", "wandb", "tensorboard", "device", "threads", "cache", "dry_run"),
-        *("eval_kimg", "compile", "budget", "budget_share", "plan"),
+        *("record_kimg", "sample_kimg", "grid", "wandb", "tensorboard", "device", "threads", "processes", "cache"),
+        *("eval_kimg", "compile", "budget", "budget_share", "plan", "dry_run"),
     }

@@ -45,7 +45,7 @@ def speeds(monkeypatch, of: dict[int, float]) -> None:
 
 
 def known_costs(monkeypatch, costs: dict[int, StepCost]) -> None:
-    monkeypatch.setattr(dry_run_module, "step_cost", lambda config, res, device: costs[res])
+    monkeypatch.setattr(dry_run_module, "step_cost", lambda config, res, device, workers: costs[res])
 
 
 # ---- what is printed
@@ -249,7 +249,7 @@ def test_the_speed_is_about_that_of_a_run(settings, monkeypatch):
 def test_resolutions_too_slow_to_try_are_estimated_from_those_before(settings, monkeypatch):
     now, tried = [0.0], []
 
-    def slow(config, res, device):
+    def slow(config, res, device, workers):
         tried.append(res)
         now[0] += {4: 5.0, 8: 70.0}[res]
         return StepCost({4: 40.0, 8: 10.0}[res], {4: 100, 8: 300}[res])

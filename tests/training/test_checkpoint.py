@@ -316,6 +316,7 @@ def state() -> TrainState:
     made.grow(Stage(8, 80, 40, 60, 1.0, 8, 2.0, 3.0, 8, True))
     made.stage = StageState(made.stage.plan, 1.5, 90, 2, True)
     made.nimg, made.lr_factor, made.threads, made.data, made.seconds = 100, 0.25, 3, "fingerprint", 12.5
+    made.processes = 2
     made.speeds, made.growth, made.replay, made.best = {4: 8.5}, [{"nimg": 80}], [{"nimg": 81}], {4: 0.5}
     made.history, made.metrics_bytes = [{"nimg": 40, "figures": {"quality/x": 1.0}, "verdict": "healthy"}], 77
     made.sums, made.counts = {"d": torch.tensor(2.5)}, {"d": 3}
