@@ -64,6 +64,20 @@ class Signals:
         self.caught = number
 
 
+@contextmanager
+def ignored_by_children() -> Iterator[None]:
+    """Processes that are started meanwhile ignore STOP_SIGNALS: Ctrl-C goes to all processes of a terminal.
+
+    Windows does not pass this on.
+    """
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def peak_memory() -> int:
     """The most main memory that this process has used so far, in bytes."""
     if resource is None:

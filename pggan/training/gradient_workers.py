@@ -8,7 +8,6 @@ alone: decisions, random numbers, optimizer steps, measuring and saving.
 
 import pickle
 import shutil
-import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from pggan.config.schema import Config
 from pggan.errors import UserError, first_line, out_of_memory
-from pggan.system import STOP_SIGNALS
+from pggan.system import ignored_by_children
 from pggan.training.compile import graphs_for
 from pggan.training.loading import load_weights
 from pggan.training.micro_batches import part_gradients, training_only
@@ -73,7 +72,8 @@ class GradientWorkers:
         for rank in range(1, count):
             mine, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs, threads), name=f"gradients {rank}", daemon=True)
-            process.start()
+            with ignored_by_children():  # signals are for rank 0, which saves first
+                process.start()
             theirs.close()  # so that its end is noticed here
             self.pipes.append(mine)
             self.processes.append(process)
@@ -198,8 +198,6 @@ def fewer_threads(threads: int) -> Iterator[None]:
 
 def serve(pipe: Connection, threads: int) -> None:
     """A worker: computes its part of each job until rank 0 ends."""
-    for number in STOP_SIGNALS:  # they are for rank 0, which saves first
-        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
     copy = state = None
     with suppress(EOFError, OSError):  # rank 0 has ended

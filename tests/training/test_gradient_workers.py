@@ -1,6 +1,7 @@
 """Several processes train as one does; a worker that ends, ends the run in one line; no worker outlives its run."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from short import make_settings
 from pggan.errors import UserError
 from pggan.run.setup import processes_for
 from pggan.schedule.stages import Stage
+from pggan.system import STOP_SIGNALS
 from pggan.training import gradient_workers as workers
 from pggan.training.gradient_workers import gradient_workers, ranks_for
 from pggan.training.loading import state_from
@@ -90,6 +92,26 @@ def test_two_processes_share_the_heads_on_features():
             step(state, featured.reals(state))
         found[count] = torch.cat([w.grad.flatten() for w in state.heads.parameters()])
     assert (found[1] - found[2]).norm() < 0.01 * found[1].norm()
+
+
+def test_heads_continue_from_a_checkpoint_bit_for_bit():
+    """The vectors of spectral norm are the same in all processes."""
+    ends = []
+    for stops in (False, True):
+        state = featured.fresh("--d-interval", 2)
+        for _ in range(2):
+            if stops:
+                state = state_from(state.to_dict(), CPU, state.config)
+            with gradient_workers(2, threads=1) as workers_now:
+                state.workers = workers_now
+                step(state, featured.reals(state))
+                state.nimg += state.batch()
+                if not stops:
+                    step(state, featured.reals(state))
+                    state.nimg += state.batch()
+                    break
+        ends.append(state)
+    assert_same(ends[0].to_dict(), ends[1].to_dict())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -205,6 +227,16 @@ def waited(condition, seconds: float = 60.0) -> object:
         assert time.monotonic() < end
         time.sleep(0.05)
     return found
+
+
+def test_workers_ignore_signals_from_the_first_moment():
+    """SIGINT of Ctrl-C, and SIGTERM, come to rank 0 alone, which saves."""
+    state = fresh()
+    with gradient_workers(2, threads=1) as state.workers:
+        for number in STOP_SIGNALS:
+            os.kill(state.workers.processes[0].pid, number)
+        take(state, 1)
+    assert all(signal.getsignal(number) is not signal.SIG_IGN for number in STOP_SIGNALS)
 
 
 @pytest.mark.slow
