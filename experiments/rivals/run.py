@@ -25,7 +25,7 @@ import environment  # noqa: E402, F401  (OpenMP's settings, before torch is load
 
 D_ALONE = [
     *("--preset", "cpu", "--features", "none", "--augment", "none"),
-    *("--d-width", "1", "--batch", "16", "--penalty-interval", "1"),
+    *("--d-width", "1", "--batch", "16", "--penalty-interval", "1", "--processes", "1"),
 ]
 OURS = {
     # name           flags of train.py
@@ -152,6 +152,7 @@ def ours(
     flags = [*OURS[side], "--start-res", "32", "--max-res", "64", "--seed", str(seed)]
     flags += ["--data", str(reals), "--out", str(folder), "--threads", str(args.threads)]
     flags += ["--budget", f"{60 * args.minutes:.0f}s", "--precision", "fp32", "--device", "cpu", "--wandb", "off"]
+    flags += ["--processes", "1"] if args.cpu_time else []  # the clock counts this process
     config = cli.parse(Config, flags, before_flags(flags))
     pack(open_source(str(reals), 0), [(res, res, res) for res in (32, 64)])
     began = clock()

@@ -85,7 +85,8 @@ def processes_for(config: Config, device: torch.device, known: int = 0) -> int:
     batches = [int(config.training.batch.at(res)) for res in config.network.stages()]
     most = max(ranks_for(batch, group, 1, batch) for batch in batches)
     refuse_if(asked > most, f"--processes {asked}: the batches have {most} groups of --stddev-group to share out")
-    return asked or known or min(most, usable_cores())
+    batch_norm = config.network.critic_norm == "batch"  # sees only the images of its own process
+    return asked or known or (1 if batch_norm else min(most, usable_cores()))
 
 
 def begun_elsewhere(config: Config, device: torch.device) -> dict:
