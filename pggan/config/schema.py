@@ -110,8 +110,9 @@ class TrainingConfig(Settings):
     threads: int = may_change(0)
     """Number of CPU threads. 0: torch's choice. It is stored with the run, because exact resuming depends on it."""
     processes: int = may_change(1)
-    """CPU only: processes that share each gradient; small networks gain more from them than from threads. 0: one per
-    core, as far as --batch has groups of --stddev-group. Stored with the run, as --threads is."""
+    """CPU only: number of processes that compute the gradients of a batch together. Small networks gain more from them
+    than from threads. Each gets whole groups of --stddev-group; batch norm sees only its own images. 0: the number
+    stored with the run; for a new run, up to one per core."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of layers above 16 px. auto: bf16 if the device has it, else fp16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = may_change("auto")

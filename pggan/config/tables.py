@@ -62,7 +62,15 @@ FEATURES = (
 ARCH_TABLE = {
     "paper": {"residual": False, "critic_norm": "none"},
     "style": {"residual": False, "critic_norm": "none"},
-    "dcgan": {"loss": "bce", "lr": "0.0002", "beta1": 0.5, "beta2": 0.999, "stddev_group": 0, "critic_norm": "batch"},
+    "dcgan": {
+        "loss": "bce",
+        "lr": "0.0002",
+        "beta1": 0.5,
+        "beta2": 0.999,
+        "stddev_group": 0,
+        "critic_norm": "batch",
+        "processes": 1,
+    },  # batch norm sees only the images of its own process
 }
 
 # relativistic: gamma falls by four with each halving of the resolution, because mean pooling leaves a quarter of the

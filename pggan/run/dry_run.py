@@ -54,7 +54,8 @@ def dry_run(config: Config) -> None:
 
 def cores_used(state: TrainState) -> str:
     """The threads of a run on a CPU, and its processes if there are several."""
-    return f"{state.processes} processes" if state.processes > 1 else f"{state.threads} threads"
+    processes = f"{state.processes} processes with together " if state.processes > 1 else ""
+    return f"{processes}{state.threads} threads"
 
 
 def step_costs(

@@ -39,7 +39,8 @@ class StepCost:
 def step_cost(config: Config, res: int, device: torch.device, workers: GradientWorkers | None = None) -> StepCost:
     """Takes a few steps at `res`, in the middle of a fade if it has one: to warm up, for memory, for time.
 
-    workers: the other processes of the run, if it has any. The memory is that of all processes together.
+    workers: the other processes of the run, if it has any. The memory is that of all processes, each
+    counted with the weights and moments of the first.
     On a CPU, the first has few images, and so have the others if the whole batch would take too long.
     """
     batch = int(config.training.batch.at(res))
@@ -133,7 +134,7 @@ class MemoryWatch(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
-        if not function.is_view:  # a view of a weight has no memory of its own, but a fake storage of its own
+        if not function.is_view:  # a view has no memory of its own, though a fake one has its own storage object
             for tensor in tree_leaves(made):
                 if isinstance(tensor, Tensor):
                     self._count(tensor.untyped_storage())

@@ -61,7 +61,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
         print(f"trained in {values['precision']} so far, going on in {precision}, which suits {device.type} here")
         values["precision"] = precision
     state = state_from(values, device, config) if values else new_state(config, device, precision=precision)
-    state.threads, state.processes = threads, processes_for(config, device, values.get("processes", 1) if values else 0)
+    state.threads, state.processes = threads, processes_for(config, device, values.get("processes", 0) if values else 0)
     state.replay = growth_to_replay(state, goes_on=bool(known and values))
     state.graphs = graphs_for(config.training.compile, device)
     if values and not known and stops_now(state, scheduler_for(config.schedule, state.replay)):
@@ -83,10 +83,10 @@ def processes_for(config: Config, device: torch.device, known: int = 0) -> int:
         refuse_if(asked > 1, f"--processes {asked} is for the CPU: with {device.type}, leave it out")
         return 1
     batches = [int(config.training.batch.at(res)) for res in config.network.stages()]
-    most = max(ranks_for(batch, group, 1, batch) for batch in batches)
-    refuse_if(asked > most, f"--processes {asked}: the batches have {most} groups of --stddev-group to share out")
-    batch_norm = config.network.critic_norm == "batch"  # sees only the images of its own process
-    return asked or known or (1 if batch_norm else min(most, usable_cores()))
+    most = max(ranks_for(batch, group, 1, asked or usable_cores()) for batch in batches)
+    shared = f"no batch has whole groups of {group or 1} images for each of so many processes"
+    refuse_if(asked > most, f"--processes {asked}: {shared}: give {most}, or a larger --batch")
+    return asked or known or most
 
 
 def begun_elsewhere(config: Config, device: torch.device) -> dict:
@@ -98,7 +98,18 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     other = [f"--{name.replace('_', '-')} {was[name]}" for name in was if name != "max_res" and was[name] != now[name]]
     if other:
         raise UserError(f"{path} was made with {', '.join(other)}: leave these flags and --preset out")
-    dropped = {"metrics_bytes", "data", "seconds", "speeds", "replay", "history", "best", "attempt", "lr_factor"}
+    dropped = {
+        "metrics_bytes",
+        "processes",
+        "data",
+        "seconds",
+        "speeds",
+        "replay",
+        "history",
+        "best",
+        "attempt",
+        "lr_factor",
+    }
     if not settings.training.ada:
         dropped.add("augment")  # --ada does not begin with a fixed p
     plan = {**values["stage"]["plan"], "until": 0.0, "budget": 0.0}  # seconds of another run's budget

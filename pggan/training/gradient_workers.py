@@ -9,6 +9,7 @@ alone: decisions, random numbers, optimizer steps, measuring and saving.
 import pickle
 import shutil
 import traceback
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from pggan.training.compile import graphs_for
 from pggan.training.loading import load_weights
 from pggan.training.micro_batches import part_gradients, training_only
 from pggan.training.phases import Phase, Player, StepInputs, StepScalars
-from pggan.training.state import TrainState, new_state
+from pggan.training.state import TrainState, allow_tf32, new_state
 
 SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it; in a container it may be small
 Stats = list[dict[str, Tensor]]
@@ -34,7 +35,10 @@ Stats = list[dict[str, Tensor]]
 
 @dataclass
 class Job:
-    """Gradients to compute: those of a phase, in `count` micro-batches, of which a rank takes `parts`."""
+    """Gradients to compute: those of a phase, in `count` micro-batches, of which a rank takes `parts`.
+
+    threads: of each rank.
+    """
 
     config: Config
     phase: Phase
@@ -43,6 +47,7 @@ class Job:
     count: int
     parts: slice
     recompute: bool
+    threads: int
 
 
 @dataclass
@@ -61,19 +66,29 @@ class Copy:
 
 
 class GradientWorkers:
-    """count - 1 worker processes, with `threads` threads for each process. Call `close` at the end."""
+    """count - 1 worker processes, and the process of the run. Call `start` first, and `close` at the end.
+
+    threads: of all processes together.
+    """
 
     def __init__(self, count: int, threads: int):
         self.count, self.threads = count, threads
         self.known: list[object] = []  # the networks that the workers have, and their resolution
         self.found: list[Tensor] = []  # the gradients of each worker
-        context = torch.multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
-        for rank in range(1, count):
+
+    def start(self) -> None:
+        """Starts the workers, and does not wait until they are ready. Raises UserError if they cannot be started."""
+        context = torch.multiprocessing.get_context("spawn")
+        for rank in range(1, self.count):
             mine, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, threads), name=f"gradients {rank}", daemon=True)
-            with ignored_by_children():  # signals are for rank 0, which saves first
-                process.start()
+            process = context.Process(target=serve, args=(theirs,), name=f"gradients {rank}", daemon=True)
+            try:
+                with ignored_by_children():  # signals are for rank 0, which saves first
+                    process.start()
+            except OSError as error:
+                why = error.strerror or error
+                raise UserError(f"a worker process cannot be started ({why}): give --processes 1") from error
             theirs.close()  # so that its end is noticed here
             self.pipes.append(mine)
             self.processes.append(process)
@@ -88,17 +103,18 @@ class GradientWorkers:
         sharing = ranks_for(len(inputs.mix), group, micro_batches, self.count)
         if sharing == 1:
             return part_gradients(state, phase, inputs, scalars, micro_batches)
-        if (networks := [*state.players.values(), state.res]) != self.known:
+        if (networks := [*map(weakref.ref, state.players.values()), state.res]) != self.known:
             self._share(state)
             self.known = networks
         known, self.known = self.known, []  # after an error, the workers get all networks anew
-        job = Job(state.config, phase, inputs, scalars, micro_batches * sharing, slice(0), state.stage.recompute)
+        count, threads = micro_batches * sharing, max(1, self.threads // sharing)
+        job = Job(state.config, phase, inputs, scalars, count, slice(0), state.stage.recompute, threads)
         for rank in range(1, sharing):
             job.parts = slice(rank, None, sharing)
             self._send(rank, pickle.dumps(job))
         try:
-            with fewer_threads(self.threads):
-                stats = part_gradients(state, phase, inputs, scalars, job.count, slice(0, None, sharing))
+            with fewer_threads(threads):
+                stats = part_gradients(state, phase, inputs, scalars, count, slice(0, None, sharing))
         finally:  # no worker writes into shared memory when this is left
             answers = [self._receive(rank) for rank in range(1, sharing)]
         if failure := next((said for _, said in answers if said), ""):
@@ -110,8 +126,10 @@ class GradientWorkers:
     def _share(self, state: TrainState) -> None:
         """Moves the weights into shared memory, and tells the workers where they are."""
         parameters = {player: dict(network.named_parameters()) for player, network in state.players.items()}
-        numbers = sum(weight.numel() for named in parameters.values() for weight in named.values())
-        size = 4 * numbers * self.count  # bytes
+        every = [weight for named in parameters.values() for weight in named.values()]
+        numbers, self.found = sum(weight.numel() for weight in every), []
+        new = sum(weight.numel() for weight in every if not weight.is_shared())
+        size = 4 * (new + numbers * (self.count - 1))  # bytes
         if SHARED_MEMORY.exists() and shutil.disk_usage(SHARED_MEMORY).free < size:
             small = f"{SHARED_MEMORY} has less than {size / 2**20:.0f} MiB left, which --processes {self.count} needs"
             raise UserError(f"{small}: make it larger (docker run --shm-size), or give --processes 1")
@@ -126,6 +144,7 @@ class GradientWorkers:
         }
         for rank, gradients in enumerate(self.found, start=1):
             self._send(rank, Copy(state.config, state.res, state.precision, weights, pickle.dumps(buffers), gradients))
+            self._receive(rank)  # until then, the copy holds a file descriptor for each weight
 
     def _add(self, state: TrainState, phase: Phase, sharing: int) -> None:
         """Adds the gradients of the workers to those of rank 0."""
@@ -150,6 +169,8 @@ class GradientWorkers:
         except (EOFError, OSError) as error:
             process = self.processes[rank - 1]
             process.join(5)
+            if process.exitcode is None:
+                raise
             advice = "give the same command again, with --processes 1 if this comes back"
             raise UserError(f"a worker process has ended (exit code {process.exitcode}): {advice}") from error
 
@@ -172,8 +193,9 @@ def gradient_workers(processes: int, threads: int) -> Iterator[GradientWorkers |
     if processes == 1:
         yield None
         return
-    workers = GradientWorkers(processes, max(1, threads // processes))
+    workers = GradientWorkers(processes, threads)
     try:
+        workers.start()
         yield workers
     finally:
         workers.close()
@@ -196,33 +218,36 @@ def fewer_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def serve(pipe: Connection, threads: int) -> None:
+def serve(pipe: Connection) -> None:
     """A worker: computes its part of each job until rank 0 ends."""
-    torch.set_num_threads(threads)
     copy = state = None
-    with suppress(EOFError, OSError):  # rank 0 has ended
+    with suppress(EOFError, OSError):  # of the pipe: rank 0 has ended
         while True:
-            message = pipe.recv()
+            message, answer = pipe.recv(), ([], "")
             if isinstance(message, Copy):
-                copy, state = message, _networks(message)
+                copy, state = message, None
             else:
-                pipe.send(pickle.dumps(_answer(state, pickle.loads(message), copy.gradients)))
+                try:
+                    state = state or _networks(copy)
+                    answer = _computed(state, pickle.loads(message), copy.gradients), ""
+                except Exception as error:  # rank 0 decides what to do
+                    full = out_of_memory(error)
+                    said = f"out of memory in a worker process ({first_line(error)})"
+                    answer = [], said if full else traceback.format_exc()
+            pipe.send(pickle.dumps(answer))
 
 
-def _answer(state: TrainState, job: Job, gradients: Tensor) -> tuple[Stats, str]:
-    """Puts the gradients of a job into the shared memory; returns (stats, "") or ([], what went wrong)."""
+def _computed(state: TrainState, job: Job, gradients: Tensor) -> Stats:
+    """Puts the gradients of a job into the shared memory; returns the stats."""
+    torch.set_num_threads(job.threads)
     state.config, state.stage.recompute = job.config, job.recompute
-    try:
-        with training_only(state, job.phase):
-            stats = part_gradients(state, job.phase, job.inputs, job.scalars, job.count, job.parts)
-        parameters = [weight for player in job.phase.players for weight in state.players[player].parameters()]
-        for weight, room in zip(parameters, _split(gradients, parameters), strict=True):
-            if weight.grad is not None:
-                room.copy_(weight.grad)
-    except Exception as error:  # rank 0 decides what to do
-        full = out_of_memory(error)
-        return [], f"out of memory in a worker process ({first_line(error)})" if full else traceback.format_exc()
-    return stats, ""
+    with training_only(state, job.phase):
+        stats = part_gradients(state, job.phase, job.inputs, job.scalars, job.count, job.parts)
+    parameters = [weight for player in job.phase.players for weight in state.players[player].parameters()]
+    for weight, room in zip(parameters, _split(gradients, parameters), strict=True):
+        if weight.grad is not None:
+            room.copy_(weight.grad)
+    return stats
 
 
 def _split(flat: Tensor, parameters: list[Tensor]) -> list[Tensor]:
@@ -234,6 +259,7 @@ def _split(flat: Tensor, parameters: list[Tensor]) -> list[Tensor]:
 
 def _networks(copy: Copy) -> TrainState:
     """The networks of rank 0, in a state that holds nothing else of the run."""
+    allow_tf32(copy.precision)
     state, buffers = new_state(copy.config, torch.device("cpu"), precision=copy.precision), pickle.loads(copy.buffers)
     for player, network in state.players.items():
         load_weights(network, copy.weights[player] | buffers[player], copy.res)

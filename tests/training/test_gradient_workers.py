@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from runs import TINY, assert_same, content, finish, records, start
 from short import make_settings
 
+from pggan.config.presets import preset
 from pggan.errors import UserError
 from pggan.run.setup import processes_for
 from pggan.schedule.stages import Stage
@@ -127,6 +128,33 @@ def test_three_processes_are_one_with_three_micro_batches_bit_for_bit(precision)
     assert_same(found[1], found[3])
 
 
+def test_micro_batches_are_shared_up_to_the_order_of_their_sum():
+    found = {}
+    for count in (1, 2):
+        state = fresh("--batch", 16)
+        state.stage.micro_batches = 4 // count
+        with gradient_workers(count, threads=1) as state.workers:
+            take(state, 1)
+        found[count] = torch.cat([w.grad.flatten() for w in state.D.parameters() if w.grad is not None])
+    assert (found[1] - found[2]).norm() < 1e-5 * found[1].norm()
+
+
+def test_ranks_that_share_a_batch_have_all_threads(monkeypatch):
+    """Two of three ranks can share a batch of 8: each has two of four threads, and a whole batch all four."""
+    used, real = [], workers.part_gradients
+    monkeypatch.setattr(workers, "part_gradients", lambda *all: used.append(torch.get_num_threads()) or real(*all))
+    for batch in (8, 4):
+        state = fresh("--batch", batch)
+        with workers.fewer_threads(4), gradient_workers(3, threads=4) as state.workers:
+            take(state, 1)
+    assert set(used[: len(used) // 2]) == {2} and set(used[len(used) // 2 :]) == {4}
+
+
+def test_with_batch_norm_there_is_one_process_unless_more_are_asked_for():
+    config = preset("cpu", arch="dcgan")
+    assert config.training.processes == 1 and preset("cpu").training.processes == 0
+
+
 @given(st.integers(1, 64), st.integers(0, 8), st.integers(1, 4), st.integers(1, 9))
 def test_ranks_share_whole_groups_equally(batch, group, micro_batches, count):
     groups = batch // (min(group, batch) or 1)
@@ -205,11 +233,14 @@ def test_processes_are_as_many_as_there_are_groups_to_share(monkeypatch):
     config = fresh("--batch", "8,8:16").config
     monkeypatch.setattr("pggan.run.setup.usable_cores", lambda: 3)
     auto = fresh("--batch", "8,8:16", "--processes", 0).config
-    assert processes_for(auto, CPU) == 3 and processes_for(auto, CPU, known=2) == 2
+    assert processes_for(auto, CPU) == 2 and processes_for(auto, CPU, known=4) == 4
     assert processes_for(config, CPU) == 1 and processes_for(config, CPU, known=2) == 1
     assert processes_for(auto, torch.device("cuda")) == 1
     five = fresh("--batch", "8,8:16", "--processes", 5).config
-    with pytest.raises(UserError, match="--processes 5: the batches have 4 groups"):
+    with pytest.raises(
+        UserError,
+        match="--processes 5: no batch has whole groups of 4 images for each of so many processes: give 4, or",
+    ):
         processes_for(five, CPU)
     with pytest.raises(UserError, match="--processes 5 is for the CPU"):
         processes_for(five, torch.device("cuda"))

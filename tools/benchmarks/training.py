@@ -34,7 +34,8 @@ class Record:
 
     images_per_s: at the median step. step_s: seconds of a step, [least, median, most]. warm_up_s: seconds lost until
     the speed was steady, compiling included. micro_batches: parts of a batch. peak_bytes: on a GPU all that torch
-    allocates, images included; elsewhere tensors, uncompiled. flops_per_image: of convolutions and matrix products.
+    allocates, images included; elsewhere tensors of the first process, uncompiled. flops_per_image: of convolutions
+    and matrix products.
     conv_rates: {resolution of a 3x3 layer: FLOP/s}; matmul_rate: FLOP/s of a large matrix product.
     limit_share, matmul_share: the FLOP/s of training over the best of conv_rates, and over matmul_rate.
     data_share: of a step, waiting for its batch. seconds: of a step by purpose (breakdown.shares_with_penalty).
