@@ -7,7 +7,7 @@ import torch
 from pggan.errors import UserError
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics.kinds import SMALLEST, KindCounts, at_reading_size, count_kinds
-from pggan.training import checkpoint
+from pggan.training.generator_file import load_values
 from pggan.training.loading import load_generator
 
 
@@ -16,7 +16,7 @@ def kinds_of_checkpoint(path: str, num: int, seed: int) -> KindCounts:
 
     Raises UserError for other checkpoints, and below 16 px.
     """
-    trained_on = checkpoint.load(Path(path))["config"]["data"]["data"]
+    trained_on = load_values(Path(path))["config"]["data"]["data"]
     if not trained_on.startswith("builtin"):
         raise UserError(f"{path} was trained on {trained_on}: only the built-in images have these kinds")
     generator, alpha = load_generator(path)

@@ -12,11 +12,12 @@ from pggan.data.reading import plain
 from pggan.data.sources import Files, open_source
 from pggan.errors import UserError
 from pggan.evaluation.image_sets import ImageSet, SampleSet, Size, SourceSet, Trained
-from pggan.training import checkpoint
+from pggan.training.checkpoint import GENERATOR_ENDING
+from pggan.training.generator_file import load_values
 from pggan.training.loading import generator_from
 
 BUILTIN_SIZE = (256, 256)  # of built-in images, if no size is given
-CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt")
+CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", GENERATOR_ENDING)
 MIN_SAMPLES, MAX_SAMPLES = 1000, 50_000  # drawn from a checkpoint, if no number is given
 MAX_RES = 4096  # px, that may be asked for
 
@@ -40,7 +41,7 @@ def open_set(
     """
     path = Path(os.path.expanduser(spec))
     if is_checkpoint(spec):
-        values = checkpoint.load(path)
+        values = load_values(path)
         G, alpha = generator_from(values, torch.device(device))
         trained = Trained(G, alpha, from_dict(values["config"]), values["sha256"])
         return SampleSet(spec, size, fit, trained, num, seed)

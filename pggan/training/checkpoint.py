@@ -16,6 +16,7 @@ from pggan import system
 from pggan.errors import OtherFormat, UserError, disk_full, first_line
 
 FORMAT = 3
+GENERATOR_ENDING = ".safetensors"  # of files that hold a generator alone: generator_file.py
 NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left by a kill between two renames
 
 
@@ -70,6 +71,8 @@ def load_latest(folder: Path) -> dict | None:
 
 def load(path: Path) -> dict:
     """The values of a checkpoint, on the CPU. Raises UserError if it is missing, damaged, or not a checkpoint."""
+    if path.suffix == GENERATOR_ENDING and path.is_file():
+        raise UserError(f"{path} holds a generator alone, to draw samples from: take the checkpoint, a .pt file")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from pggan.errors import UserError, first_line
 from pggan.models.feature_heads import FeatureHeads
 from pggan.models.networks import Generator, Growing
 from pggan.schedule.stages import Stage
-from pggan.training import checkpoint
+from pggan.training.generator_file import load_values
 from pggan.training.state import StageState, TrainState, new_state, placed
 
 
@@ -48,8 +48,11 @@ def generator_from(values: dict, device: torch.device) -> tuple[Generator, float
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[Generator, float]:
-    """Returns (G_ema, alpha) of a checkpoint; `G_ema(z, alpha)` draws images. Raises UserError if it cannot be read."""
-    return generator_from(checkpoint.load(Path(path)), torch.device(device))
+    """Returns (G_ema, alpha) of a checkpoint, or of a file of tools/export.py; `G_ema(z, alpha)` draws images.
+
+    Raises UserError if it cannot be read.
+    """
+    return generator_from(load_values(Path(path)), torch.device(device))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""grow.py and sample.py, judged by the files they write."""
+"""grow.py, sample.py and export.py, judged by the files they write."""
 
 from pathlib import Path
 
+import export
 import grow
 import numpy as np
 import pytest
@@ -315,3 +316,36 @@ def test_as_scripts_they_refuse_with_exit_2_and_one_line(run, tmp_path):
 def test_a_generator_of_the_public_api_draws_what_its_docstring_says():
     images = Generator(NetworkConfig(start_res=8, max_res=8, fmap_base=32, latent=8))(torch.zeros(2, 8), 1.0)
     assert images.shape == (2, 3, 8, 8) and images.dtype == torch.float32
+
+
+# ---- export.py
+
+
+def test_a_generator_s_file_is_small_and_sampled_like_its_checkpoint(run, tmp_path, capsys):
+    export.main([str(run / "latest.pt"), "--out", str(tmp_path / "g.safetensors")])
+    assert "16 px" in capsys.readouterr().out
+    assert (tmp_path / "g.safetensors").stat().st_size < (run / "latest.pt").stat().st_size / 4
+    one, other = (
+        drawn(path, tmp_path / path.stem, "--num", 4) for path in (run / "latest.pt", tmp_path / "g.safetensors")
+    )
+    assert one.keys() == other.keys()
+    pixels = [np.asarray(Image.open(tmp_path / stem / "grid.png")).astype(int) for stem in ("latest", "g")]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 2
+
+
+def test_export_names_its_file_after_the_checkpoint(run, tmp_path):
+    (tmp_path / "a.pt").write_bytes((run / "latest.pt").read_bytes())
+    export.main([str(tmp_path / "a.pt")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "a.safetensors"]
+
+
+def test_export_refuses_in_one_line(run, tmp_path):
+    path = tmp_path / "g.safetensors"
+    assert "no checkpoint" in refused_here(tmp_path / "none.pt", script="tools/export.py")
+    assert "must end in .safetensors" in refused_here(
+        run / "latest.pt", "--out", tmp_path / "g.bin", script="tools/export.py"
+    )
+    export.main([str(run / "latest.pt"), "--out", str(path)])
+    for script in ("tools/export.py", "tools/grow.py"):
+        assert "holds a generator alone" in refused_here(path, script=script)
+    assert "holds a generator alone" in refused_here("--resume", path, "--out", tmp_path / "new", script="train.py")
