@@ -16,9 +16,10 @@ from pggan.errors import refuse_if
 
 @dataclass(frozen=True)
 class Args:
-    """Write the generator of a checkpoint (G_ema) as a small safetensors file, in half precision, with its settings.
+    """Write a small file of a checkpoint, with weights in half precision.
 
-    sample.py, fid.py and diversity.py take it like a checkpoint. To go on training, keep the checkpoint.
+    FILE.safetensors has the generator alone (G_ema); sample.py, fid.py and diversity.py take it like a checkpoint.
+    FILE.pt has all networks without Adam's state, to start new runs with train.py --resume.
 
     Example: python tools/export.py runs/NAME/checkpoints/res-0064.pt --out mine-64.safetensors
     """
@@ -26,21 +27,23 @@ class Args:
     ckpt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")]
     """A checkpoint, such as runs/NAME/checkpoints/latest.pt."""
     out: Annotated[str | None, flag("FILE", "CKPT with the ending .safetensors")] = None
-    """The file to write; it ends in .safetensors."""
+    """The file to write; it ends in .safetensors, or in .pt."""
 
 
 def main(argv: list[str]) -> None:
     args = cli.parse(Args, argv, prog="export.py")
     check(args, {}, ("ckpt",), written=("out",))
     from pggan.training import checkpoint
-    from pggan.training.generator_file import save_generator
+    from pggan.training.exported import save_generator, save_start
 
     ckpt = Path(os.path.expanduser(args.ckpt))
     out = Path(os.path.expanduser(args.out)) if args.out else ckpt.with_suffix(checkpoint.GENERATOR_ENDING)
-    refuse_if(out.suffix != checkpoint.GENERATOR_ENDING, f"--out {args.out} must end in {checkpoint.GENERATOR_ENDING}")
-    values = checkpoint.load(ckpt)
-    save_generator(values, out)
-    print(f"{out}: the generator at {values['res']} px, {out.stat().st_size / 2**20:.1f} MiB")
+    writers = {checkpoint.GENERATOR_ENDING: (save_generator, "the generator"), ".pt": (save_start, "all networks")}
+    refuse_if(out.suffix not in writers, f"--out {args.out} must end in {' or '.join(writers)}")
+    values, (write, contents) = checkpoint.load(ckpt), writers[out.suffix]
+    refuse_if(out.resolve() == ckpt.resolve(), f"--out {args.out} is the checkpoint itself: name another file")
+    write(values, out)
+    print(f"{out}: {contents} at {values['res']} px, {out.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import torch
 from pggan.errors import UserError
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics.kinds import SMALLEST, KindCounts, at_reading_size, count_kinds
-from pggan.training.generator_file import load_values
+from pggan.training.exported import load_values
 from pggan.training.loading import load_generator
 
 

@@ -13,7 +13,7 @@ from pggan.data.sources import Files, open_source
 from pggan.errors import UserError
 from pggan.evaluation.image_sets import ImageSet, SampleSet, Size, SourceSet, Trained
 from pggan.training.checkpoint import GENERATOR_ENDING
-from pggan.training.generator_file import load_values
+from pggan.training.exported import load_values
 from pggan.training.loading import generator_from
 
 BUILTIN_SIZE = (256, 256)  # of built-in images, if no size is given

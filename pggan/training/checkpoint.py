@@ -16,7 +16,7 @@ from pggan import system
 from pggan.errors import OtherFormat, UserError, disk_full, first_line
 
 FORMAT = 3
-GENERATOR_ENDING = ".safetensors"  # of files that hold a generator alone: generator_file.py
+GENERATOR_ENDING = ".safetensors"  # of files that hold a generator alone: exported.py
 NEWEST_FIRST = ("latest.pt", "next.pt", "previous.pt")  # next.pt is left by a kill between two renames
 
 

@@ -13,7 +13,7 @@ from pggan.errors import UserError, first_line
 from pggan.models.feature_heads import FeatureHeads
 from pggan.models.networks import Generator, Growing
 from pggan.schedule.stages import Stage
-from pggan.training.generator_file import load_values
+from pggan.training.exported import load_values
 from pggan.training.state import StageState, TrainState, new_state, placed
 
 

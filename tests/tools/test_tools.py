@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from runs import assert_same, refused_here
 
+import train
 from pggan.config.schema import NetworkConfig, from_dict
 from pggan.errors import UserError
 from pggan.evaluation import samples
@@ -339,12 +340,24 @@ def test_export_names_its_file_after_the_checkpoint(run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "a.safetensors"]
 
 
+def test_a_run_starts_from_an_exported_start_file(run, tmp_path, capsys):
+    export.main([str(run / "res-0008.pt"), "--out", str(tmp_path / "start.pt")])
+    assert "all networks at 8 px" in capsys.readouterr().out
+    train.main(["--resume", str(tmp_path / "start.pt"), "--out", str(tmp_path / "run"), "--wandb", "off"])
+    begun, start = (checkpoint.load(path) for path in (tmp_path / "run/checkpoints/latest.pt", tmp_path / "start.pt"))
+    assert (begun["res"], start["res"]) == (16, 8) and begun["nimg"] > start["nimg"]
+    assert [entry["action"] for entry in begun["growth"]] == ["grow", "stop"]
+
+
 def test_export_refuses_in_one_line(run, tmp_path):
     path = tmp_path / "g.safetensors"
     assert "no checkpoint" in refused_here(tmp_path / "none.pt", script="tools/export.py")
-    assert "must end in .safetensors" in refused_here(
+    assert "must end in .safetensors or .pt" in refused_here(
         run / "latest.pt", "--out", tmp_path / "g.bin", script="tools/export.py"
     )
+    copied = tmp_path / "a.pt"
+    copied.write_bytes((run / "latest.pt").read_bytes())
+    assert "is the checkpoint itself" in refused_here(copied, "--out", copied, script="tools/export.py")
     export.main([str(run / "latest.pt"), "--out", str(path)])
     for script in ("tools/export.py", "tools/grow.py"):
         assert "holds a generator alone" in refused_here(path, script=script)

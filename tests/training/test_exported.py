@@ -1,4 +1,4 @@
-"""A generator's file draws what its checkpoint draws, and is whole or refused."""
+"""A generator's file draws what its checkpoint draws, and is whole or refused. A start file begins new runs."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from safetensors import safe_open
 from pggan.errors import OtherFormat, UserError
 from pggan.evaluation.samples import draw
 from pggan.training import checkpoint
-from pggan.training.generator_file import load_values, save_generator
-from pggan.training.loading import load_generator
+from pggan.training.exported import load_values, save_generator, save_start
+from pggan.training.loading import load_generator, state_from
 from pggan.training.state import new_state
 
 SMALL = {"start_res": 8, "max_res": 8, "latent": 8, "fmap_base": 64, "fmap_max": 8}
@@ -102,3 +102,21 @@ def test_weights_too_large_for_half_precision_are_refused_and_nothing_is_written
 
 def test_training_does_not_take_it(path):
     assert "holds a generator alone" in refusal(checkpoint.load, path)
+
+
+def test_a_start_file_has_all_networks_up_to_the_rounding_of_half_precision_and_no_moments(tmp_path):
+    values = values_of()
+    save_start(values, tmp_path / "start.pt")
+    state = state_from(checkpoint.load(tmp_path / "start.pt"), torch.device("cpu"))
+    for name in ("G", "D", "G_ema"):
+        for key, weight in getattr(state, name).state_dict().items():
+            torch.testing.assert_close(weight, values[name][key], rtol=2**-11, atol=1e-7)
+    assert not any(state.moments().values())
+
+
+def test_a_start_file_keeps_no_folder_and_no_history_of_its_run(tmp_path):
+    values = {**values_of(data="/home/me/private/monet"), "history": [{"nimg": 1}], "growth": [{"reason": "private"}]}
+    save_start(values, tmp_path / "start.pt")
+    assert b"private" not in (tmp_path / "start.pt").read_bytes()
+    found = checkpoint.load(tmp_path / "start.pt")
+    assert found["config"]["data"]["data"] == "monet" and found["history"] == found["growth"] == []
