@@ -18,7 +18,7 @@ from pggan.errors import refuse_if
 class Args:
     """Write a small file of a checkpoint, with weights in half precision.
 
-    FILE.safetensors has the generator alone (G_ema); sample.py, fid.py and diversity.py take it like a checkpoint.
+    FILE.safetensors has the generator alone (G_ema); the tools draw samples from it as from a checkpoint.
     FILE.pt has all networks without Adam's state, to start new runs with train.py --resume.
 
     Example: python tools/export.py runs/NAME/checkpoints/res-0064.pt --out mine-64.safetensors
@@ -37,13 +37,17 @@ def main(argv: list[str]) -> None:
     from pggan.training.exported import save_generator, save_start
 
     ckpt = Path(os.path.expanduser(args.ckpt))
+    values = checkpoint.load(ckpt)
     out = Path(os.path.expanduser(args.out)) if args.out else ckpt.with_suffix(checkpoint.GENERATOR_ENDING)
     writers = {checkpoint.GENERATOR_ENDING: (save_generator, "the generator"), ".pt": (save_start, "all networks")}
-    refuse_if(out.suffix not in writers, f"--out {args.out} must end in {' or '.join(writers)}")
-    values, (write, contents) = checkpoint.load(ckpt), writers[out.suffix]
-    refuse_if(out.resolve() == ckpt.resolve(), f"--out {args.out} is the checkpoint itself: name another file")
+    ending = out.suffix.lower()
+    refuse_if(ending not in writers, f"--out {args.out} must end in {' or '.join(writers)}")
+    refuse_if(ending == ".pt" and out.exists(), f"--out {args.out} exists, and may be a checkpoint: name another file")
+    write, contents = writers[ending]
     write(values, out)
     print(f"{out}: {contents} at {values['res']} px, {out.stat().st_size / 2**20:.1f} MiB")
+    if write is save_start:
+        print(f"to start from it: python train.py --resume {out} --data DIR --out runs/NAME")
 
 
 if __name__ == "__main__":

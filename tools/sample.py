@@ -22,7 +22,7 @@ class Args:
     """
 
     ckpt: Annotated[str, tyro.conf.Positional]
-    """A checkpoint, such as runs/NAME/checkpoints/latest.pt."""
+    """A checkpoint, such as runs/NAME/checkpoints/latest.pt, or a .safetensors file of tools/export.py."""
     num: int = 64
     """Number of images."""
     seed: int = 0

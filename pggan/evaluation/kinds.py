@@ -17,7 +17,7 @@ def kinds_of_checkpoint(path: str, num: int, seed: int) -> KindCounts:
     Raises UserError for other checkpoints, and below 16 px.
     """
     trained_on = load_values(Path(path))["config"]["data"]["data"]
-    if not trained_on.startswith("builtin"):
+    if trained_on.partition(":")[0] != "builtin":
         raise UserError(f"{path} was trained on {trained_on}: only the built-in images have these kinds")
     generator, alpha = load_generator(path)
     if generator.res < SMALLEST:

@@ -53,7 +53,7 @@ def begin(config: Config, folder: RunDir) -> TrainState:
         raise UserError(f"the checkpoints of {folder.path} are gone: restore latest.pt there, or name another --out")
     if values is None and config.run.resume:
         values = begun_elsewhere(config, device)
-    threads = config.training.threads or (values["threads"] if values else torch.get_num_threads())
+    threads = config.training.threads or (values or {}).get("threads") or torch.get_num_threads()
     torch.set_num_threads(threads)
     precision = pick_precision(config.training.precision, device)
     allow_tf32(precision)
@@ -101,6 +101,7 @@ def begun_elsewhere(config: Config, device: torch.device) -> dict:
     dropped = {
         "metrics_bytes",
         "processes",
+        "threads",
         "data",
         "seconds",
         "speeds",

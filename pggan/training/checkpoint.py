@@ -71,7 +71,7 @@ def load_latest(folder: Path) -> dict | None:
 
 def load(path: Path) -> dict:
     """The values of a checkpoint, on the CPU. Raises UserError if it is missing, damaged, or not a checkpoint."""
-    if path.suffix == GENERATOR_ENDING and path.is_file():
+    if path.suffix.lower() == GENERATOR_ENDING and path.is_file():
         raise UserError(f"{path} holds a generator alone, to draw samples from: take the checkpoint, a .pt file")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,11 +2,11 @@
 
 save_generator: G_ema alone, as safetensors, to draw samples. The settings and a checksum are in the file's metadata.
 save_start: a checkpoint without Adam's moments, to start new runs from.
-float16 has 11 bits: images differ by up to about 2 of 255 from those of the checkpoint.
+float16 has 11 significant bits: images differ by up to about 2 of 255 from those of the checkpoint.
 """
 
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,6 +38,7 @@ def save_generator(values: dict, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with system.replacing(path) as temporary:
             Path(temporary).write_bytes(save(weights, {"pggan": json.dumps(facts)}))
+            system.flush_to_disk(temporary)
     except OSError as error:
         why = "the disk is full" if disk_full(error) else first_line(error)
         raise UserError(f"cannot write {path}: {why}") from error
@@ -54,7 +55,7 @@ def save_start(values: dict, path: Path) -> None:
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     half = _cast(weights, torch.float16)
     if not all(torch.isfinite(value).all() for value in half.values()):
-        raise UserError("a weight of this checkpoint is too large for float16, or it has diverged")
+        raise UserError("this checkpoint has a weight above 65,504, or one that is not finite: it cannot be exported")
     return half
 
 
@@ -65,23 +66,34 @@ def _cast(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _shareable(values: dict) -> dict:
-    """The settings, without folders of this machine; a checkpoint has no other paths than that of its data."""
+    """The settings, without what holds for one machine: its folders and its number of threads.
+
+    The only path in a checkpoint is that of its data.
+    """
     config = from_dict(values["config"])
-    return to_dict(with_settings(config, {"data": Path(config.data.data).name}))
+    return to_dict(with_settings(config, {"data": _last_part(config.data.data), "threads": 0}))
+
+
+def _last_part(data: str) -> str:
+    """The name of a folder or zip, of any operating system; built-in images keep theirs."""
+    if data.partition(":")[0] == "builtin":
+        return data
+    name = PureWindowsPath(data).name or "data"
+    return f"./{name}" if name.startswith("builtin") else name
 
 
 def load_values(path: Path) -> dict:
     """The values that drawing samples needs, of a checkpoint or of a file of `save_generator`. Raises UserError.
 
-    Weights are float32. See `checkpoint.load` for all that a checkpoint holds.
+    Weights of a file of `save_generator` are given as float32. See `checkpoint.load` for all that a checkpoint holds.
     """
-    if path.suffix != GENERATOR_ENDING or not path.is_file():
+    if path.suffix.lower() != GENERATOR_ENDING or not path.is_file():
         return checkpoint.load(path)
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {}).get("pggan", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is cut short, or no safetensors file ({first_line(error)})") from None
     if not isinstance(facts, dict):
         raise UserError(f"{path} is no generator of this project")
