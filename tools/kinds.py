@@ -15,7 +15,7 @@ from pggan.config import cli
 class Args:
     """Count which kinds of built-in images a generator makes; it must have been trained on them.
 
-    Example: python tools/kinds.py runs/builtin-demo-64/checkpoints/latest.pt
+    Example: python tools/kinds.py runs/demo/checkpoints/latest.pt
     """
 
     ckpt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")]
