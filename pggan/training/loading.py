@@ -13,7 +13,6 @@ from pggan.errors import UserError, first_line
 from pggan.models.feature_heads import FeatureHeads
 from pggan.models.networks import Generator, Growing
 from pggan.schedule.stages import Stage
-from pggan.training.exported import load_values
 from pggan.training.state import StageState, TrainState, new_state, placed
 
 
@@ -52,6 +51,8 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
 
     Raises UserError if it cannot be read.
     """
+    from pggan.training.exported import load_values  # needs safetensors, which training does not
+
     return generator_from(load_values(Path(path)), torch.device(device))
 
 
