@@ -14,8 +14,9 @@ from runs import TINY, assert_same, assert_same_run, content, finish, records, r
 from short import growth, interrupt_at, latest, make_settings, watch_steps
 
 from pggan.errors import Interrupted, UserError
-from pggan.run.dry_run import dry_run
+from pggan.run.dry_run import dry_run, step_costs
 from pggan.run.loop import train
+from pggan.run.profiling import StepCost
 from pggan.training import checkpoint, phases
 from pggan.training.loading import state_from
 from pggan.training.state import new_state
@@ -237,10 +238,17 @@ def test_a_setting_of_the_heads_without_heads_is_refused(cache, tmp_path, flag):
 
 
 def test_the_dry_run_takes_steps_with_the_heads(settings, capsys, monkeypatch):
-    memory = []
+    measured = []  # unrounded: 0.041 GiB would be printed as 0.04
+
+    def recorded(*arguments: object) -> dict[int, StepCost]:
+        measured.append(step_costs(*arguments))
+        return measured[-1]
+
+    monkeypatch.setattr("pggan.run.dry_run.step_costs", recorded)
     for flags in (BRIEF, HEADS):
-        dry_run(settings(*flags, out=f"run{len(memory)}"))
-        said = capsys.readouterr().out
-        memory.append([float(line.split()[5]) for line in said.splitlines() if "GiB" in line])
-    assert len(memory[0]) == len(memory[1]) == 2
-    assert all(there > 0.03 > here for here, there in zip(*memory, strict=True))  # printed: 0.04 or 0.05, and 0.00
+        dry_run(settings(*flags, out=f"run{len(measured)}"))
+        printed = [float(line.split()[5]) for line in capsys.readouterr().out.splitlines() if "GiB" in line]
+        assert printed == [round(cost.memory / 2**30, 2) for cost in measured[-1].values()]
+    assert len(measured[0]) == len(measured[1]) == 2
+    pairs = zip(*(costs.values() for costs in measured), strict=True)
+    assert all(there.memory / 2**30 > 0.04 > here.memory / 2**30 for here, there in pairs)
