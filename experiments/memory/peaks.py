@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from pggan.config.presets import preset, with_settings  # noqa: E402
+from pggan.config.presets import preset, with_defaults_for, with_settings  # noqa: E402
 from pggan.config.schema import Config  # noqa: E402
 from pggan.run.profiling import MemoryWatch, computed_peak, lasting, trial_state, trial_step  # noqa: E402
 from pggan.run.run_dir import commit  # noqa: E402
@@ -39,18 +39,21 @@ CHECKED = [
     ("paper", "wgan-gp", 64, "bf16", True),
 ]
 RES = 1024
+DEFAULTS = "(defaults)"  # of all fields, without a preset
 KINDS = [
-    *(("paintings", "paper", loss) for loss in ("logistic", "wgan-gp", "relativistic")),
+    *((DEFAULTS, "paper", loss) for loss in ("logistic", "wgan-gp", "relativistic")),
+    (DEFAULTS, "style", "logistic"),
+    (DEFAULTS, "dcgan", "bce"),
     ("paintings", "style", "logistic"),
-    ("paintings", "dcgan", "bce"),
     *(("paper", "paper", loss) for loss in ("logistic", "wgan-gp", "relativistic")),
 ]
 GROUP = 4
 
 
 def settings(name: str, arch: str, loss: str, precision: str, **more: object) -> Config:
-    """A preset with this arch and loss, up to 1024 px."""
-    return with_settings(preset(name, arch=arch, loss=loss), {"max_res": 1024, "precision": precision, **more})
+    """A preset, or the defaults of all fields, with this arch and loss, up to 1024 px."""
+    base = with_defaults_for(Config(), arch, loss) if name == DEFAULTS else preset(name, arch, loss)
+    return with_settings(base, {"max_res": 1024, "precision": precision, **more})
 
 
 def computed(state: TrainState, batch: int, recompute: bool) -> int:
@@ -73,7 +76,7 @@ def counted(config: Config, res: int, batch: int, recompute: bool) -> tuple[int,
 
 def check(arch: str, loss: str, res: int, precision: str, recompute: bool) -> dict:
     """Peak bytes counted and computed, for networks an eighth as wide as the default."""
-    config = settings("paintings", arch, loss, precision, fmap_base=2048, fmap_max=64)
+    config = settings(DEFAULTS, arch, loss, precision, fmap_base=2048, fmap_max=64)
     peak, seconds = counted(config, res, GROUP, recompute)
     kind = {"arch": arch, "loss": loss, "res": res, "precision": precision, "recompute": recompute}
     again = computed(trial_state(config, res, CPU), GROUP, recompute)

@@ -11,7 +11,8 @@ from case import OURS, Case, latents, noise_reals
 from peers import PEERS
 from torch import Tensor, nn
 
-from pggan.config.presets import preset, with_settings
+from pggan.config.presets import with_defaults_for, with_settings
+from pggan.config.schema import Config
 from pggan.run.profiling import trial_state
 from pggan.schedule.stages import Stage
 from pggan.training.compile import graphs_for
@@ -58,7 +59,7 @@ class Ours:
             "penalty_interval": case.penalty_interval,
             "precision": case.precision,
         }
-        config = with_settings(preset("paintings", loss=case.loss), settings)
+        config = with_settings(with_defaults_for(Config(), loss=case.loss), settings)
         self.case, self.cycle = case, case.penalty_interval
         device = torch.device(case.device)
         self.state = trial_state(config, case.res, device)

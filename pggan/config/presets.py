@@ -9,12 +9,9 @@ from pggan.config.tables import ARCH_TABLE, LOSS_SETTINGS, LOSS_TABLE, PAIR_TABL
 
 def preset(name: str = "paintings", arch: str | None = None, loss: str | None = None) -> Config:
     """Returns the settings of the preset `name`, with the defaults of `arch` and `loss` where they are not its own."""
-    config = Config()
-    if name != "paintings":
-        column = PRESETS.index(name) - 1
-        changes = {setting: row[column] for setting, row in PRESET_TABLE.items() if row[column] is not None}
-        config = with_settings(replace(config, preset=name), changes)
-    return with_defaults_for(config, arch, loss)
+    column = PRESETS.index(name)
+    changes = {setting: row[column] for setting, row in PRESET_TABLE.items() if row[column] is not None}
+    return with_defaults_for(with_settings(replace(Config(), preset=name), changes), arch, loss)
 
 
 def with_defaults_for(config: Config, arch: str | None = None, loss: str | None = None) -> Config:

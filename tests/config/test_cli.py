@@ -265,7 +265,7 @@ def test_a_signal_becomes_128_plus_its_number(monkeypatch):
 
 
 def parsed(*argv: str) -> Config:
-    return cli.parse(Config, list(argv), preset(), prog="train.py")
+    return cli.parse(Config, list(argv), Config(), prog="train.py")
 
 
 def test_both_spellings_of_a_flag_are_accepted():

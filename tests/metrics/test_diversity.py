@@ -1,5 +1,7 @@
 """The diversity score against slow versions: numbers by pairs, groups by joining, widths by their equation."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, pdist
 
 from pggan.metrics.diversity import (
+    Diversity,
     diversity,
     effective_number,
     fit_projection,
@@ -312,4 +315,8 @@ def test_held_out_statistics_match_slow_versions(drawn):
 
 def test_the_same_points_give_the_same_score(drawn):
     held, z, samples = drawn
-    assert diversity(samples, held) == diversity(samples, held_out_statistics(z))
+    # Where an array lies in memory changes the order of a sum, so the last digit may differ.
+    one, other = diversity(samples, held), diversity(samples, held_out_statistics(z))
+    for item in fields(Diversity):
+        if item.compare:
+            assert getattr(other, item.name) == pytest.approx(getattr(one, item.name), rel=1e-12), item.name

@@ -22,6 +22,7 @@ from benchmarks.trial import FAR, Trial, open_images
 from runs import ROOT, refused
 from torch.utils.flop_counter import FlopCounterMode
 
+from pggan.config.network import NetworkConfig
 from pggan.config.presets import preset
 from pggan.config.schema import Config
 from pggan.data.packing import ImageCache
@@ -301,7 +302,7 @@ def test_the_memory_is_that_of_a_whole_batch(config, images):
 
 
 def test_the_layers_of_a_resolution_are_those_with_most_of_its_work():
-    network = preset("paintings").network
+    network = NetworkConfig()
     assert rates.layers(network, 128) == [(16, 512, 16, 16), (32, 256, 32, 32), (64, 128, 64, 64), (128, 64, 128, 128)]
     assert rates.layers(network, 8) == [(8, 512, 8, 8)]  # at 4 px there is a quarter of it
     assert rates.flops((8, 3, 8, 8), batch=5) == 2 * 5 * 9 * 3 * 3 * 64
