@@ -5,7 +5,10 @@ BIN := .venv/bin
 PARALLEL := -n auto --dist loadscope  # a worker per core; a module's fixtures are made once
 INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/pip install) --quiet -c constraints.txt
 
-.PHONY: demo test quick lint format bench clean
+.PHONY: look demo test quick lint format bench clean
+
+look: .venv/ready
+	$(BIN)/python tools/sample.py results/zoo/monet-128.safetensors --num 48 --out runs/look
 
 demo: .venv/ready
 	$(BIN)/python train.py --resume results/demo/start-0032.pt --out runs/demo --max-res 64 --fade-kimg 2 \
