@@ -7,6 +7,7 @@ made for a GPU: 2,400 kimg. The same command continues a run that was cut off.
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -88,10 +89,10 @@ def over_time(run: Path, latents: int = 4, moments: int = 12, side: int = 96) ->
     return make_grid(np.array([column[row] for row in range(latents) for column in columns]), len(columns))
 
 
-def first_screen(run: Path, width: int = 1024, rows: int = 2) -> Image.Image:
+def first_screen(run: Path, width: int = 1024) -> Image.Image:
     """The image in README.md: the first images of the last grids at 64, 128 and 256 px, in their own pixels."""
     bands = []
-    for res in (64, 128, 256):
+    for res, rows in ((64, 1), (128, 1), (256, 2)):
         images, _ = split_grid(grids_of(run, res)[-1])
         bands.append(make_grid(images[: rows * (width // res)], width // res, gap=0))
     sheet = Image.new("RGB", (width, sum(band.height + GAP for band in bands) - GAP), "white")
@@ -121,10 +122,8 @@ def curves(records: list[dict], evaluations: list[dict], path: Path) -> None:
         if len(keys) > 1:
             axis.legend(fontsize=8, frameon=False)
         axis.grid(alpha=0.2)
-        mark_stages(axis, records, named=axis is axes[0])
-    axes[3].set_yscale("log")
-    axes[3].yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[3].yaxis.set_minor_formatter(plt.NullFormatter())
+        mark_stages(axis, records, named=axis is axes[1])
+    axes[3].set_ylim(bottom=0)
     axes[-1].set_ylim(0, 1)
     axes[-1].set_xlabel("minutes (shaded: a new block fades in)")
     figure.savefig(path, dpi=110)
@@ -167,8 +166,10 @@ def by_res(records: list[dict]) -> dict[int, list[dict]]:
 def stages(records: list[dict], evaluations: list[dict]) -> list[dict]:
     """For each resolution: kimg, minutes, the median of images/s with its quartiles, and its last evaluation."""
     rows, before = [], {"kimg": 0.0, "wall/seconds": 0.0}
-    for res, stage in by_res(records).items():
-        last = [record for record in evaluations if record["nimg"] <= stage[-1]["nimg"]][-1]
+    all_stages = by_res(records)
+    ends = [stage[0]["nimg"] for stage in list(all_stages.values())[1:]] + [math.inf]
+    for (res, stage), end in zip(all_stages.items(), ends, strict=True):
+        last = [record for record in evaluations if record["nimg"] < end][-1]
         speeds = np.percentile([record["speed/images_per_s"] for record in stage], [25, 50, 75]).round(1)
         rows.append(
             {
