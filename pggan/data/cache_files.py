@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,8 +44,9 @@ class PartialFile:
     def finish(self, enlarged: int) -> None:
         """Gives the complete file its final name. enlarged: how many of the images were enlarged."""
         system.flush_to_disk(self.path)
-        write_json(resolution_file(self.folder, self.res, "json"), {"enlarged": enlarged})
+        facts = {"enlarged": enlarged, "crc32": _crc32(self.path)}
         self.path.replace(resolution_file(self.folder, self.res))
+        _write_facts(self.folder, self.res, facts)
 
     def remove_temporary(self) -> None:
         for path in self.folder.glob(f"{self.name}*"):
@@ -84,12 +86,48 @@ def resolution_file(folder: Path, res: int, ending: str = "npy") -> Path:
 
 
 def is_complete(folder: Path, res: int, shape: tuple[int, ...]) -> bool:
-    """Whether the files of a resolution are there, with an array of `shape` [N, H, W, 3]."""
+    """Whether the files of a resolution are there, with an array of `shape` [N, H, W, 3] that was not damaged since.
+
+    The checksum is computed only if the file was touched since: copied, or written to.
+    """
+    path = resolution_file(folder, res)
     try:
-        array = np.load(resolution_file(folder, res), mmap_mode="r")
+        array, facts = np.load(path, mmap_mode="r"), read_facts(folder, res)
+        if facts is None or array.shape != shape or array.dtype != np.uint8:
+            return False
+        if facts["stamp"] != stamp(path):
+            if facts["crc32"] != _crc32(path):
+                return False
+            with suppress(OSError):  # without a stamp, the checksum is computed again next time
+                _write_facts(folder, res, facts)
     except (OSError, ValueError, EOFError):
         return False
-    return array.shape == shape and read_json(resolution_file(folder, res, "json")) is not None
+    return True
+
+
+def read_facts(folder: Path, res: int) -> dict | None:
+    """What was noted about a resolution: enlarged (how many images were), crc32 and stamp of its file; or None."""
+    facts = read_json(resolution_file(folder, res, "json"))
+    good = isinstance(facts, dict) and all(isinstance(facts.get(name), int) for name in ("enlarged", "crc32"))
+    return facts if good and isinstance(facts.get("stamp"), list) else None
+
+
+def _write_facts(folder: Path, res: int, facts: dict) -> None:
+    write_json(resolution_file(folder, res, "json"), {**facts, "stamp": stamp(resolution_file(folder, res))})
+
+
+def stamp(path: Path) -> list[int]:
+    """Numbers that change when a file is written to or replaced."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _crc32(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            total = zlib.crc32(block, total)
+    return total
 
 
 def read_json(path: Path) -> dict | None:

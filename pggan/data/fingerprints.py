@@ -1,6 +1,7 @@
 """The sha256 of files, remembered so that a second start does not read them again.
 
-A file counts as unchanged while its size and its time of change are the same.
+A file counts as unchanged while its size, its number on the disk and both of its times are the same. One of the times
+(st_ctime) cannot be set: unpacking other files with the old date over it still changes that one.
 """
 
 import hashlib
@@ -9,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from pggan.data.cache_files import read_json, write_json
+from pggan.data.cache_files import read_json, stamp, write_json
 
-SETTLED_NS = 2 * 10**9  # a younger file may change again within the resolution of its time of change
+SETTLED_NS = 2 * 10**9  # a younger file may change again within the resolution of its times
 
 
 def digest(lines: list[str]) -> str:
@@ -24,24 +25,28 @@ def file_digests(root: Path, names: list[str], memory: Path | None) -> list[str]
 
     memory: the JSON file in which digests are remembered; with None, all files are read each time.
     """
-    known = (read_json(memory) if memory else None) or {}
+    known = read_json(memory) if memory else None
+    known = known if isinstance(known, dict) else {}
     with ThreadPoolExecutor() as threads:  # hashing and reading release Python's lock
         entries = list(threads.map(lambda name: _entry(root / name, known.get(name)), names))
     now = time.time_ns()
-    settled = {name: entry for name, entry in zip(names, entries, strict=True) if now - entry[1] > SETTLED_NS}
+    entered = zip(names, entries, strict=True)
+    settled = {name: entry for name, entry in entered if now - max(entry[1:3]) > SETTLED_NS}
     if memory and settled != known:
         with suppress(OSError):  # without the memory, the files are read again next time
             write_json(memory, settled)
-    return [entry[2] for entry in entries]
+    return [entry[-1] for entry in entries]
 
 
 def _entry(path: Path, known: list | None) -> list:
-    """[size in bytes, time of change in ns, sha256] of a file; `known` if size and time are the same."""
+    """[size in bytes, times in ns of writing and of any change, number, sha256] of a file; `known` if the first four
+    are the same."""
     try:
-        status = path.stat()
-        if known and known[:2] == [status.st_size, status.st_mtime_ns]:
+        facts = stamp(path)
+        if isinstance(known, list) and known[:-1] == facts and isinstance(known[-1], str):
             return known
         with path.open("rb") as file:
-            return [status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+            return [*facts, hashlib.file_digest(file, "sha256").hexdigest()]
     except OSError as error:
-        return [0, time.time_ns(), f"cannot be opened: {error.strerror}"]  # too young to be remembered
+        now = time.time_ns()
+        return [0, now, now, 0, f"cannot be opened: {error.strerror}"]  # too young to be remembered

@@ -8,31 +8,31 @@ and two processes that pack at the same time only do the work twice.
 
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from math import gcd
 from pathlib import Path
 
 import numpy as np
 
 from pggan.data import cache_files, workers
+from pggan.data import index as indexes
 from pggan.data.fingerprints import digest
 from pggan.data.reading import plain
 from pggan.data.sources import Source, cache_folder
 from pggan.errors import UserError, refuse_if
 
 VERSION = 1  # raise it when any packed pixel changes
-MAX_UNREADABLE = 0.1  # of the image files; with more of them, something is wrong with the data
+DARK = 64  # of 255: if no pixel of any image is brighter, their values are probably not scaled as expected
 
 
 @dataclass(frozen=True)
 class ImageCache:
     """The packed images of a source.
 
-    names, labels (or None): of the N readable images, in the source's order. unreadable: (name, reason) of the others.
-    ignored: number of files that are no images; ignored_names: the first few. enlarged: {resolution: number of images
-    that were smaller}. crop_margin: stored width and height over those of the resolution, for random crops.
+    names, labels (or None): of the N readable images, in the source's order. label_note: as in Source. unreadable:
+    (name, reason) of the others. brightest: of all pixels, 0 to 255. ignored: number of files that are no images;
+    ignored_names: the first few. enlarged: {resolution: number of images that were smaller}. crop_margin: stored width
+    and height over those of the resolution, for random crops.
     """
 
     folder: Path
@@ -41,6 +41,8 @@ class ImageCache:
     labels: list[int] | None
     label_names: list[str]
     unreadable: list[tuple[str, str]]
+    brightest: int
+    label_note: str
     ignored: int
     ignored_names: tuple[str, ...]
     enlarged: dict[int, int]
@@ -65,13 +67,17 @@ class ImageCache:
     def notes(self) -> list[str]:
         """Lines for the user about the images."""
         classes = f" in {len(self.label_names)} classes" if self.labels else ""
-        lines = [f"{len(self):,} pictures{classes}, packed in {self.folder}"]
+        lines = [f"{len(self):,} pictures{classes}, packed in {plain(self.folder)}"]
+        lines += [self.label_note] if self.label_note else []
         if self.ignored:
-            names = _first(map(plain, self.ignored_names), self.ignored)
+            names = indexes.first(map(plain, self.ignored_names), self.ignored)
             lines.append(f"{self.ignored:,} other files are not pictures: {names}")
         if self.unreadable:
-            names = _with_reasons(self.unreadable)
+            names = indexes.with_reasons(self.unreadable)
             lines.append(f"{len(self.unreadable):,} cannot be read and are left out: {names}; config.json lists all")
+        if self.brightest <= DARK:
+            scale = "if they have 16 bits or floating point, scale them so that white is 65535 or 1.0"
+            lines.append(f"all pictures are dark: no pixel is brighter than {self.brightest} of 255; {scale}")
         res, count = max(self.enlarged.items())
         if count:
             size = round(res * self.crop_margin)
@@ -99,7 +105,7 @@ def pack(
         raise ValueError(f"the resolutions of a cache have one aspect ratio, not {sorted(aspects)}")
     key = digest([source.fingerprint, fit, str(float(crop_margin)), str(aspects), str(VERSION)])[:24]
     folder = cache_folder(source.caches) / key
-    index = cache_files.read_json(folder / "index.json")
+    index = indexes.read(folder)
     packed = [(res, round(width * crop_margin), round(height * crop_margin)) for res, width, height in sizes]
     missing = [
         (res, width, height)
@@ -114,11 +120,11 @@ def pack(
         if progress:
             names, seconds = ", ".join(str(res) for res, _, _ in missing), time.monotonic() - started
             print(f"packed {len(index['names']):,} pictures at {names} px in {seconds:.1f} s", file=sys.stderr)
-    index["unreadable"] = [tuple(item) for item in index["unreadable"]]
-    counts = {res: cache_files.read_json(cache_files.resolution_file(folder, res, "json")) for res, _, _ in sizes}
-    enlarged = {res: count["enlarged"] for res, count in counts.items()}
-    others = {"ignored": source.ignored, "ignored_names": source.ignored_names}
-    return ImageCache(folder, source.fingerprint, **index, **others, enlarged=enlarged, crop_margin=crop_margin)
+    enlarged = {res: cache_files.read_facts(folder, res)["enlarged"] for res, _, _ in sizes}
+    kept = {name: index[name] for name in ("fingerprint", "names", "labels", "label_names", "brightest")}
+    kept |= {name: getattr(source, name) for name in ("label_note", "ignored", "ignored_names")}
+    unreadable = [(name, reason) for name, reason in index["unreadable"]]
+    return ImageCache(folder, unreadable=unreadable, **kept, enlarged=enlarged, crop_margin=crop_margin)
 
 
 def _pack_missing(job: workers.Job, folder: Path, index: dict | None, num_workers: int | None, progress: bool) -> dict:
@@ -126,12 +132,16 @@ def _pack_missing(job: workers.Job, folder: Path, index: dict | None, num_worker
     source, files = job.source, job.files
     kept = set(source.names if index is None else index["names"])
     numbers = [number for number, name in enumerate(source.names) if name in kept]
+    before = source.stamp()
     with cache_files.writing(folder, sum(file.width * file.height * 3 for file in files) * len(numbers)):
         try:
             for file in files:
                 file.begin(len(numbers))
             results = workers.run(job, list(enumerate(numbers)), num_workers, progress)
-            index = _index(source, index, {numbers[result.row]: result.error for result in results if result.error})
+            changed = source.stamp() != before or replace(source).fingerprint != source.fingerprint  # of a fresh copy
+            refuse_if(changed, f"the pictures in {plain(source.spec)} changed while they were read: start again")
+            errors = {numbers[result.row]: result.error for result in results if result.error}
+            index = indexes.contents(source, index, errors, max(result.brightest for result in results))
             cache_files.write_json(folder / "index.json", index)  # first: files without an index are never used
             good = [result for result in results if not result.error]
             for place, file in enumerate(files):
@@ -142,33 +152,3 @@ def _pack_missing(job: workers.Job, folder: Path, index: dict | None, num_worker
             for file in files:
                 file.remove_temporary()
     return index
-
-
-def _index(source: Source, old: dict | None, errors: dict[int, str]) -> dict:
-    """The content of index.json. old: before, or None. errors: {number of an image: the reason why it cannot be read}.
-
-    Raises UserError when too many images cannot be read, and when one in the old index cannot be read any more.
-    """
-    unreadable = sorted((source.names[number], reason) for number, reason in errors.items())
-    names = _with_reasons(unreadable)
-    if old is not None:
-        refuse_if(errors, f"{len(errors):,} pictures could be read before and now cannot: {names}")
-        return old
-    too_many = len(errors) > MAX_UNREADABLE * len(source)
-    refuse_if(too_many, f"{len(errors):,} of {len(source):,} pictures cannot be read: {names}")
-    good = [number for number in range(len(source)) if number not in errors]
-    return {
-        "names": [source.names[number] for number in good],
-        "labels": None if source.labels is None else [source.labels[number] for number in good],
-        "label_names": source.label_names,
-        "unreadable": unreadable,
-    }
-
-
-def _with_reasons(unreadable: list[tuple[str, str]]) -> str:
-    return _first((f"{plain(name)} ({plain(reason)})" for name, reason in unreadable), len(unreadable))
-
-
-def _first(names: Iterable[str], count: int) -> str:
-    """The first three of `count` names."""
-    return ", ".join(islice(names, 3)) + (" ..." if count > 3 else "")

@@ -7,7 +7,10 @@ aliasing that the discriminator could learn.
 
 import io
 import warnings
+import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,6 +19,14 @@ from pggan.errors import UserError
 
 FITS = ("crop", "pad", "stretch")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # not EPS, which runs code
+HEIF_ENDINGS = (".heic", ".heif")
+try:
+    import pillow_heif
+except ImportError:  # an extra: pip install pillow-heif
+    pillow_heif = None
+else:
+    pillow_heif.register_heif_opener()
+    FORMATS += ("HEIF",)
 MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit: 179 million pixels, 0.5 GB as RGB
 
 
@@ -24,8 +35,9 @@ class Unreadable(Exception):
 
 
 def plain(name: object) -> str:
-    """`name` on one line that any terminal can print; a file's name may hold any bytes."""
-    return " ".join(str(name).encode(errors="replace").decode().split())
+    """`name` on one line that any terminal can print. A file's name may hold any bytes, escape sequences included."""
+    line = " ".join(str(name).encode(errors="replace").decode().split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 @contextmanager
@@ -45,7 +57,11 @@ def decode_errors(name: str):
             most = f"{MAX_PIXELS // 10**6} million pixels"
             raise UserError(f"{plain(name)} would unpack to over {most}: remove or shrink it") from None
         except UnidentifiedImageError:
-            raise Unreadable("not a picture, or of a kind that Pillow cannot read") from None
+            is_heif = pillow_heif is None and name.lower().endswith(HEIF_ENDINGS)
+            reason = (
+                "HEIC: pip install pillow-heif" if is_heif else "not a picture, or of a kind that Pillow cannot read"
+            )
+            raise Unreadable(reason) from None
         except Exception as error:
             raise Unreadable(plain(error) or type(error).__name__) from error
 
@@ -112,11 +128,40 @@ def is_enlarged(size: tuple[int, int], width: int, height: int, how: str) -> boo
 
 
 def _open(file) -> Image.Image:
-    image = Image.open(file, formats=FORMATS)
+    image = Image.open(_without_metadata(file), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise Image.DecompressionBombError
     return image
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+METADATA = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+
+
+def _without_metadata(file):
+    """A PNG file without its texts and color profile, and without other optional chunks whose checksum is wrong.
+
+    Pillow refuses the whole picture over these. The pixels do not depend on them. Other files are returned as they are.
+    """
+    data = Path(file).read_bytes() if isinstance(file, (str, Path)) else file.read()
+    if data.startswith(PNG):
+        data = PNG + b"".join(chunk for chunk in _chunks(data) if not _is_metadata(chunk))
+    return io.BytesIO(data)
+
+
+def _chunks(png: bytes) -> Iterator[bytes]:
+    """The chunks of a PNG file: length, name, content and checksum; the last one may be cut short."""
+    place = len(PNG)
+    while place < len(png):
+        end = place + int.from_bytes(png[place : place + 4]) + 12
+        yield png[place:end]
+        place = end
+
+
+def _is_metadata(chunk: bytes) -> bool:
+    is_optional = chunk[4:5].islower()
+    return chunk[4:8] in METADATA or (is_optional and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]))
 
 
 def _shrink(header: Image.Image, width: int, height: int) -> int:

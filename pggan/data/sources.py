@@ -7,11 +7,10 @@ another machine has the same fingerprint.
 
 import json
 import os
-import re
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from pggan.data import builtin, classes, reading
+from pggan.data.cache_files import stamp
 from pggan.data.fingerprints import digest, file_digests
+from pggan.data.listing import IMAGE_ENDINGS, is_listed, leads_out, walk
 from pggan.data.reading import plain
 from pggan.errors import UserError, refuse_if
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
-IMAGE_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
-NEVER_LISTED = frozenset(["__macosx", "thumbs.db", "desktop.ini"])
 CACHE_NAME = ".pggan-cache"
 DRAWING_VERSION = 1  # raise it when builtin.draw changes any image
 MAX_MEMBER_BYTES = 2**29  # of one file in a zip, unpacked
@@ -39,14 +37,16 @@ class Source(ABC):
     """Images by number.
 
     names: sorted relative paths with forward slashes. labels: a class number for each image, or None. label_names: the
-    name of each class. ignored: the number of other files; ignored_names: the first few of them. caches: the folders
-    in which packed images may be stored, in order of preference.
+    name of each class. label_note: why the labels of a dataset.json are not used, or empty. ignored: the number of
+    other files; ignored_names: the first few of them. caches: the folders in which packed images may be stored, in
+    order of preference.
     """
 
     spec: str
     names: list[str]
     labels: list[int] | None
     label_names: list[str]
+    label_note: str
     ignored: int
     ignored_names: tuple[str, ...]
     caches: tuple[Path, ...]
@@ -59,9 +59,25 @@ class Source(ABC):
         """64 hexadecimal digits, which change when an image, its name or its label changes, and only then."""
         return digest([*self.fingerprint_lines(), json.dumps([self.labels, self.label_names])])
 
+    def fingerprint_without(self, left_out: set[str]) -> str:
+        """The fingerprint that the source has when these images, which cannot be read, are not there."""
+        kept = [number for number, name in enumerate(self.names) if name not in left_out]
+        if len(kept) == len(self):
+            return self.fingerprint
+        lines, labels, names = self.fingerprint_lines(), None, []
+        if self.labels is not None:
+            used = sorted({self.labels[number] for number in kept})
+            names = [self.label_names[label] for label in used]
+            labels = [used.index(self.labels[number]) for number in kept]
+        return digest([*(lines[number] for number in kept), json.dumps([labels, names])])
+
     @abstractmethod
     def fingerprint_lines(self) -> list[str]:
-        """Lines of text that identify all images."""
+        """Lines of text that identify all images: one for each, unless all can be read (the built-in drawings)."""
+
+    @abstractmethod
+    def stamp(self) -> str:
+        """A text that changes when a file is written to, even if it is then put back as it was."""
 
     @abstractmethod
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
@@ -126,21 +142,16 @@ def _caches(chosen: Path | None, *beside: Path) -> tuple[Path, ...]:
     return (chosen,) if chosen else (*(folder / CACHE_NAME for folder in beside), user_cache())
 
 
-def _listing(spec: str, files: Iterable[str], described: bytes | None) -> tuple:
-    """The first fields of a Source, up to `ignored_names`. files: relative paths. described: dataset.json's content."""
+def _listing(spec: str, files: Iterable[str], read: Callable[[str], bytes]) -> tuple:
+    """The first fields of a Source, up to `ignored_names`. files: relative paths. read: gives the bytes of a path."""
     names, others = [], []
-    for name in sorted(files):
+    described = classes.description(files := set(files))
+    for name in sorted(files - {described}):
         (names if name.lower().endswith(IMAGE_ENDINGS) else others).append(name)
     endings = "jpg, png, webp, bmp, gif, tif and the like"
     only = f", only {len(others):,} other {'file' if len(others) == 1 else 'files'}" if others else ""
     refuse_if(not names, f"{plain(spec)} holds no pictures ({endings}){only}")
-    ignored = [name for name in others if described is None or name != "dataset.json"]
-    labels = classes.labels(spec, names, described)
-    return spec, names, *labels, len(ignored), tuple(ignored[:MAX_IGNORED_NAMES])
-
-
-def _is_listed(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in NEVER_LISTED
+    return spec, names, *classes.classes(names, described, read), len(others), tuple(others[:MAX_IGNORED_NAMES])
 
 
 # ---- a folder
@@ -160,31 +171,20 @@ class Folder(Files):
         digests = file_digests(self.root, self.names, memory)
         return [f"{name} {digest}" for name, digest in zip(self.names, digests, strict=True)]
 
+    def stamp(self) -> str:
+        stamps = []
+        for name in self.names:
+            try:
+                stamps.append(stamp(self.root / name))
+            except OSError:
+                stamps.append([])
+        return json.dumps(stamps)
+
 
 def _open_folder(spec: str, root: Path, caches: tuple[Path, ...]) -> Folder:
-    path = root / "dataset.json"
-    try:
-        described = path.read_bytes() if path.is_file() else None
-    except OSError as error:
-        raise UserError(f"{plain(path)} cannot be read ({error.strerror}): repair or remove it") from None
-    return Folder(*_listing(spec, _walk(root), described), caches, root)
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Relative paths of the visible files below `root`. Links are followed; each folder is entered once."""
-
-    def refuse(error: OSError):
-        raise UserError(f"{plain(error.filename)} cannot be listed: {error.strerror}")
-
-    entered = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        real = os.path.realpath(folder)
-        folders[:] = [] if real in entered else sorted(filter(_is_listed, folders))
-        if real not in entered:
-            for path in (Path(folder, name) for name in filter(_is_listed, files)):
-                if path.is_file() or not path.exists():  # no pipe, socket or device, which might never end
-                    yield path.relative_to(root).as_posix()
-        entered.add(real)
+    run = (root / "config.json").is_file() and (root / "growth.json").is_file()
+    refuse_if(run, f"{plain(spec)} is the folder of a run, not of pictures: name the folder of its pictures")
+    return Folder(*_listing(spec, walk(root), lambda name: (root / name).read_bytes()), caches, root)
 
 
 # ---- a zip
@@ -192,18 +192,24 @@ def _walk(root: Path) -> Iterator[str]:
 
 @dataclass
 class Zip(Files):
+    """members: the name in the zip of each image, which may have backslashes or begin with ./"""
+
     path: Path
+    members: list[str]
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
         return zipfile.ZipFile(self.path)
 
     def read(self, index: int) -> bytes:
-        return _unpacked(self.archive, self.names[index])
+        return _unpacked(self.archive, self.members[index])
 
     def fingerprint_lines(self) -> list[str]:
-        members = map(self.archive.getinfo, self.names)
-        return [f"{member.filename} {member.CRC} {member.file_size}" for member in members]
+        members = map(self.archive.getinfo, self.members)
+        return [f"{name} {member.CRC} {member.file_size}" for name, member in zip(self.names, members, strict=True)]
+
+    def stamp(self) -> str:
+        return json.dumps(stamp(self.path))
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "archive"}  # open files cannot be pickled
@@ -211,16 +217,13 @@ class Zip(Files):
 
 def _open_zip(spec: str, path: Path, caches: tuple[Path, ...]) -> Zip:
     with zipfile.ZipFile(path) as archive:
-        members = {member.filename for member in archive.infolist() if not member.is_dir()}
-        for name in sorted(filter(_leads_out, members)):
+        members = [member.filename for member in archive.infolist() if not member.is_dir()]
+        for name in sorted(filter(leads_out, members)):
             raise UserError(f"{plain(spec)} holds the path {plain(name)}, which leads out of the zip: not trusted")
-        try:
-            with reading.decode_errors("dataset.json"):
-                described = _unpacked(archive, "dataset.json") if "dataset.json" in members else None
-        except reading.Unreadable as error:
-            raise UserError(f"dataset.json in {plain(spec)} cannot be read ({error}): repair or remove it") from None
-    files = (name for name in members if all(map(_is_listed, name.split("/"))))
-    return Zip(*_listing(spec, files, described), caches, path)
+        by_name = {classes.normal(member): member for member in members}
+        files = [name for name in by_name if name and all(map(is_listed, name.split("/")))]
+        listing = _listing(spec, files, lambda name: _unpacked(archive, by_name[name]))
+    return Zip(*listing, caches, path, [by_name[name] for name in listing[1]])
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -233,12 +236,6 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(member)
 
 
-def _leads_out(name: str) -> bool:
-    """Whether unpacking to this path could write outside the folder of the zip."""
-    parts = re.split(r"[\\/]", name)
-    return ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name) is not None
-
-
 # ---- the built-in drawings
 
 
@@ -248,6 +245,9 @@ class Builtin(Source):
 
     def fingerprint_lines(self) -> list[str]:
         return [f"builtin {self.seed} {len(self)} {DRAWING_VERSION}"]
+
+    def stamp(self) -> str:
+        return ""
 
     def pyramid(self, index: int, sizes: list[tuple[int, int]], how: str) -> list[tuple[np.ndarray, bool]]:
         """The image drawn at each (width, height): the same image, never cropped or enlarged."""
@@ -260,4 +260,4 @@ def _open_builtin(spec: str, count: int, caches: tuple[Path, ...]) -> Builtin:
     refuse_if(not number, f"{plain(spec)}: the seed of the built-in pictures is a whole number, as in builtin:7")
     labels = [builtin.kind_of(int(seed), index) for index in range(count)]
     names = [f"{index:06d}" for index in range(count)]
-    return Builtin(spec, names, labels, list(builtin.KINDS), 0, (), caches, int(seed))
+    return Builtin(spec, names, labels, list(builtin.KINDS), "", 0, (), caches, int(seed))

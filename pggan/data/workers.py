@@ -32,11 +32,13 @@ LINE_SECONDS = 20  # between two lines of progress where there is no terminal
 
 
 class ReadResult(NamedTuple):
-    """error: the reason why the image cannot be read, or None. enlarged: at each resolution, whether it was."""
+    """error: the reason why the image cannot be read, or None. enlarged: at each resolution, whether it was.
+    brightest: of all its pixels, 0 to 255."""
 
     row: int
     error: str | None
     enlarged: list[bool]
+    brightest: int
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ def _do(job: Job, chunk: list[tuple[int, int]]) -> list[ReadResult]:
         try:
             fitted = job.source.pyramid(number, sizes, job.fit)
         except Unreadable as error:
-            results.append(ReadResult(row, str(error), []))
+            results.append(ReadResult(row, str(error), [], 0))
             continue
         for block, (pixels, _) in zip(blocks, fitted, strict=True):
             block[place] = pixels
-        results.append(ReadResult(row, None, [enlarged for _, enlarged in fitted]))
+        brightest = max(int(pixels.max()) for pixels, _ in fitted)
+        results.append(ReadResult(row, None, [enlarged for _, enlarged in fitted], brightest))
     for file, block in zip(job.files, blocks, strict=True):
         with file.path.open("r+b") as opened:
             opened.seek(file.offset + chunk[0][0] * block[0].nbytes)

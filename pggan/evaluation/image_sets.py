@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pggan.config.schema import Config
 from pggan.data import reading
 from pggan.data.fingerprints import digest
-from pggan.data.packing import MAX_UNREADABLE
+from pggan.data.index import MAX_UNREADABLE
 from pggan.data.reading import plain
 from pggan.data.sources import Builtin, Folder, Source
 from pggan.errors import UserError

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from pggan.data.listing import OUTPUT_MARK
 from pggan.errors import UserError
 from pggan.evaluation.grids import save_grid
 from pggan.metrics.small_images import to_uint8
@@ -56,6 +57,8 @@ def save_samples(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            (folder / OUTPUT_MARK).touch()
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--out {folder} is a file: name a folder") from None
     on_grid, batches = [], draw_batches(generator, alpha, seed, count, psi)

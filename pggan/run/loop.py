@@ -14,7 +14,7 @@ from pggan.run.events import Events
 from pggan.run.planning import apply_plan, next_start, over, plan_stage, stage_start, waits
 from pggan.run.rollback import roll_back
 from pggan.run.run_dir import RunDir
-from pggan.run.setup import batches_at, begin, complete, load_images, open_folder, what_next, write_config
+from pggan.run.setup import batches_at, begin, complete, load_images, open_folder, open_images, what_next, write_config
 from pggan.run.tensorboard import check_tensorboard
 from pggan.run.timer import Timer
 from pggan.schedule import Scheduler, scheduler_for
@@ -43,6 +43,7 @@ def train(config: Config, clock: Callable[[], float] | None = None) -> Path:
         state = begin(complete(config, folder), folder)
         scheduler = scheduler_for(config.schedule, state.replay)
         if over(state, scheduler):
+            open_images(state, folder)  # refuses other pictures
             print(what_next(folder, state))
             return folder.path
         images = load_images(state, folder)

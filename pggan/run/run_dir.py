@@ -69,14 +69,18 @@ class RunDir:
         return from_dict(record["config"]) if record else None
 
     def record(self) -> dict | None:
-        """The settings and the fingerprint of the images in config.json, None before the first start."""
+        """The settings in config.json, and of the images the fingerprint and the names of those that could not be read;
+        None before the first start. Raises UserError."""
         path = self.path / "config.json"
         if not path.exists():
             return None
         try:
             record = json.loads(path.read_text())
-            return {"config": {**record["config"]}, "data": {"fingerprint": record["data"]["fingerprint"]}}
-        except (ValueError, KeyError, TypeError):
+            data = record["data"]
+            unreadable = [str(name) for name, _ in data.get("unreadable", [])]
+            facts = {"fingerprint": str(data["fingerprint"]), "unreadable": unreadable}
+            return {"config": {**record["config"]}, "data": facts}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError(f"{path} is damaged: restore it, or name another --out") from None
 
     def write_config(self, config: Config, facts: dict) -> None:

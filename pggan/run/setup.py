@@ -11,7 +11,9 @@ from pggan.config.presets import with_settings
 from pggan.config.schema import Config, from_dict
 from pggan.config.validation import differences
 from pggan.data.batches import BatchLoader
+from pggan.data.index import changed_since, first
 from pggan.data.packing import ImageCache, pack
+from pggan.data.reading import plain
 from pggan.data.sources import Source, open_source
 from pggan.errors import UserError, refuse_if
 from pggan.run.devices import pick_device, pick_precision
@@ -185,17 +187,28 @@ def open_images(state: TrainState, folder: RunDir) -> Source:
     source = open_source(data.data, data.builtin_images, cache=data.cache)
     known = folder.record()
     before = state.data or (known["data"]["fingerprint"] if known else "")
-    if before and before != source.fingerprint:
-        other = f"the pictures in {data.data} are not those of {folder.path}"
-        raise UserError(f"{other}: put them back as they were, or name another --out")
+    changed = changed_since(source, before, known["data"]["unreadable"] if known else []) if before else []
+    if changed != []:
+        raise other_pictures(source, folder, changed)
     check_enough(state.config, len(source), [state.res, *state.later])
     return source
+
+
+def other_pictures(source: Source, folder: RunDir, changed: list[str] | None) -> UserError:
+    """changed: the names of the images that are not those of the run, None if unknown."""
+    known = folder.config()
+    begun = f", which was begun with {plain(known.data.data)}" if known and known.data.data != source.spec else ""
+    some = f" ({first(map(plain, changed), len(changed))})" if changed else ""
+    other = f"the pictures in {plain(source.spec)} are not those of {folder.path}{begun}{some}"
+    return UserError(f"{other}: put them back as they were, or name another --out")
 
 
 def load_images(state: TrainState, folder: RunDir) -> ImageCache:
     """Packs the images for all stages that are left. Raises UserError as `open_images` does."""
     stages = [state.res, *state.later]
-    images = pack_images(state.config, open_images(state, folder), stages)
+    images = pack_images(state.config, source := open_images(state, folder), stages)
+    if state.data and state.data != images.fingerprint:  # a picture that could not be read has been repaired
+        raise other_pictures(source, folder, None)
     print("\n".join(images.notes()), flush=True)
     check_enough(state.config, len(images), stages)
     return images
@@ -230,7 +243,9 @@ def batches_at(images: ImageCache, state: TrainState) -> BatchLoader:
 def open_folder(config: Config) -> RunDir:
     """The folder --out, or runs/<data>-<preset>-<max-res>: the same command finds the same folder again."""
     data = config.data.data
-    name = data.replace(":", "-") if data.partition(":")[0] == "builtin" else Path(data).resolve().stem
+    place = Path(os.path.expanduser(data)).resolve()
+    name = place.stem if place.suffix.lower() == ".zip" else place.name
+    name = data.replace(":", "-") if data.partition(":")[0] == "builtin" else name
     default = f"runs/{name}-{config.preset}-{config.network.ends()[1]}"
     path = Path(os.path.expanduser(config.run.out or default))
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())

@@ -248,7 +248,7 @@ def started(monkeypatch) -> list[Config]:
 
 def test_the_command_without_any_flag_is_the_default_run(started):
     train.main([])
-    assert started == [Config()]
+    assert started == [preset()]
 
 
 def test_a_signal_becomes_128_plus_its_number(monkeypatch):

@@ -18,7 +18,9 @@ def packed(tmp_path, crop_margin=1.0) -> ImageCache:
     shape = COUNT, round(HEIGHT * crop_margin), round(WIDTH * crop_margin), 3
     np.save(tmp_path / "0016.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     names = [str(number) for number in range(COUNT)]
-    return ImageCache(tmp_path, "print", names, None, [], [], 0, (), {16: 0}, crop_margin)
+    facts = {"labels": None, "label_names": [], "label_note": "", "unreadable": [], "brightest": 255}
+    facts |= {"ignored": 0, "ignored_names": (), "enlarged": {16: 0}}
+    return ImageCache(tmp_path, "print", names, **facts, crop_margin=crop_margin)
 
 
 def loader(cache, mirror=False, random_crop=False, stream=Stream(5), device="cpu") -> BatchLoader:  # noqa: B008

@@ -1,12 +1,12 @@
 """Classes from folders and from dataset.json."""
 
 import json
+import zipfile
 
 import pytest
-from image_files import opened, save, zipped
+from image_files import opened, packed, save, zipped
 
 from pggan.data import sources
-from pggan.errors import UserError
 
 
 def test_a_folder_for_each_class_gives_labels(tmp_path):
@@ -45,10 +45,53 @@ def test_a_stylegan_zip_without_labels_has_none_and_its_folders_are_no_classes(t
     assert described(tmp_path, png, content).labels is None
 
 
-@pytest.mark.parametrize("labels", [[["00000/a.png", 1]], [["00000/a.png"]], "abc", [["00000/a.png", [0.5]]]])
-def test_labels_that_are_incomplete_or_malformed_are_one_plain_line(tmp_path, png, labels):
-    with pytest.raises(UserError, match=r"dataset\.json"):
-        described(tmp_path, png, {"labels": labels})
+A, B = "00000/a.png", "00001/b.png"
+UNUSED = {
+    "incomplete": ([[A, 1]], "00001/b.png has none"),
+    "without a label": ([[A]], "not in StyleGAN's format"),
+    "no list": ("abc", "not in StyleGAN's format"),
+    "vectors of floats": ([[A, [0.5, 0.25]], [B, [0.1, 0.9]]], "0.5 is not a whole number"),
+    "all zero": ([[A, [0, 0]], [B, [0, 0]]], "vectors, not one class"),
+    "several classes of a picture": ([[A, [1, 1]], [B, [0, 1]]], "vectors, not one class"),
+    "a larger number beside the 1": ([[A, [2, 1]], [B, [0, 1]]], "vectors, not one class"),
+    "two labels of a picture": ([[A, 1], [A, 2], [B, 1]], "00000/a.png has several"),
+    "a part of a class": ([[A, 1.5], [B, 2]], "1.5 is not a whole number"),
+    "true": ([[A, True], [B, False]], "True is not a whole number"),
+    "text": ([[A, "cat"], [B, "dog"]], "cat is not a whole number"),
+    "infinity": ([[A, float("inf")], [B, 1]], "inf is not a whole number"),
+}
+
+
+@pytest.mark.parametrize("how", UNUSED)
+def test_labels_that_name_no_single_class_are_left_unused_and_said(tmp_path, png, how):
+    labels, reason = UNUSED[how]
+    source = described(tmp_path, png, {"labels": labels})
+    assert source.names == [A, B] and source.labels is None and source.label_names == []
+    assert source.label_note.startswith("the labels in dataset.json are not used") and reason in source.label_note
+    assert source.label_note in packed(tmp_path / "stylegan.zip").notes()
+
+
+def test_whole_floats_are_classes(tmp_path, png):
+    source = described(tmp_path, png, {"labels": [[A, [0.0, 1.0]], [B, [1.0, 0.0]]]})
+    assert source.labels == [1, 0] and source.label_note == ""
+    assert described(tmp_path, png, {"labels": [[A, 3.0], [B, 1]]}).label_names == ["1", "3"]
+
+
+@pytest.mark.parametrize("wrap", ["", "ffhq/", "ffhq/v2/"])
+@pytest.mark.parametrize("own", ["", "./"])
+def test_a_dataset_json_inside_wrapping_folders_is_found(tmp_path, png, wrap, own):
+    labels = json.dumps({"labels": [[own + A, 7], [own + B, 3]]}).encode()
+    files = {f"{wrap}{A}": png, f"{wrap}{B}": png, f"{wrap}dataset.json": labels}
+    source = opened(zipped(tmp_path / "z.zip", files))
+    assert source.labels == [1, 0] and source.label_names == ["3", "7"] and source.ignored == 0
+    zipfile.ZipFile(tmp_path / "z.zip").extractall(tmp_path / "unpacked")
+    assert opened(tmp_path / "unpacked").labels == [1, 0]
+
+
+def test_a_dataset_json_of_one_folder_among_others_is_not_that_of_all(tmp_path, png):
+    files = {"x/a.png": png, "y/b.png": png, "x/dataset.json": b'{"labels": [["a.png", 1]]}'}
+    source = opened(zipped(tmp_path / "z.zip", files))
+    assert source.label_names == ["x", "y"] and source.ignored == 1
 
 
 def test_dataset_json_is_read_in_a_folder_too(small_folder):
@@ -58,11 +101,12 @@ def test_dataset_json_is_read_in_a_folder_too(small_folder):
 
 
 @pytest.mark.parametrize("text", ['{"labels": [["a.png", Infinity]]}', "[" * 100_000])
-def test_a_dataset_json_that_makes_no_sense_is_refused_plainly(tmp_path, text):
+def test_a_dataset_json_that_makes_no_sense_costs_no_picture(tmp_path, text):
     save(tmp_path / "a.png")
     (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(UserError, match="dataset"):
-        sources.open_source(str(tmp_path), 0)
+    source = sources.open_source(str(tmp_path), 0)
+    assert source.names == ["a.png"] and source.labels is None and "dataset.json" in source.label_note
+    assert "\n" not in source.label_note
 
 
 def test_changed_labels_change_the_fingerprint(tmp_path, png):

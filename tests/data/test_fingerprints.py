@@ -29,9 +29,13 @@ def test_changing_moving_adding_or_removing_an_image_changes_the_fingerprint(sma
     assert len(seen) == 5
 
 
+def settle(monkeypatch) -> None:
+    """Lets files be remembered however young they are."""
+    monkeypatch.setattr(fingerprints, "SETTLED_NS", -(10**12))
+
+
 def test_a_second_start_reads_no_file_and_sees_a_touched_one(small_folder, monkeypatch):
-    for path in small_folder.rglob("*.*"):
-        os.utime(path, (10**9, 10**9))
+    settle(monkeypatch)
     first = opened(small_folder).fingerprint
     read, digest = [], fingerprints.hashlib.file_digest
     monkeypatch.setattr(
@@ -40,6 +44,19 @@ def test_a_second_start_reads_no_file_and_sees_a_touched_one(small_folder, monke
     assert opened(small_folder).fingerprint == first and read == []
     os.utime(small_folder / "a.png", (2 * 10**9, 10**9 + 1))
     assert opened(small_folder).fingerprint == first and read == [str(small_folder / "a.png")]
+
+
+def test_other_pixels_of_the_same_size_and_date_are_another_fingerprint(small_folder, monkeypatch):
+    """As after unzipping other pictures over a folder: the archive's old date is set on the new file."""
+    settle(monkeypatch)
+    path = small_folder / "a.png"
+    first, before = opened(small_folder).fingerprint, path.stat()
+    assert opened(small_folder).fingerprint == first
+    data = path.read_bytes()
+    path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert opened(small_folder).fingerprint != first
 
 
 def test_a_damaged_or_unwritable_memory_only_costs_time(small_folder, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from image_files import SIZES, packed, save, spoil
 from PIL import Image
 
-from pggan.data import reading, sources, workers
+from pggan.data import index, reading, sources, workers
 from pggan.errors import UserError
 
 REAL = Path(os.environ.get("PGGAN_TEST_DATA", "nowhere"))  # a folder with paintings/CLASS/IMAGE
@@ -136,7 +136,7 @@ def test_a_resolution_packed_later_leaves_out_the_same_images(folder, decodes):
 def test_more_than_a_tenth_unreadable_is_refused_and_nothing_is_kept(folder):
     for name in ["ink/01.png", "ink/02.png", "ink/04.png", "ink/05.png"]:
         spoil(folder / name)
-    with pytest.raises(UserError, match=r"4 of 12 .*ink/01\.png \(.*ink/02\.png \(.*ink/04\.png \([^/]*\.\.\.$"):
+    with pytest.raises(UserError, match=r"^4 of 12 pictures cannot be read: 4 such as ink/01\.png \([^/]*\)$"):
         packed(folder)
     assert not [path for path in (folder / sources.CACHE_NAME).glob("*/*") if path.is_file()]
 
@@ -154,7 +154,9 @@ def test_a_zip_with_a_password_is_refused_for_that_reason(tmp_path):
             archive.write(tmp_path / "one.png", f"{number}.png")
         for member in archive.filelist:
             member.flag_bits |= sources.ENCRYPTED
-    with pytest.raises(UserError, match=r"^2 of 2 pictures cannot be read: 0\.png \(encrypted: zip it again without"):
+    with pytest.raises(
+        UserError, match=r"^2 of 2 pictures cannot be read: 2 such as 0\.png \(encrypted: zip it again without"
+    ):
         packed(tmp_path / "z.zip")
 
 
@@ -163,6 +165,78 @@ def test_a_image_lost_since_the_first_packing_is_named(folder, monkeypatch):
     monkeypatch.setattr(sources.Folder, "read", lambda *_: b"")
     with pytest.raises(UserError, match=r"could be read before .*\(empty file\)"):
         packed(folder)
+
+
+def test_a_refusal_counts_unreadable_images_by_reason(folder, monkeypatch):
+    for name in ["ink/01.png", "ink/02.png", "oil/03.png"]:
+        (folder / name).write_bytes(b"")
+    for number in range(2):
+        (folder / "ink" / f"{number}.heic").write_bytes(b"x")
+    monkeypatch.setattr(reading, "pillow_heif", None)
+    with pytest.raises(
+        UserError, match=r"^5 of 14 .*: 3 such as ink/01\.png \(empty file\); 2 such as ink/0\.heic \(HEIC"
+    ):
+        packed(folder)
+
+
+def test_images_that_could_not_be_read_do_not_count_for_the_fingerprint(folder):
+    whole = packed(folder).fingerprint
+    for number in range(1):
+        (folder / "ink" / f"{number}.jpg").write_bytes(b"x")
+    with_damaged = packed(folder)
+    assert with_damaged.unreadable and with_damaged.fingerprint == whole
+    source = sources.open_source(str(folder), 0)
+    assert source.fingerprint != whole and index.changed_since(source, whole, []) == []
+    (folder / "ink" / "0.jpg").unlink()
+    assert packed(folder).fingerprint == whole
+
+
+def test_changed_images_are_named(folder):
+    before = packed(folder).fingerprint
+    shutil.copy(folder / "ink" / "01.png", folder / "ink" / "new.png")
+    (folder / "oil" / "03.png").unlink()
+    save(folder / "ink" / "02.png", 99)
+    source = sources.open_source(str(folder), 0)
+    assert index.changed_since(source, before, []) == ["ink/02.png", "ink/new.png", "oil/03.png"]
+    assert index.changed_since(source, "another fingerprint", []) is None
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_picture_that_changes_while_it_is_packed_is_refused_and_nothing_is_kept(folder, monkeypatch, put_back):
+    path = folder / "ink" / "01.png"
+    original, read = path.read_bytes(), sources.Folder.read
+
+    def changing(source, number):
+        if source.names[number] == "ink/01.png":
+            save(path, 77)
+            other = read(source, number)
+            if put_back:
+                path.write_bytes(original)
+            return other
+        return read(source, number)
+
+    monkeypatch.setattr(sources.Folder, "read", changing)
+    with pytest.raises(UserError, match="changed while they were read: start again"):
+        packed(folder)
+    monkeypatch.undo()
+    path.write_bytes(original)
+    result = packed(folder)
+    assert (
+        np.array_equal(result.images(16)[0], reading.fit(reading.decode(path), 16, 16))
+        and result.names[0] == "ink/01.png"
+    )
+
+
+def test_dark_images_are_said(tmp_path):
+    """12-bit values in 16-bit files, as CT sets have them."""
+    for number in range(4):
+        values = np.random.default_rng(number).integers(0, 4096, (20, 20), dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number}.tif")
+    assert any(
+        line.startswith("all pictures are dark: no pixel is brighter than 1") for line in packed(tmp_path).notes()
+    )
+    save(tmp_path / "bright.png")
+    assert not any(line.startswith("all pictures are dark") for line in packed(tmp_path).notes())
 
 
 def test_a_decompression_bomb_is_refused_by_name(folder, monkeypatch):
@@ -189,6 +263,38 @@ def test_an_interrupted_packing_leaves_nothing_that_is_taken_for_whole(folder, m
         packed(folder)
     decodes.clear()
     assert len(packed(folder)) == 12 and len(decodes) == 12
+
+
+def test_a_file_of_packed_images_that_was_damaged_is_packed_again(folder, decodes):
+    first = packed(folder)
+    good, path = first.images(16).copy(), first.folder / "0016.npy"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 255
+    path.write_bytes(data)
+    decodes.clear()
+    assert np.array_equal(packed(folder).images(16), good) and len(decodes) == 12
+
+
+def test_a_copied_cache_is_checked_once_and_used(folder, decodes):
+    first = packed(folder)
+    shutil.copytree(first.folder, first.folder.with_name("copy"))
+    shutil.rmtree(first.folder)
+    first.folder.with_name("copy").rename(first.folder)
+    decodes.clear()
+    assert packed(folder) == first and not decodes
+    stamps = json.loads((first.folder / "0016.json").read_text())["stamp"]
+    assert stamps[-1] == (first.folder / "0016.npy").stat().st_ino
+
+
+BAD_INDEXES = ["5", "null", "[1]", "{}", "[" * 10_000, '{"names": 5}', '{"names": [1], "digests": ["a"]}', "", "\0"]
+
+
+@pytest.mark.parametrize("text", BAD_INDEXES)
+@pytest.mark.parametrize("name", ["index.json", "0016.json"])
+def test_cache_files_of_other_shapes_are_written_again(folder, text, name):
+    first = packed(folder)
+    (first.folder / name).write_text(text)
+    assert packed(folder) == first
 
 
 def test_a_cache_emptied_during_the_run_is_one_plain_line(folder):

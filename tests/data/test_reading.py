@@ -235,6 +235,63 @@ def test_a_large_image_below_the_limit_is_read_without_a_warning(monkeypatch):
 
 def test_names_are_printed_on_one_line_whatever_they_hold():
     assert reading.plain("a\nb\udcff.jpg") == "a b?.jpg"
+    assert (
+        reading.plain("\x1b[31mred\x1b]0;title\x07 \x9b2J\u202egnp.exe é 画") == "?[31mred?]0;title? ?2J?gnp.exe é 画"
+    )
+
+
+# ---- metadata
+
+
+def with_chunk(png: bytes, name: bytes, content: bytes, crc: int | None = None) -> bytes:
+    """A PNG file with one more chunk after its header."""
+    chunk = struct.pack(">I", len(content)) + name + content
+    chunk += struct.pack(">I", zlib.crc32(name + content) if crc is None else crc)
+    after_header = 8 + 25
+    return png[:after_header] + chunk + png[after_header:]
+
+
+LARGE = zlib.compress(bytes(3 * 2**20))
+METADATA = {
+    "a color profile above 1 MB": (b"iCCP", b"profile\0\0" + LARGE, None),
+    "a compressed text above 1 MB": (b"zTXt", b"Comment\0\0" + LARGE, None),
+    "an international text above 1 MB": (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LARGE, None),
+    "a text with a wrong checksum": (b"tEXt", b"Comment\0hello", 12345),
+    "a gamma with a wrong checksum": (b"gAMA", struct.pack(">I", 45455), 12345),
+    "a date with a wrong checksum": (b"tIME", bytes(7), 12345),
+    "EXIF with a wrong checksum": (b"eXIf", b"MM\0*", 12345),
+    "a damaged color profile": (b"iCCP", b"profile\0\0no zlib stream", None),
+}
+
+
+@pytest.mark.parametrize("how", METADATA)
+def test_metadata_that_pillow_refuses_costs_no_picture(how):
+    plain = encoded(noise(24, 20), "PNG")
+    assert np.array_equal(decoded(with_chunk(plain, *METADATA[how])), decoded(plain))
+
+
+def test_a_wrong_checksum_of_the_pixels_still_does():
+    png = bytearray(encoded(noise(24, 20), "PNG"))
+    png[png.index(b"IDAT") + 40] ^= 255
+    with pytest.raises(reading.Unreadable):
+        decoded(bytes(png))
+
+
+def test_transparency_and_orientation_of_a_png_are_kept():
+    image = Image.new("RGBA", (8, 4), (255, 0, 0, 0))
+    assert (decoded(encoded(image, "PNG")) == 255).all()
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    assert decoded(encoded(noise(8, 4), "PNG", exif=exif)).shape == (8, 4, 3)
+
+
+def test_heic_is_read_with_pillow_heif_and_named_without(monkeypatch):
+    data = encoded(noise(64, 64).resize((128, 128)), "HEIF")
+    assert decoded(data).shape == (128, 128, 3)
+    monkeypatch.setattr(reading, "pillow_heif", None)
+    monkeypatch.setattr(reading, "FORMATS", tuple(name for name in reading.FORMATS if name != "HEIF"))
+    with pytest.raises(reading.Unreadable, match=r"^HEIC: pip install pillow-heif$"):
+        reading.decode(io.BytesIO(data), "IMG_0001.HEIC")
 
 
 # ---- fitting

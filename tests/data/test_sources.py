@@ -12,7 +12,7 @@ import pytest
 from image_files import opened, save, zipped
 from PIL import Image
 
-from pggan.data import sources
+from pggan.data import listing, sources
 from pggan.data.reading import Unreadable
 from pggan.errors import UserError
 
@@ -93,6 +93,13 @@ def test_a_zip_with_climbing_paths_is_refused(tmp_path, png, name):
         opened(zipped(tmp_path / "z.zip", {"fine.png": png, name: png}))
 
 
+@pytest.mark.parametrize("name", ["./a.png", "x\\a.png", "a:0.png", ".//x/./a.png"])
+def test_names_in_a_zip_are_normalized_before_they_are_judged(tmp_path, png, name):
+    source = opened(zipped(tmp_path / "z.zip", {name: png, "./.hidden.png": png, "__MACOSX\\b.png": png}))
+    assert source.names == [name.replace("\\", "/").replace(".//x/./", "x/").removeprefix("./")]
+    assert source.pyramid(0, [(8, 8)], "crop")[0][0].shape == (8, 8, 3)
+
+
 def test_a_damaged_member_is_unreadable_and_the_others_are_not(tmp_path, png):
     archive = zipped(tmp_path / "z.zip", {"a.png": png, "b.png": png})
     data = bytearray(archive.read_bytes())
@@ -119,7 +126,7 @@ def test_an_encrypted_member_is_unreadable_and_the_others_are_not(tmp_path, png)
 
 
 @pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_damaged_dataset_json_in_a_zip_is_one_plain_line(tmp_path, png, how):
+def test_a_damaged_dataset_json_in_a_zip_costs_no_picture(tmp_path, png, how):
     content = json.dumps({"labels": [], "other": list(range(200))}).encode()
     archive = zipped(tmp_path / "z.zip", {"dataset.json": content, "a.png": png}, how)
     assert opened(archive).labels is None
@@ -127,23 +134,41 @@ def test_a_damaged_dataset_json_in_a_zip_is_one_plain_line(tmp_path, png, how):
     start = 30 + len("dataset.json") + 9  # past the settings of an lzma stream, some of which change nothing
     for place in range(start, start + 20):
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(.+\): repair or") as caught:
-            opened(archive)
-        assert "\n" not in str(caught.value)
+        source = opened(archive)
+        assert source.names == ["a.png"] and source.label_note.startswith("dataset.json is damaged and not used (")
+        assert "\n" not in source.label_note
 
 
-def test_an_encrypted_dataset_json_is_one_plain_line(tmp_path, png):
+def test_an_encrypted_dataset_json_costs_no_picture(tmp_path, png):
     files = {"dataset.json": b"{}", "a.png": png}
-    with pytest.raises(UserError, match=r"dataset\.json in .*z\.zip cannot be read \(encrypted"):
-        opened(zipped(tmp_path / "z.zip", files, encrypted=("dataset.json",)))
+    source = opened(zipped(tmp_path / "z.zip", files, encrypted=("dataset.json",)))
+    assert source.names == ["a.png"] and "not used (encrypted" in source.label_note
 
 
 def test_a_dataset_json_that_unpacks_to_too_much_is_not_unpacked(tmp_path, png, monkeypatch):
     monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", 100)
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
     archive = zipped(tmp_path / "z.zip", {"dataset.json": b" " * 101, "a.png": png}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(UserError, match=r"dataset\.json would unpack to 101 bytes"):
-        opened(archive)
+    assert "dataset.json would unpack to 101 bytes" in opened(archive).label_note
+
+
+# ---- files of our own
+
+
+def test_a_run_and_drawn_samples_below_the_folder_are_no_pictures(small_folder):
+    first = opened(small_folder)
+    save(small_folder / "runs" / "x" / "samples" / "0032-00001000.png")
+    for name in ("config.json", "growth.json"):
+        (small_folder / "runs" / "x" / name).write_text("{}")
+    save(small_folder / "drawn" / "grid.png")
+    (small_folder / "drawn" / listing.OUTPUT_MARK).touch()
+    again = opened(small_folder)
+    assert again.names == first.names and again.fingerprint == first.fingerprint
+    assert again.ignored_names == ("drawn/ (made by pggan)", "runs/x/ (made by pggan)")
+    assert opened(small_folder / "drawn").names == ["grid.png"]  # named on purpose, as for fid.py
+    assert opened(small_folder / "runs" / "x" / "samples").names == ["0032-00001000.png"]
+    with pytest.raises(UserError, match="is the folder of a run, not of pictures"):
+        opened(small_folder / "runs" / "x")
 
 
 # ---- what is refused
@@ -158,7 +183,6 @@ def test_bad_places_are_one_plain_line_each(tmp_path, png):
     (tmp_path / "text.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     zipped(tmp_path / "bare.zip", {"a.txt": b"x"})
-    bad_json = zipped(tmp_path / "json.zip", {"a.png": png, "dataset.json": b"{"})
     places = {
         tmp_path / "nowhere": "no such folder",
         tmp_path / "cut.zip": "cannot be read as a zip",
@@ -168,7 +192,6 @@ def test_bad_places_are_one_plain_line_each(tmp_path, png):
         tmp_path / "one.png": "neither a folder nor a zip",
         tmp_path / "empty": r"holds no pictures \(.*\)$",
         tmp_path / "bare.zip": r"holds no pictures.*only 1 other file$",
-        bad_json: r"dataset\.json",
         "builtin:x": "whole number",
         "builtin:-1": "whole number",
     }

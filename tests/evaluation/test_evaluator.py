@@ -342,6 +342,7 @@ def test_what_is_remembered_of_the_pictures_depends_on_all_that_makes_them(setti
     monkeypatch.setattr(evaluator, "remembered", lambda key, *_: keys.append(json.dumps(key)) or {})
     monkeypatch.setattr(evaluator, "from_arrays", lambda *_: None)
     facts = {"names": [], "labels": None, "label_names": [], "unreadable": [], "ignored": 0, "ignored_names": ()}
+    facts |= {"label_note": "", "brightest": 255}
     pack = ImageCache(folder=Path(), fingerprint="one", enlarged={}, crop_margin=1.0, **facts)
     config = settings(*MEASURED)
     evaluator.reference(config, pack, 16, print)

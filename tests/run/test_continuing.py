@@ -13,10 +13,12 @@ from runs import assert_same, assert_same_run, content, records
 from short import growth, interrupt_at, latest, make_settings, watch_steps
 
 import train as command
+from pggan.config.presets import preset, with_settings
 from pggan.errors import Interrupted, UserError
 from pggan.run import loop
 from pggan.run.loop import train
 from pggan.run.run_dir import RunDir
+from pggan.run.setup import open_folder
 from pggan.training import checkpoint
 
 pytest_plugins = ["short_runs"]
@@ -67,9 +69,60 @@ def test_changed_pictures_are_refused_when_a_run_goes_on(settings, pictures):
     train(settings(*flags, "--max-res", 4))
     Image.new("RGB", (9, 9), (200, 200, 0)).save(pictures / "3.png")
     before = {path: path.read_bytes() for path in Path(settings().run.out).rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="are not those of"):
+    with pytest.raises(UserError, match=r"are not those of .* \(3\.png\): put them back"):
         train(settings(*flags))
     assert before == {path: path.read_bytes() for path in Path(settings().run.out).rglob("*") if path.is_file()}
+
+
+def test_other_pictures_are_refused_by_a_finished_run_too(settings, pictures):
+    train(settings("--data", pictures, "--max-res", 4))
+    others = pictures.parent / "others" / "pictures"
+    others.mkdir(parents=True)
+    for number in range(10):
+        Image.new("RGB", (9, 9), (0, number, 200)).save(others / f"{number}.png")
+    with pytest.raises(
+        UserError, match=r"others/pictures are not those of .*, which was begun with .*/pictures \(0\.png"
+    ):
+        train(settings("--data", others, "--max-res", 4))
+    shutil.rmtree(pictures)
+    with pytest.raises(UserError, match="no such folder"):
+        train(settings("--data", pictures, "--max-res", 4))
+
+
+def test_a_damaged_picture_may_be_deleted_and_the_run_goes_on(settings, pictures):
+    for number in range(10, 30):
+        Image.new("RGB", (9, 9), (0, number, 99)).save(pictures / f"{number}.png")
+    (pictures / "damaged.png").write_text("no picture")
+    train(settings("--data", pictures, "--max-res", 4))
+    (pictures / "damaged.png").unlink()
+    train(settings("--data", pictures))
+    assert latest(Path(settings().run.out))["res"] == 8
+
+
+def test_a_damaged_picture_that_was_repaired_is_another_set(settings, pictures):
+    for number in range(10, 30):
+        Image.new("RGB", (9, 9), (0, number, 99)).save(pictures / f"{number}.png")
+    (pictures / "damaged.png").write_text("no picture")
+    train(settings("--data", pictures, "--max-res", 4))
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(pictures / "damaged.png")
+    with pytest.raises(UserError, match="are not those of"):
+        train(settings("--data", pictures))
+
+
+def test_a_run_inside_the_folder_of_its_pictures_goes_on(settings, pictures):
+    flags = ["--data", pictures, "--out", pictures / "runs" / "x"]
+    train(settings(*flags, "--max-res", 4, "--sample-kimg", "0.05"))
+    assert list((pictures / "runs" / "x" / "samples").glob("*.png"))
+    train(settings(*flags))
+    assert latest(pictures / "runs" / "x")["res"] == 8
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [("faces.v1", "faces.v1"), ("faces.v2.zip", "faces.v2"), ("builtin:3", "builtin-3")]
+)
+def test_the_default_run_folder_keeps_the_dots_of_the_data(data, name):
+    config = with_settings(preset("smoke"), {"data": data})
+    assert open_folder(config).path == Path(f"runs/{name}-smoke-256")
 
 
 def test_pictures_changed_before_the_first_checkpoint_are_refused_too(settings, pictures, monkeypatch):
