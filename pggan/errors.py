@@ -35,6 +35,12 @@ class Interrupted(Exception):
         self.number, self.nimg = number, nimg
 
 
+def plain(text: object) -> str:
+    """`text` on one line that any terminal can print. A file's name may hold any bytes, escape sequences included."""
+    line = " ".join(str(text).encode(errors="replace").decode().split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, at most 120 characters; its type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

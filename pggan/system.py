@@ -49,11 +49,15 @@ def lock(path: Path, held: str) -> FileLock | None:
 
 
 class Signals:
-    """While entered, remembers the last of STOP_SIGNALS in `caught` (0: none) instead of dying of it."""
+    """While entered, remembers the last of STOP_SIGNALS in `caught` (0: none) instead of dying of it.
+
+    A signal that is ignored stays ignored: so `nohup` goes on when its terminal is closed.
+    """
 
     def __enter__(self) -> "Signals":
         self.caught = 0
-        self.before = {number: signal.signal(number, self._remember) for number in STOP_SIGNALS}
+        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self.before = {number: signal.signal(number, self._remember) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -96,6 +96,20 @@ def test_signals_that_ask_a_program_to_end():
     assert system.STOP_SIGNALS == (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored():
+    """As under nohup, or in the background of a script."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with system.Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.caught == 0
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.caught == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_peak_memory_is_in_bytes():
     assert psutil.Process().memory_info().rss <= system.peak_memory() * 1.01 < psutil.virtual_memory().total
 

@@ -10,8 +10,7 @@ import tyro
 from _comparing import Sets, check, flag, write_json
 
 from pggan.config import cli
-from pggan.data.reading import plain
-from pggan.errors import refuse_if
+from pggan.errors import plain, refuse_if
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import tyro
 
 from pggan.config.per_resolution import PerResolution
-from pggan.errors import Diverged, UserError, disk_full, refuse_if
+from pggan.errors import Diverged, UserError, disk_full, plain, refuse_if
 from pggan.system import SIGPIPE
 
 Settings = TypeVar("Settings")
@@ -99,10 +99,10 @@ def _tyro(kind: type[Settings], argv: list[str], default: Settings | None, prog:
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command and ends the process with its exit code: 0, 2 bad input, 3 diverged, 128 + n on signal n."""
-    if sys.stdout is None:  # closed by the parent process
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    _open_standard_files()
     sys.stdout.reconfigure(errors="replace")  # for names that the terminal cannot show
-    signal.signal(signal.SIGTERM, lambda number, _: _end("terminated", 128 + number))  # training has its own handler
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, lambda number, _: _end("terminated", 128 + number))  # training has its own
     try:
         main(sys.argv[1:])
     except (UserError, Diverged) as error:
@@ -120,8 +120,23 @@ def run(main: Callable[[list[str]], None]) -> None:
         _end(f"{error.filename}: {error.strerror}; see that the place is there and may be read and written", 2)
 
 
+def _open_standard_files() -> None:
+    """Opens the null device in place of stdin, stdout and stderr where these were closed by the parent process.
+
+    Otherwise the next file to be opened would take that place, and get all messages.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
 def _end(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}" if code < 128 else message, file=sys.stderr)
+    print(f"error: {plain(message)}" if code < 128 else message, file=sys.stderr)
     sys.exit(code)
 
 

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import NamedTuple
 
-from pggan.data.reading import plain
-from pggan.errors import UserError
+from pggan.errors import UserError, plain
 
 DESCRIPTION = "dataset.json"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pggan.data import cache_files
 from pggan.data.fingerprints import digest
-from pggan.data.reading import Unreadable, plain
+from pggan.data.reading import Unreadable
 from pggan.data.sources import Source
-from pggan.errors import refuse_if
+from pggan.errors import plain, refuse_if
 
 MAX_UNREADABLE = 0.1  # of the image files; with more of them, something is wrong with the data
 

@@ -17,9 +17,8 @@ import numpy as np
 from pggan.data import cache_files, workers
 from pggan.data import index as indexes
 from pggan.data.fingerprints import digest
-from pggan.data.reading import plain
 from pggan.data.sources import Source, cache_folder
-from pggan.errors import UserError, refuse_if
+from pggan.errors import UserError, plain, refuse_if
 
 VERSION = 1  # raise it when any packed pixel changes
 DARK = 64  # of 255: if no pixel of any image is brighter, their values are probably not scaled as expected

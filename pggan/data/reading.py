@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pggan.errors import UserError
+from pggan.errors import UserError, plain
 
 FITS = ("crop", "pad", "stretch")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # not EPS, which runs code
@@ -32,12 +32,6 @@ MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit: 179 million pixels, 0.5 GB as
 
 class Unreadable(Exception):
     """An image cannot be read. The message is the reason in a few words."""
-
-
-def plain(name: object) -> str:
-    """`name` on one line that any terminal can print. A file's name may hold any bytes, escape sequences included."""
-    line = " ".join(str(name).encode(errors="replace").decode().split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 @contextmanager

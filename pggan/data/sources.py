@@ -22,8 +22,7 @@ from pggan.data import builtin, classes, reading
 from pggan.data.cache_files import stamp
 from pggan.data.fingerprints import digest, file_digests
 from pggan.data.listing import IMAGE_ENDINGS, is_listed, leads_out, walk
-from pggan.data.reading import plain
-from pggan.errors import UserError, refuse_if
+from pggan.errors import UserError, plain, refuse_if
 
 CACHE_NAME = ".pggan-cache"
 DRAWING_VERSION = 1  # raise it when builtin.draw changes any image

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pggan.data.reading import plain
-from pggan.errors import UserError
+from pggan.errors import UserError, plain
 from pggan.evaluation.figures import records
 from pggan.evaluation.image_sets import ImageSet, SampleSet, Size
 from pggan.evaluation.opening import MAX_RES, is_checkpoint, open_pair, open_set

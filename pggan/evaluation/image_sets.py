@@ -21,9 +21,8 @@ from pggan.config.schema import Config
 from pggan.data import reading
 from pggan.data.fingerprints import digest
 from pggan.data.index import MAX_UNREADABLE
-from pggan.data.reading import plain
 from pggan.data.sources import Builtin, Folder, Source
-from pggan.errors import UserError
+from pggan.errors import UserError, plain
 from pggan.evaluation.samples import draw_batches
 from pggan.metrics import cache
 from pggan.metrics.ahead import ahead

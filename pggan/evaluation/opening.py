@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from pggan.config.schema import from_dict
-from pggan.data.reading import plain
 from pggan.data.sources import Files, open_source
-from pggan.errors import UserError
+from pggan.errors import UserError, plain
 from pggan.evaluation.image_sets import ImageSet, SampleSet, Size, SourceSet, Trained
 from pggan.training.checkpoint import GENERATOR_ENDING
 from pggan.training.exported import load_values

@@ -17,8 +17,8 @@ import numpy as np
 from pggan import system
 from pggan.data import cache_files
 from pggan.data.fingerprints import digest
-from pggan.data.reading import plain
 from pggan.data.sources import user_cache
+from pggan.errors import plain
 
 VERSION = 1  # raise it when the arrays under the same key change
 KEY = "key"  # the name under which a file has its key and the names of its arrays

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 
-from pggan.data.reading import plain
 from pggan.data.sources import user_cache
-from pggan.errors import UserError
+from pggan.errors import UserError, plain
 from pggan.metrics.ahead import ahead
 from pggan.metrics.resizing import SIDE
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from pggan.data.reading import plain
-from pggan.errors import UserError
+from pggan.errors import UserError, plain
 from pggan.metrics import small_images, spaces
 from pggan.metrics.neighbors import nearest
 

@@ -13,9 +13,8 @@ from pggan.config.validation import differences
 from pggan.data.batches import BatchLoader
 from pggan.data.index import changed_since, first
 from pggan.data.packing import ImageCache, pack
-from pggan.data.reading import plain
 from pggan.data.sources import Source, open_source
-from pggan.errors import UserError, refuse_if
+from pggan.errors import UserError, plain, refuse_if
 from pggan.run.devices import pick_device, pick_precision
 from pggan.run.planning import stops_now, waits
 from pggan.run.run_dir import RunDir
