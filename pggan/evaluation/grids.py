@@ -18,7 +18,7 @@ from pggan.errors import UserError
 
 GAP = 2  # pixels between images and around the grid
 LAYOUT = "pggan grid"  # the PNG text in which a grid's layout is stored
-NAME = re.compile(r"(\d{1,9})-(\d{1,15})\.png")
+NAME = re.compile(r"(\d{4,9})-(\d{8,15})\.png")  # tools/sample.py writes fewer digits
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def grid_files(folder: Path) -> list[GridFile]:
     """The sample grids in a run's folder `samples`, oldest first: the files named RES-NIMG.png."""
     paths = folder.iterdir() if folder.is_dir() else []
     matches = ((path, NAME.fullmatch(path.name)) for path in paths)
-    found = [GridFile(path, int(match[1]), int(match[2])) for path, match in matches if match]
+    found = [GridFile(path, int(match[1]), int(match[2])) for path, match in matches if match and path.is_file()]
     return sorted(found, key=lambda grid: (grid.nimg, grid.res))
 
 

@@ -46,3 +46,10 @@ def test_sigterm_ignored_by_the_parent_stays_ignored():
 def test_an_error_shows_no_escape_sequence():
     done = finished('def main(_): raise UserError("no \\x1b[31mred\\x1b]0;title\\x07 file")\ncli.run(main)')
     assert (done.returncode, done.stderr) == (2, "error: no ?[31mred?]0;title? file\n")
+
+
+@pytest.mark.parametrize("tool", ["sample", "fid", "diversity", "grow", "film", "export", "kinds", "report", "bench"])
+def test_a_tool_may_be_started_as_a_module(tool):
+    started = [sys.executable, "-m", f"tools.{tool}", "--help"]
+    done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "usage" in done.stdout

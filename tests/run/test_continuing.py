@@ -117,6 +117,18 @@ def test_a_run_inside_the_folder_of_its_pictures_goes_on(settings, pictures):
     assert latest(pictures / "runs" / "x")["res"] == 8
 
 
+def test_foreign_files_among_the_samples_are_left_alone(settings):
+    run = train(settings("--max-res", 4, "--sample-kimg", "0.05"))
+    own = {path.name for path in (run / "samples").iterdir()}
+    (run / "samples" / "0008-99999999.png").mkdir()
+    foreign = {"grid.png", "0000-00004.png", "7-1.png", "notes.txt"}
+    for name in foreign:
+        (run / "samples" / name).write_bytes(b"foreign")
+    train(settings("--sample-kimg", "0.05"))
+    assert {path.name for path in (run / "samples").iterdir()} > own | foreign | {"0008-99999999.png"}
+    assert (run / "samples" / "7-1.png").read_bytes() == b"foreign" and (run / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("data", "name"), [("faces.v1", "faces.v1"), ("faces.v2.zip", "faces.v2"), ("builtin:3", "builtin-3")]
 )

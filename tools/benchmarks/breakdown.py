@@ -5,6 +5,7 @@ from collections import Counter
 
 from benchmarks.timing import finish, measured
 from benchmarks.trial import Trial
+
 from pggan.config.presets import with_settings
 
 

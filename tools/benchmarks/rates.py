@@ -2,8 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-
 from benchmarks.timing import measured
+
 from pggan.config.schema import NetworkConfig
 
 SIDE_CPU, SIDE = 1024, 8192  # of the square matrices

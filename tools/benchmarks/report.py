@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
-
 from benchmarks.training import Record
+
 from pggan.config.schema import Config, to_dict
 from pggan.run import run_dir
 from pggan.run.progress import duration

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-
 from benchmarks.breakdown import shares_with_penalty
 from benchmarks.flops import Flops
 from benchmarks.rates import SECONDS, convolution_rates, matmul_rate
 from benchmarks.timing import measured
 from benchmarks.trial import Trial, open_images
+
 from pggan.config.schema import Config
 from pggan.errors import UserError, out_of_memory
 from pggan.models.networks import FULL_PRECISION_RES
