@@ -196,7 +196,8 @@ def test_samples_need_no_heads(whole, tmp_path, monkeypatch):
     sample.main([ckpt, *flags, str(tmp_path / "with")])
     hide(monkeypatch)
     sample.main([ckpt, *flags, str(tmp_path / "without")])
-    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("with", "without"))
+    folders = tmp_path / "with", tmp_path / "without"
+    one, two = ({path.name: path.read_bytes() for path in folder.glob("*.png")} for folder in folders)
     assert len(one) == 5 and one == two
 
 
